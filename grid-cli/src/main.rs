@@ -1,0 +1,3 @@
+//! The client commands.
+
+fn main() {}

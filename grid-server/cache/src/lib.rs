@@ -1,0 +1,1 @@
+//! ActionCache, its backends and decorators.

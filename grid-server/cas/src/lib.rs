@@ -1,0 +1,1 @@
+//! BlobStore, its backends and decorators.

@@ -1,0 +1,1 @@
+//! BuildGrid-compatible YAML to plain data, with positions.

@@ -1,0 +1,1 @@
+//! Digest, InstanceName, ErrorCode, Clock: the vocabulary of the grid.

@@ -1,0 +1,1 @@
+//! The gRPC services: parse, call the core, map errors.

@@ -1,0 +1,1 @@
+//! QueueStore on PostgreSQL and SQLite.

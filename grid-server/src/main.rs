@@ -1,0 +1,3 @@
+//! Every service of the Remote Execution API and the Remote Workers API.
+
+fn main() {}

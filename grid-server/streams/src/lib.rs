@@ -1,0 +1,1 @@
+//! Uploads, log streams, build events and assets: durable, shared by replicas.

@@ -1,0 +1,3 @@
+//! The worker's bot and the runner of commands.
+
+fn main() {}

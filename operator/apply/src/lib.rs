@@ -1,0 +1,1 @@
+//! Server-side apply, orphan removal, conditions, events, leader election.

@@ -1,0 +1,3 @@
+//! Reconciles BuildGrid, CasStorage and WorkerPool.
+
+fn main() {}

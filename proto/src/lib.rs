@@ -1,0 +1,1 @@
+//! Messages and services of every protocol that the grid speaks.

@@ -1,0 +1,3 @@
+//! Development commands: demo, test, codegen, images.
+
+fn main() {}
