@@ -1,1 +1,11 @@
-//! BlobStore, its backends and decorators.
+//! [`BlobStore`]: where blobs are kept. Backends hold them; decorators add behaviour around a backend.
+//!
+//! The tree of decorators is the tree in the configuration; `grid-server` composes it. Callers hold an
+//! `Arc<dyn BlobStore>` and can't tell what is behind it. This crate refuses to know gRPC services: it is a
+//! client of some, in `backends::remote`.
+
+pub mod error;
+pub mod store;
+
+pub use error::StoreError;
+pub use store::{BlobStore, ByteRange, ByteStream, SharedStore};

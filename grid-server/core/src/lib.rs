@@ -1,1 +1,18 @@
-//! Digest, InstanceName, ErrorCode, Clock: the vocabulary of the grid.
+//! The vocabulary of the grid: [`Digest`], [`InstanceName`], [`ErrorCode`], [`Clock`].
+//!
+//! Every other crate depends on this one, and it depends on none of them. It refuses to know gRPC, SQL or
+//! Kubernetes: what a value means on a wire or in a table is decided at the edge that owns that wire or table.
+
+pub mod clock;
+pub mod digest;
+pub mod digest_function;
+pub mod error;
+pub mod hasher;
+pub mod instance;
+
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use digest::{Digest, DigestError};
+pub use digest_function::DigestFunction;
+pub use error::{Coded, ErrorCode, Violation};
+pub use hasher::Hasher;
+pub use instance::{InstanceName, InstanceNameError};
