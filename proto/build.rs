@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
 /// Folders of this crate that hold `.proto` files, laid out as their packages are.
-const ROOTS: [&str; 4] = ["build", "buildbarn", "externalscaler", "google"];
+const ROOTS: [&str; 5] = ["build", "buildbarn", "externalscaler", "google", "grid"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut sources = Vec::new();

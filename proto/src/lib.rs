@@ -29,6 +29,8 @@ pub use generated::google::devtools::build::v1 as buildevents;
 pub use generated::google::devtools::remoteworkers::v1test2 as rwapi;
 #[doc(inline)]
 pub use generated::google::{bytestream, longrunning, rpc};
+#[doc(inline)]
+pub use generated::grid::fleet::v1alpha1 as fleet;
 
 /// All files of this crate and what they import, as a serialized `google.protobuf.FileDescriptorSet`
 /// for server reflection. Comments are left out.
