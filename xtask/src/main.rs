@@ -1,3 +1,51 @@
-//! Development commands: demo, test, codegen, images.
+//! Development commands: `cargo xtask demo | test | codegen | images | bench`.
+//!
+//! Everything here starts other programs and says what it does and how long that took. It refuses to hold
+//! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
-fn main() {}
+mod codegen;
+mod debian;
+mod demo;
+mod images;
+mod oci;
+mod record;
+mod rows;
+mod setup;
+mod shell;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// Build, try and test the grid on this machine, from the package registries alone.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a grid on a cluster and run a real Bazel build on it, from nothing, then say how to go on.
+    Demo(demo::Options),
+    /// Run the tests: all that a change must pass, or with --full all that the issues ask to be shown.
+    Test(test::Options),
+    /// Make the generated files anew: CRDs, descriptors, the configuration reference.
+    Codegen(codegen::Options),
+    /// Make the container images as OCI archives, and load or push them.
+    Images(images::Options),
+    /// Install the programs that the tests and the demo start, from Debian's packages.
+    Setup,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Codegen(options) => codegen::run(&options),
+        Command::Images(options) => images::run(&options),
+        Command::Setup => setup::run(),
+    }
+}

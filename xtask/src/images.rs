@@ -1,0 +1,199 @@
+//! `cargo xtask images`: the product's images and two toolchain images, as OCI archives.
+//!
+//! The product's are FROM scratch: one static binary each, without a shell, for a user that is not root.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::debian::{self, TOOLCHAINS};
+use crate::oci::{self, Entry, Image};
+use crate::{shell, workspace};
+
+/// The only target that needs no download: glibc, linked statically.
+#[cfg(target_arch = "x86_64")]
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The only target that needs no download: glibc, linked statically.
+#[cfg(target_arch = "aarch64")]
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+const LOCAL: &str = "localhost";
+
+/// Options of `cargo xtask images`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Push the images to this registry, such as registry.example/grid.
+    #[arg(long, value_name = "REGISTRY")]
+    push: Option<String>,
+    /// The registry speaks plain HTTP, or has a certificate that this machine doesn't know.
+    #[arg(long, requires = "push")]
+    insecure: bool,
+    /// The tag; the workspace's version where it is left out.
+    #[arg(long, default_value = workspace::VERSION)]
+    tag: String,
+    /// The cargo profile to build with: `release`, or `e2e`, which builds faster and runs slower.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Leave the toolchain images out: they are for the examples and the tests.
+    #[arg(long)]
+    without_toolchains: bool,
+}
+
+/// Makes the images, and pushes them where that is asked for.
+///
+/// # Errors
+/// Where a build, an archive or a push fails.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let registry = options.push.as_deref().unwrap_or(LOCAL);
+    let archives = build(registry, &options.tag, &options.profile, !options.without_toolchains)?;
+    if options.push.is_some() {
+        for (reference, archive) in &archives {
+            shell::step(&format!("push {reference}"), || push(reference, archive, options.insecure))?;
+        }
+    }
+    for (reference, archive) in &archives {
+        println!("{reference}  {}", archive.display());
+    }
+    Ok(())
+}
+
+/// Builds every image; gives the name and the archive of each.
+///
+/// # Errors
+/// Where a build fails or an archive can't be written.
+pub(crate) fn build(
+    registry: &str,
+    tag: &str,
+    profile: &str,
+    toolchains: bool,
+) -> Result<Vec<(String, PathBuf)>> {
+    let binaries = shell::step("build the binaries", || binaries(profile))?;
+    let dir = workspace::cache()?.join("images");
+    std::fs::create_dir_all(&dir)?;
+    let mut archives = Vec::new();
+    for product in products(&binaries) {
+        let reference = format!("{registry}/{}:{tag}", product.name);
+        let layer = dir.join(format!("{}.layer", product.name));
+        oci::layer(&product.entries, &layer)?;
+        let image = Image {
+            reference,
+            command: product.command,
+            path: "/",
+            home: "/var/lib/buildgrid",
+            user: product.user,
+            description: product.description,
+        };
+        archives.push(archive(&image, &layer, &dir.join(format!("{}.tar", product.name)))?);
+        std::fs::remove_file(&layer)?;
+    }
+    for toolchain in TOOLCHAINS.iter().filter(|_| toolchains) {
+        let layer = debian::layer(toolchain)?;
+        let image = Image {
+            reference: format!("{registry}/{}:{tag}", toolchain.name),
+            command: &["/bin/sh"],
+            path: "/usr/local/bin:/usr/bin:/bin",
+            home: "/",
+            user: "65533:65533",
+            description: toolchain.description,
+        };
+        archives.push(archive(&image, &layer, &dir.join(format!("{}.tar", toolchain.name)))?);
+    }
+    Ok(archives)
+}
+
+/// Builds the static binaries; gives the folder that they are in.
+///
+/// # Errors
+/// Where the build fails.
+pub(crate) fn binaries(profile: &str) -> Result<PathBuf> {
+    let root = workspace::root();
+    // The paths of this machine would make another machine's digests differ.
+    let home = std::env::var("HOME").unwrap_or_default();
+    let flags = format!(
+        "-C target-feature=+crt-static --remap-path-prefix={}=/grid --remap-path-prefix={home}=/home",
+        root.display()
+    );
+    let packages = ["grid-server", "grid-worker", "grid-operator", "grid-cli"];
+    let mut command =
+        shell::command("cargo", ["build", "--locked", "--target", TARGET, "--profile", profile])?;
+    command.args(packages.iter().flat_map(|package| ["-p", package])).env("RUSTFLAGS", flags);
+    shell::run(&mut command)?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(workspace::target()?.join(TARGET).join(folder))
+}
+
+struct Product {
+    name: &'static str,
+    entries: Vec<Entry>,
+    command: &'static [&'static str],
+    user: &'static str,
+    description: &'static str,
+}
+
+fn products(binaries: &Path) -> Vec<Product> {
+    let binary = |name: &str| Entry::File { path: name.into(), source: binaries.join(name), mode: 0o555 };
+    let mut server =
+        vec![binary("grid-server"), binary("grid"), Entry::Link { path: "bgd", target: "grid-server" }];
+    server.push(Entry::Directory { path: "etc/buildgrid", mode: 0o755 });
+    for name in ["default.yml", "artifacts.yml"] {
+        let source = workspace::root().join("grid-server/etc").join(name);
+        server.push(Entry::File { path: format!("etc/buildgrid/{name}"), source, mode: 0o444 });
+    }
+    // A container may run as any user, so its state's folder is open as a temporary one is.
+    server.push(Entry::Directory { path: "var/lib/buildgrid", mode: 0o1777 });
+    server.extend(common());
+    let mut worker = vec![binary("grid-worker"), binary("grid-runner")];
+    worker.extend(common());
+    let mut operator = vec![binary("grid-operator")];
+    operator.extend(common());
+    vec![
+        Product {
+            name: "grid-server",
+            entries: server,
+            command: &["/grid-server", "serve"],
+            user: "65532:65532",
+            description: "Every service of the Remote Execution API and the Remote Workers API",
+        },
+        Product {
+            name: "grid-worker",
+            entries: worker,
+            command: &["/grid-worker"],
+            user: "65531:65531",
+            description: "A worker of the Remote Workers API, and the runner that it puts into any image",
+        },
+        Product {
+            name: "grid-operator",
+            entries: operator,
+            command: &["/grid-operator"],
+            user: "65532:65532",
+            description: "Reconciles BuildGrid, CasStorage and WorkerPool",
+        },
+    ]
+}
+
+/// What every image has: a folder for temporary files, and the certificates of public authorities.
+fn common() -> Vec<Entry> {
+    let mut entries = vec![Entry::Directory { path: "tmp", mode: 0o1777 }];
+    let certificates = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
+    if certificates.is_file() {
+        let path = "etc/ssl/certs/ca-certificates.crt".to_owned();
+        entries.push(Entry::Directory { path: "etc/ssl/certs", mode: 0o755 });
+        entries.push(Entry::File { path, source: certificates, mode: 0o444 });
+    }
+    entries
+}
+
+fn archive(image: &Image, layer: &Path, to: &Path) -> Result<(String, PathBuf)> {
+    let digest = oci::archive(image, layer, to)?;
+    println!("    {} {digest}", image.reference);
+    Ok((image.reference.clone(), to.to_path_buf()))
+}
+
+fn push(reference: &str, archive: &Path, insecure: bool) -> Result<()> {
+    let mut command = shell::command("skopeo", ["--insecure-policy", "copy", "--quiet"])?;
+    if insecure {
+        command.arg("--dest-tls-verify=false");
+    }
+    command.arg(format!("oci-archive:{}", archive.display())).arg(format!("docker://{reference}"));
+    shell::run(&mut command).with_context(|| format!("can't push {reference}: is skopeo logged in there?"))
+}

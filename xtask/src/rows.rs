@@ -1,0 +1,73 @@
+//! The rows: each a thing that the issues ask to be shown, and the command that shows it.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::shell;
+
+/// When a row runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// With every change, in `cargo xtask test`.
+    Always,
+    /// In `cargo xtask test --full` only.
+    Full,
+}
+
+/// One thing to show.
+pub(crate) struct Row {
+    /// Its name: what a filter matches, and the name of its record.
+    pub(crate) name: &'static str,
+    /// The issue and the row of its "Shown by", or the rule that it keeps.
+    pub(crate) shows: &'static str,
+    pub(crate) when: When,
+    /// The program and its arguments, run in the checkout.
+    command: &'static [&'static str],
+}
+
+impl Row {
+    /// Runs the row's command.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub(crate) fn run(&self) -> Result<()> {
+        shell::run(&mut self.prepare()?)
+    }
+
+    fn prepare(&self) -> Result<Command> {
+        let (program, arguments) = self.command.split_first().map_or(("true", &[][..]), |(p, a)| (*p, a));
+        let mut command = shell::command(program, arguments)?;
+        // The registry's own protocol descriptors are fetched to compare ours with them.
+        command.env("GRID_REGISTRY_TESTS", "1").env("CARGO_TERM_COLOR", "never");
+        Ok(command)
+    }
+}
+
+const fn always(name: &'static str, shows: &'static str, command: &'static [&'static str]) -> Row {
+    Row { name, shows, when: When::Always, command }
+}
+
+const fn full(name: &'static str, shows: &'static str, command: &'static [&'static str]) -> Row {
+    Row { name, shows, when: When::Full, command }
+}
+
+/// Every row, in the order in which they run: what is quick to fail comes first.
+pub(crate) const ROWS: &[Row] = &[
+    always("fmt", "house style: formatting", &["cargo", "fmt", "--all", "--check"]),
+    always(
+        "clippy",
+        "house style: lints, without exception",
+        &["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"],
+    ),
+    always(
+        "unit",
+        "unit, property, simulation and conformance tests; generated files are current",
+        &["cargo", "test", "--workspace", "--locked", "--quiet"],
+    ),
+    full(
+        "deny",
+        "issue 4, A1: licences, bans and sources of the dependencies",
+        &["cargo", "deny", "--locked", "check", "licenses", "bans", "sources"],
+    ),
+];
