@@ -4,6 +4,11 @@
 //! `Arc<dyn BlobStore>` and can't tell what is behind it. This crate refuses to know gRPC services: it is a
 //! client of some, in `backends::remote`.
 
+pub mod backends;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod content;
+pub mod decorators;
 pub mod error;
 pub mod store;
 

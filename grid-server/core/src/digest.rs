@@ -195,11 +195,10 @@ static NIBBLES: [u8; 256] = {
 };
 
 impl Hash for Digest {
-    // The hash is uniform already: eight bytes of it and the size tell digests apart as well as all of them.
+    // All of the hash: clients choose the digests that they send, and could make a part of it collide at will.
     fn hash<H: StdHasher>(&self, state: &mut H) {
-        let mut prefix = [0; 8];
-        prefix.copy_from_slice(&self.hash[..8]);
-        state.write_u64(u64::from_le_bytes(prefix) ^ self.size);
+        state.write(self.hash_bytes());
+        state.write_u64(self.size);
     }
 }
 
