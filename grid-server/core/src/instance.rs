@@ -1,5 +1,6 @@
 //! [`InstanceName`]: which grid of a server a call is for.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,6 +67,13 @@ impl InstanceName {
     #[must_use]
     pub fn join(&self, rest: &str) -> String {
         if self.0.is_empty() { rest.to_owned() } else { format!("{}/{rest}", self.0) }
+    }
+}
+
+// So that a map by name is asked with the text of a request, without an allocation.
+impl Borrow<str> for InstanceName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

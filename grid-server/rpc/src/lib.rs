@@ -1,1 +1,17 @@
-//! The gRPC services: parse, call the core, map errors.
+//! The gRPC services: each parses its requests, calls the core, and maps what comes back.
+//!
+//! A service is a struct over [`Instances`] of plain data (stores, caches, options), so that whoever composes a
+//! server from its configuration only fills structs. Neighbours: `grid-cas`, `grid-cache`, `grid-scheduler` and
+//! `grid-streams` do the work. This crate refuses to hold state of its own and to decide policy; [`error`] alone
+//! knows how a failure looks on the wire.
+
+pub mod digests;
+pub mod error;
+pub mod instances;
+pub mod metadata;
+pub mod rpc_error;
+pub mod transport;
+
+pub use error::to_status;
+pub use instances::Instances;
+pub use rpc_error::RpcError;

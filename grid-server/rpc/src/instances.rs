@@ -1,0 +1,87 @@
+//! [`Instances`]: which instances have a service, and with what.
+//!
+//! Each service holds one. It refuses names that are not configured, in every service alike, and tells clients
+//! nothing of the names that are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use grid_core::InstanceName;
+
+use crate::RpcError;
+
+/// A service's instances, each with what the service needs there.
+#[derive(Debug)]
+pub struct Instances<T> {
+    service: &'static str,
+    by_name: HashMap<InstanceName, Arc<T>>,
+}
+
+impl<T> Clone for Instances<T> {
+    fn clone(&self) -> Self {
+        Self { service: self.service, by_name: self.by_name.clone() }
+    }
+}
+
+impl<T> Instances<T> {
+    /// The instances of `service`, named as the protocol names it (`ContentAddressableStorage`).
+    #[must_use]
+    pub fn new(service: &'static str, instances: impl IntoIterator<Item = (InstanceName, Arc<T>)>) -> Self {
+        Self { service, by_name: instances.into_iter().collect() }
+    }
+
+    /// The instance that a request names, with its validated name.
+    ///
+    /// # Errors
+    /// [`RpcError::UnknownInstance`] where no instance of that name has the service.
+    pub fn get(&self, name: &str) -> Result<&Arc<T>, RpcError> {
+        self.entry(name).map(|(_, instance)| instance)
+    }
+
+    /// As [`Instances::get`], with the name as configured.
+    ///
+    /// # Errors
+    /// As [`Instances::get`].
+    pub fn entry(&self, name: &str) -> Result<(&InstanceName, &Arc<T>), RpcError> {
+        self.by_name.get_key_value(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// The names that have the service, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &InstanceName> {
+        self.by_name.keys()
+    }
+
+    /// Every instance with its name, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&InstanceName, &Arc<T>)> {
+        self.by_name.iter()
+    }
+
+    /// Whether no instance has the service.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    #[cold]
+    fn unknown(&self, name: &str) -> RpcError {
+        let known: Vec<_> = self.by_name.keys().map(InstanceName::label).collect();
+        tracing::debug!(service = self.service, asked = name, ?known, "unknown instance");
+        RpcError::UnknownInstance { name: name.chars().take(255).collect(), service: self.service }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_configured_names_are_answered() {
+        let name = InstanceName::new("main/a").unwrap();
+        let instances = Instances::new("Test", [(name, Arc::new(7))]);
+        assert_eq!(**instances.get("main/a").unwrap(), 7);
+        for wrong in ["", "main", "main/", "main/a/"] {
+            let error = instances.get(wrong).unwrap_err();
+            assert!(!error.to_string().contains("main/a\""), "other names stay hidden: {error}");
+        }
+    }
+}

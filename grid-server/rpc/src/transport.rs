@@ -1,0 +1,93 @@
+//! How a server speaks HTTP/2: the settings that decide latency, throughput and memory, in one place.
+//!
+//! `grid-server` binds addresses, loads certificates and adds the services; this module refuses to listen.
+
+use std::time::Duration;
+
+use tonic::transport::Server;
+
+/// The largest message that is taken: a full batch of blobs with its digests, or 100,000 digests.
+pub const MAX_RECEIVED_MESSAGE: usize = 16 << 20;
+
+/// The most blob bytes that one batch call may carry. Clients take messages of 4 MiB unless told otherwise, and
+/// an answer holds each blob's digest and status too.
+pub const MAX_BATCH_BYTES: u64 = (4 << 20) - (256 << 10);
+
+/// The HTTP/2 and TCP settings of a listener.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// How many bytes a client may send ahead of a handler, for each stream.
+    pub stream_window: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window: u32,
+    /// The largest HTTP/2 frame that clients may send.
+    pub max_frame_size: u32,
+    /// How many calls one connection may have in flight.
+    pub max_concurrent_streams: u32,
+    /// How often an idle connection is asked whether its peer is still there.
+    pub keepalive_interval: Duration,
+    /// How long the peer may take to answer that.
+    pub keepalive_timeout: Duration,
+    /// When a connection is asked to go, so that clients find new replicas; `None` for never.
+    pub max_connection_age: Option<Duration>,
+    /// How long calls in flight may go on after that.
+    pub max_connection_age_grace: Duration,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            stream_window: 1 << 20,
+            connection_window: 4 << 20,
+            max_frame_size: 256 << 10,
+            max_concurrent_streams: 1_000,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            max_connection_age: None,
+            max_connection_age_grace: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+impl TransportOptions {
+    /// A server with these settings.
+    ///
+    /// `jitter`, from 0 to 1, spreads connection ages over ±10 %, so that replicas started together don't send
+    /// their clients away together.
+    #[must_use]
+    pub fn server(&self, jitter: f64) -> Server {
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(self.keepalive_interval))
+            .initial_stream_window_size(self.stream_window)
+            .initial_connection_window_size(self.connection_window)
+            .max_frame_size(self.max_frame_size)
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .http2_keepalive_interval(Some(self.keepalive_interval))
+            .http2_keepalive_timeout(Some(self.keepalive_timeout))
+            .http2_max_header_list_size(64 << 10);
+        match self.max_connection_age {
+            Some(age) => server
+                .max_connection_age(spread(age, jitter))
+                .max_connection_age_grace(self.max_connection_age_grace),
+            None => server,
+        }
+    }
+}
+
+fn spread(age: Duration, jitter: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_spread_by_a_tenth_each_way() {
+        let age = Duration::from_secs(100);
+        assert_eq!(spread(age, 0.0), Duration::from_secs(90));
+        assert_eq!(spread(age, 1.0), Duration::from_secs(110));
+        assert_eq!(spread(age, 7.0), Duration::from_secs(110));
+    }
+}
