@@ -10,7 +10,7 @@ use crate::shell;
 
 /// Which crates have generated files, and the test that owns them.
 const OWNERS: &[(&str, &str)] = &[
-    ("grid-proto", "generated_descriptors_are_current"),
+    ("grid-proto", "committed"),
     ("grid-config", "generated_configuration_reference_is_current"),
     ("grid-operator-api", "generated_crds_are_current"),
 ];

@@ -106,13 +106,10 @@ pub(crate) fn build(
 /// # Errors
 /// Where the build fails.
 pub(crate) fn binaries(profile: &str) -> Result<PathBuf> {
-    let root = workspace::root();
-    // The paths of this machine would make another machine's digests differ.
+    // The path of this machine's registry cache would make another machine's digests differ. The workspace's own
+    // files are compiled by relative paths, and a flag that named the checkout would compile everything again for each.
     let home = std::env::var("HOME").unwrap_or_default();
-    let flags = format!(
-        "-C target-feature=+crt-static --remap-path-prefix={}=/grid --remap-path-prefix={home}=/home",
-        root.display()
-    );
+    let flags = format!("-C target-feature=+crt-static --remap-path-prefix={home}=/home");
     let packages = ["grid-server", "grid-worker", "grid-operator", "grid-cli"];
     let mut command =
         shell::command("cargo", ["build", "--locked", "--target", TARGET, "--profile", profile])?;

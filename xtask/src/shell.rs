@@ -19,6 +19,7 @@ pub(crate) fn command<S: AsRef<OsStr>>(
         .args(arguments)
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target()?)
+        .env("GRID_CACHE", workspace::cache()?)
         .stdin(Stdio::null());
     Ok(command)
 }

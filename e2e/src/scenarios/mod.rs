@@ -1,0 +1,52 @@
+//! The scenarios, each in a file of its own.
+
+mod bare;
+mod ingress;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+/// Something that is shown on real parts.
+pub(crate) struct Scenario {
+    /// What `grid-e2e run` calls it.
+    pub(crate) name: &'static str,
+    /// What it shows.
+    pub(crate) shows: &'static str,
+    run: fn() -> Result<()>,
+}
+
+/// Every scenario.
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "bare",
+        shows: "Bazel on an all-in-one server and a worker, without a cluster",
+        run: bare::remote,
+    },
+    Scenario {
+        name: "cache-only",
+        shows: "Bazel with a remote cache and no execution",
+        run: bare::cache_only,
+    },
+    Scenario {
+        name: "ingress",
+        shows: "Bazel through the TLS ingress of a grid made from one manifest",
+        run: ingress::build,
+    },
+];
+
+/// Runs the scenario of this name.
+///
+/// # Errors
+/// Where there is none of this name, or it fails.
+pub(crate) fn run(name: &str) -> Result<()> {
+    let scenario = ALL
+        .iter()
+        .find(|s| s.name == name)
+        .with_context(|| format!("no scenario {name:?}; see `grid-e2e list`"))?;
+    println!("    {name}: {}", scenario.shows);
+    let start = Instant::now();
+    (scenario.run)().with_context(|| format!("scenario {name}"))?;
+    println!("    {name}: passed in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
