@@ -1,0 +1,292 @@
+//! Schedulers and property sets.
+
+use std::collections::BTreeSet;
+
+use super::connections::url;
+use super::decoder::{Decode, Decoder, Memo, Tagged};
+use super::{Fields, inline, record};
+use crate::model::{
+    ClientCredentials, Database, DynamicSet, InstancedLimit, InstancedUrl, LogStreamClient, PropertyLabel,
+    PropertySet, Pruner, QueueTimeout, Scheduler, Shared, StaticSet,
+};
+use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, LOGSTREAM_CLIENT, PROPERTY_LABEL, QUEUE_SIZE, Ty};
+use crate::yaml::Child;
+
+impl Tagged for Scheduler {
+    const KIND: Kind = Kind::Scheduler;
+
+    fn memo<'d>(decoder: &'d mut Decoder<'_>) -> &'d mut Memo<Self> {
+        &mut decoder.schedulers
+    }
+
+    fn read(tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
+        let database = database(tag, f);
+        let property_set = property_set(f);
+        let pruner = pruner(f);
+        let queue_timeout = queue_timeout(f);
+        let browser_urls = f.opt("instanced-browser-urls");
+        let queue_sizes = f.opt("instanced-queue-size");
+        let pools = pools(f);
+        let scheduler = SchedulerRest::read(f)?;
+        let instanced_browser_urls: Vec<InstancedUrl> = browser_urls?.unwrap_or_default();
+        let instanced_queue_sizes: Vec<InstancedLimit> = queue_sizes?.unwrap_or_default();
+        once_each(f, "instanced-browser-urls", instanced_browser_urls.iter().map(|entry| &entry.instances))?;
+        once_each(f, "instanced-queue-size", instanced_queue_sizes.iter().map(|entry| &entry.instances))?;
+        Some(scheduler.with(SchedulerParts {
+            database: database?,
+            property_set: property_set?,
+            pruner: pruner?,
+            queue_timeout: queue_timeout?,
+            instanced_browser_urls,
+            instanced_queue_sizes,
+            instance_pools: pools?,
+        }))
+    }
+}
+
+/// What takes more than reading a key.
+struct SchedulerParts {
+    database: Database,
+    property_set: PropertySet,
+    pruner: Option<Pruner>,
+    queue_timeout: Option<QueueTimeout>,
+    instanced_browser_urls: Vec<InstancedUrl>,
+    instanced_queue_sizes: Vec<InstancedLimit>,
+    instance_pools: Vec<Vec<String>>,
+}
+
+/// What is one key each.
+struct SchedulerRest {
+    storage: Shared<crate::model::Storage>,
+    database_ro: Option<Shared<crate::model::SqlConnection>>,
+    notifier: Option<Shared<crate::model::SqlConnection>>,
+    action_cache: Option<Shared<crate::model::ActionCache>>,
+    browser_url: Option<String>,
+    max_execution_timeout: std::time::Duration,
+    bot_session_keepalive: std::time::Duration,
+    logstream: Option<LogStreamClient>,
+    max_job_attempts: u32,
+    max_queue_size: Option<u64>,
+    execution_timer: std::time::Duration,
+    session_timer: std::time::Duration,
+    locality_hints: usize,
+}
+
+impl SchedulerRest {
+    fn read(f: &mut Fields<'_, '_>) -> Option<Self> {
+        record!(f => SchedulerRest {
+            storage: req("storage"),
+            database_ro: opt("sql-ro"),
+            notifier: opt("sql-notifier"),
+            action_cache: opt("action-cache"),
+            browser_url: opt("action-browser-url"),
+            max_execution_timeout: or("max-execution-timeout"),
+            bot_session_keepalive: or("bot-session-keepalive-timeout"),
+            logstream: opt("logstream"),
+            max_job_attempts: or("max-job-attempts"),
+            max_queue_size: opt("max-queue-size"),
+            execution_timer: or("execution-timer-interval"),
+            session_timer: or("session-expiry-timer-interval"),
+            locality_hints: or("bot-locality-hint-limit"),
+        })
+    }
+
+    fn with(self, parts: SchedulerParts) -> Scheduler {
+        Scheduler {
+            storage: self.storage,
+            database: parts.database,
+            database_ro: self.database_ro,
+            notifier: self.notifier,
+            action_cache: self.action_cache,
+            property_set: parts.property_set,
+            pruner: parts.pruner,
+            queue_timeout: parts.queue_timeout,
+            browser_url: self.browser_url,
+            instanced_browser_urls: parts.instanced_browser_urls,
+            max_execution_timeout: self.max_execution_timeout,
+            bot_session_keepalive: self.bot_session_keepalive,
+            logstream: self.logstream,
+            max_job_attempts: self.max_job_attempts,
+            max_queue_size: self.max_queue_size,
+            instanced_queue_sizes: parts.instanced_queue_sizes,
+            execution_timer: self.execution_timer,
+            session_timer: self.session_timer,
+            instance_pools: parts.instance_pools,
+            locality_hints: self.locality_hints,
+        }
+    }
+}
+
+fn database(tag: &str, f: &mut Fields<'_, '_>) -> Option<Database> {
+    let named = inline::sql(f)?;
+    Some(match (named, tag) {
+        (Some(connection), _) => Database::Sql(connection),
+        (None, "memory-scheduler" | "memory-data-store") => Database::Temporary,
+        (None, _) => Database::State,
+    })
+}
+
+fn pruner(f: &mut Fields<'_, '_>) -> Option<Option<Pruner>> {
+    let max_age = f.opt("pruner-job-max-age");
+    let period = f.or("pruner-period");
+    let window = f.or("pruner-max-delete-window");
+    let Some(max_age) = max_age? else {
+        for key in ["pruner-period", "pruner-max-delete-window"] {
+            f.no_effect(key, "without `pruner-job-max-age` no job is deleted");
+        }
+        return Some(None);
+    };
+    Some(Some(Pruner { max_age, period: period?, window: window? }))
+}
+
+fn queue_timeout(f: &mut Fields<'_, '_>) -> Option<Option<QueueTimeout>> {
+    let max_age = f.opt("queue-timeout-job-max-age");
+    let period = f.or("queue-timeout-period");
+    let window = f.or("queue-timeout-max-window");
+    let Some(max_age) = max_age? else {
+        for key in ["queue-timeout-period", "queue-timeout-max-window"] {
+            f.no_effect(key, "without `queue-timeout-job-max-age` no job is given up");
+        }
+        return Some(None);
+    };
+    Some(Some(QueueTimeout { max_age, period: period?, window: window? }))
+}
+
+fn pools(f: &mut Fields<'_, '_>) -> Option<Vec<Vec<String>>> {
+    let pools: Vec<Vec<String>> = f.opt("instance-pools")?.unwrap_or_default();
+    once_each(f, "instance-pools", pools.iter())?;
+    Some(pools)
+}
+
+/// Says so where an instance is in more than one of the lists.
+fn once_each<'l>(
+    f: &mut Fields<'_, '_>,
+    key: &str,
+    lists: impl Iterator<Item = &'l Vec<String>>,
+) -> Option<()> {
+    let mut seen = BTreeSet::new();
+    for name in lists.flatten() {
+        if !seen.insert(name) {
+            f.error_at(key, format!("the instance `{name}` is in two elements; it may be in one only"));
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn property_set(f: &mut Fields<'_, '_>) -> Option<PropertySet> {
+    let named = f.opt("property-set");
+    let matched = f.opt::<Vec<String>>("property-keys");
+    let wildcard = f.opt::<Vec<String>>("wildcard-property-keys");
+    let (named, matched, wildcard) = (named?, matched?, wildcard?);
+    if named.is_some() && (matched.is_some() || wildcard.is_some()) {
+        let message = "`property-set` and `property-keys` or `wildcard-property-keys` say the same thing; keep the first";
+        f.error_at("property-set", message.to_owned());
+        return None;
+    }
+    Some(named.unwrap_or_else(|| {
+        PropertySet::Dynamic(DynamicSet {
+            unique: Vec::new(),
+            matched: matched.unwrap_or_default(),
+            wildcard: wildcard.unwrap_or_default(),
+            preferred: Vec::new(),
+            label_key: "OSFamily".to_owned(),
+        })
+    }))
+}
+
+impl Decode for PropertySet {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let section = super::objects::section(child, &[Kind::PropertySet], decoder)?;
+        let mut fields = Fields::new(child, section, decoder)?;
+        let f = &mut fields;
+        match section.name {
+            "!static-property-set" => record!(f => StaticSet {
+                labels: req("property-labels"),
+                wildcard: or("wildcard-property-keys"),
+                exclusive: or("exclusive-property-keys"),
+                preferred: or("preferred-property-keys"),
+            })
+            .map(Self::Static),
+            "!instanced-property-set" => instanced(f),
+            _ => record!(f => DynamicSet {
+                unique: or("unique-property-keys"),
+                matched: or("match-property-keys"),
+                wildcard: or("wildcard-property-keys"),
+                preferred: or("preferred-property-keys"),
+                label_key: or("label-key"),
+            })
+            .map(Self::Dynamic),
+        }
+    }
+}
+
+fn instanced(f: &mut Fields<'_, '_>) -> Option<PropertySet> {
+    let sets: Vec<InstanceSet> = f.req("sets")?;
+    once_each(f, "sets", sets.iter().map(|entry| &entry.instances))?;
+    Some(PropertySet::Instanced(sets.into_iter().map(|entry| (entry.instances, entry.set)).collect()))
+}
+
+struct InstanceSet {
+    instances: Vec<String>,
+    set: PropertySet,
+}
+
+impl Decode for InstanceSet {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &INSTANCE_SET, decoder)?;
+        let f = &mut fields;
+        record!(f => InstanceSet { instances: req("instances"), set: req("set") })
+    }
+}
+
+impl Decode for PropertyLabel {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &PROPERTY_LABEL, decoder)?;
+        let f = &mut fields;
+        let label = f.req("label");
+        let pairs: Vec<Vec<String>> = f.req("properties")?;
+        let mut properties = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let Ok([key, value]) = <[String; 2]>::try_from(pair) else {
+                f.error_at("properties", "expected a list of [key, value] pairs".to_owned());
+                return None;
+            };
+            properties.push((key, value));
+        }
+        Some(Self { label: label?, properties })
+    }
+}
+
+impl Decode for InstancedUrl {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &BROWSER_URL, decoder)?;
+        let f = &mut fields;
+        record!(f => InstancedUrl { url: req("url"), instances: req("instance-names") })
+    }
+}
+
+impl Decode for InstancedLimit {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &QUEUE_SIZE, decoder)?;
+        let f = &mut fields;
+        record!(f => InstancedLimit { max_size: req("max-size"), instances: req("instance-names") })
+    }
+}
+
+impl Decode for LogStreamClient {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &LOGSTREAM_CLIENT, decoder)?;
+        let f = &mut fields;
+        let url = url(f);
+        let credentials = f.opt::<ClientCredentials>("credentials");
+        let options = f.opt("channel-options");
+        let request_timeout = f.opt("request-timeout");
+        Some(Self {
+            url: url?,
+            credentials: credentials?.unwrap_or_default(),
+            options: options?.unwrap_or_default(),
+            request_timeout: request_timeout?,
+        })
+    }
+}

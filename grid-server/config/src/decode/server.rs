@@ -1,0 +1,375 @@
+//! The document, its channels and instances.
+
+use grid_core::InstanceName;
+
+use super::connections::Connection;
+use super::decoder::{Decode, Decoder, Sound};
+use super::scalars::{Names, TextMap};
+use super::{Fields, objects, record, rules};
+use crate::model::{
+    ActionCache, Admin, Authorization, BlobCounts, Channel, Cleanup, Compression, Endpoint, GridCredentials,
+    Instance, LargeBlobs, Monitoring, MonitoringFormat, MonitoringTarget, Scheduler, ServerConfig,
+    ServerCredentials, Service, Shared, Storage, TagFormat, Transport,
+};
+use crate::table::{
+    ADMIN, CLEANUP, GRID_CREDENTIALS, INSTANCE, Kind, MONITORING, SERVER_CREDENTIALS, TOP, Ty,
+};
+use crate::yaml::Child;
+
+/// What is defined for use elsewhere.
+#[derive(Default)]
+struct Definitions {
+    connections: Vec<Connection>,
+    storages: Vec<Shared<Storage>>,
+    caches: Vec<Shared<ActionCache>>,
+    schedulers: Vec<Shared<Scheduler>>,
+}
+
+impl Definitions {
+    /// The definitions of a document or an instance. Their order is that of the sections, so that an object's place is
+    /// where it is defined.
+    fn read(f: &mut Fields<'_, '_>) -> Option<Self> {
+        let connections = f.opt("connections");
+        let storages = f.opt("storages");
+        let caches = f.opt("caches");
+        let schedulers = f.opt("schedulers");
+        f.look("clients");
+        Some(Self {
+            connections: connections?.unwrap_or_default(),
+            storages: storages?.unwrap_or_default(),
+            caches: caches?.unwrap_or_default(),
+            schedulers: schedulers?.unwrap_or_default(),
+        })
+    }
+
+    fn extend(&mut self, more: Self) {
+        self.connections.extend(more.connections);
+        self.storages.extend(more.storages);
+        self.caches.extend(more.caches);
+        self.schedulers.extend(more.schedulers);
+    }
+}
+
+/// The whole document.
+pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<ServerConfig> {
+    let mut fields = Fields::new(root, &TOP, decoder)?;
+    let f = &mut fields;
+    rules::required(f);
+    let mut definitions = Definitions::read(f);
+    let description = f.opt("description");
+    let channels = f.opt::<Vec<Channel>>("server");
+    let authorization = f.opt("authorization");
+    let monitoring = f.opt::<MaybeMonitoring>("monitoring");
+    let max_concurrent_calls = f.opt("maximum-concurrent-rpcs");
+    let reflection = f.or("server-reflection");
+    let compression = f.or::<String>("grpc-compression");
+    let options = f.opt("grpc-server-options");
+    let instances = f.opt::<Sound<ReadInstance>>("instances");
+    let cleanup = f.opt("cleanup");
+    let admin = f.opt("admin");
+    let state_directory = f.opt("state-directory");
+    let grid_credentials = f.opt("grid-credentials");
+    f.look("metering");
+    f.look("services");
+
+    let mut read = Vec::new();
+    for ReadInstance { instance, definitions: more } in
+        instances?.map_or_else(Vec::new, |Sound(instances)| instances)
+    {
+        read.push(instance);
+        if let Some(definitions) = &mut definitions {
+            definitions.extend(more);
+        }
+    }
+    rules::instances(f, &read);
+    let (mut sql_connections, mut redis_connections) = (Vec::new(), Vec::new());
+    let definitions = definitions?;
+    for connection in definitions.connections {
+        match connection {
+            Connection::Sql(connection) => sql_connections.push(connection),
+            Connection::Redis(connection) => redis_connections.push(connection),
+        }
+    }
+    Some(ServerConfig {
+        description: description?,
+        channels: channels?.unwrap_or_default(),
+        authorization: authorization?.unwrap_or_else(Authorization::open),
+        monitoring: monitoring?.and_then(|MaybeMonitoring(monitoring)| monitoring),
+        max_concurrent_calls: max_concurrent_calls?,
+        reflection: reflection?,
+        compression: if compression? == "NoCompression" { Compression::None } else { Compression::Gzip },
+        options: options?.unwrap_or_default(),
+        sql_connections,
+        redis_connections,
+        storages: definitions.storages,
+        caches: definitions.caches,
+        schedulers: definitions.schedulers,
+        instances: read,
+        cleanup: cleanup?.unwrap_or_default(),
+        admin: admin?.unwrap_or_else(|| Admin { address: "127.0.0.1:8980".to_owned() }),
+        state_directory: state_directory?,
+        grid_credentials: grid_credentials?.unwrap_or_default(),
+    })
+}
+
+struct ReadInstance {
+    instance: Instance,
+    definitions: Definitions,
+}
+
+impl Decode for ReadInstance {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &INSTANCE, decoder)?;
+        let f = &mut fields;
+        let names = names(f);
+        let description = f.opt("description");
+        let definitions = Definitions::read(f);
+        let Sound(services) = f.req::<Sound<Shared<Service>>>("services")?;
+        rules::services(f, &services);
+        Some(Self {
+            instance: Instance { names: names?, description: description?, services },
+            definitions: definitions?,
+        })
+    }
+}
+
+fn names(f: &mut Fields<'_, '_>) -> Option<Vec<InstanceName>> {
+    let Names(names) = f.req("name")?;
+    let mut read = Vec::with_capacity(names.len());
+    for name in names {
+        if name == "unnamed" {
+            f.error_at(
+                "name",
+                "`unnamed` is how metrics call the instance ''; choose another name".to_owned(),
+            );
+            continue;
+        }
+        match InstanceName::new(&name) {
+            Ok(name) => read.push(name),
+            Err(error) => f.error_at("name", error.to_string()),
+        }
+    }
+    Some(read)
+}
+
+impl Decode for Channel {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let section = objects::section(child, &[Kind::Channel], decoder)?;
+        let mut fields = Fields::new(child, section, decoder)?;
+        let f = &mut fields;
+        let endpoint = endpoint(f);
+        let insecure = f.or::<bool>("insecure-mode");
+        let credentials = f.opt::<ServerCredentials>("credentials");
+        let transport = match (insecure?, credentials?) {
+            (true, _) => {
+                f.no_effect("credentials", "`insecure-mode` is on, so this channel speaks plain HTTP/2");
+                Transport::Insecure
+            }
+            (false, Some(credentials)) => Transport::Tls(credentials),
+            (false, None) => Transport::DefaultTls,
+        };
+        Some(Self { endpoint: endpoint?, transport })
+    }
+}
+
+fn endpoint(f: &mut Fields<'_, '_>) -> Option<Endpoint> {
+    let address = f.opt::<String>("address");
+    let port = f.opt::<u16>("port");
+    match (address?, port?) {
+        (Some(address), None) => {
+            let parsed = parse_endpoint(&address);
+            if parsed.is_none() {
+                f.error_at(
+                    "address",
+                    format!("expected HOST:PORT, [::]:PORT or unix:PATH, found `{address}`"),
+                );
+            }
+            parsed
+        }
+        (None, Some(port)) => Some(Endpoint::Tcp { host: "::".to_owned(), port }),
+        (None, None) => {
+            f.missing("address");
+            None
+        }
+        (Some(_), Some(_)) => {
+            f.error_at("port", "`address` has the port already; remove `port`".to_owned());
+            None
+        }
+    }
+}
+
+fn parse_endpoint(address: &str) -> Option<Endpoint> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return (!path.is_empty()).then(|| Endpoint::Unix(path.into()));
+    }
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    (!host.is_empty()).then_some(())?;
+    Some(Endpoint::Tcp { host: host.to_owned(), port: port.parse().ok()? })
+}
+
+impl Decode for ServerCredentials {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &SERVER_CREDENTIALS, decoder)?;
+        let f = &mut fields;
+        record!(f => ServerCredentials {
+            key: req("tls-server-key"),
+            certificate: req("tls-server-cert"),
+            client_authorities: opt("tls-client-certs"),
+        })
+    }
+}
+
+impl Decode for GridCredentials {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &GRID_CREDENTIALS, decoder)?;
+        let f = &mut fields;
+        record!(f => GridCredentials { worker_token: opt("worker-token"), admin_token: opt("admin-token") })
+    }
+}
+
+impl Decode for Admin {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &ADMIN, decoder)?;
+        let address: String = fields.or("address")?;
+        if !matches!(parse_endpoint(&address), Some(Endpoint::Tcp { .. })) {
+            fields.error_at("address", format!("expected HOST:PORT, found `{address}`"));
+            return None;
+        }
+        Some(Self { address })
+    }
+}
+
+/// `monitoring` as it is written: it may be switched off.
+struct MaybeMonitoring(Option<Monitoring>);
+
+impl Decode for MaybeMonitoring {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &MONITORING, decoder)?;
+        let f = &mut fields;
+        let enabled = f.or::<bool>("enabled");
+        let target = target(f);
+        let format = f.or::<String>("serialization-format");
+        let prefix = f.opt::<String>("metric-prefix");
+        let tags = f.or::<String>("tag-format");
+        let TextMap(additional_tags) = f.or("additional-tags")?;
+        let monitoring = Monitoring {
+            target: target?,
+            format: match format?.as_str() {
+                "binary" => MonitoringFormat::Binary,
+                "json" => MonitoringFormat::Json,
+                _ => MonitoringFormat::Statsd,
+            },
+            prefix: prefix?.unwrap_or_default().trim_end_matches('.').to_owned(),
+            tags: match tags?.as_str() {
+                "none" => TagFormat::None,
+                "dogstatsd" => TagFormat::Dog,
+                "graphite" => TagFormat::Graphite,
+                _ => TagFormat::Influx,
+            },
+            additional_tags,
+        };
+        Some(Self(enabled?.then_some(monitoring)))
+    }
+}
+
+fn target(f: &mut Fields<'_, '_>) -> Option<MonitoringTarget> {
+    let kind = f.or::<String>("endpoint-type");
+    let location = f.opt::<String>("endpoint-location");
+    let kind = kind?;
+    match (kind.as_str(), location?) {
+        ("stdout", _) => {
+            f.no_effect("endpoint-location", "`endpoint-type` is `stdout`");
+            Some(MonitoringTarget::Stdout)
+        }
+        ("file", Some(path)) => Some(MonitoringTarget::File(path.into())),
+        ("socket", Some(path)) => Some(MonitoringTarget::Socket(path.into())),
+        (_, Some(address)) if parse_endpoint(&address).is_some() => Some(MonitoringTarget::Udp(address)),
+        (_, Some(address)) => {
+            f.error_at("endpoint-location", format!("expected HOST:PORT, found `{address}`"));
+            None
+        }
+        (_, None) => {
+            f.error(format!(
+                "`endpoint-location` is missing: with `endpoint-type` `{kind}` it says where to"
+            ));
+            None
+        }
+    }
+}
+
+impl Decode for Cleanup {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &CLEANUP, decoder)?;
+        let f = &mut fields;
+        let high_count = f.opt::<u64>("high-blob-count-watermark");
+        let low_count = f.opt::<u64>("low-blob-count-watermark");
+        let threshold = f.opt::<u64>("large-blob-threshold");
+        let lifetime = f.opt("large-blob-lifetime");
+        let rest = CleanupRest::read(f)?;
+        let counts =
+            pair(f, high_count?, low_count?, "high-blob-count-watermark", "low-blob-count-watermark")?;
+        let large = pair(f, threshold?, lifetime?, "large-blob-threshold", "large-blob-lifetime")?;
+        let cleanup = Self {
+            name: rest.name,
+            index: rest.index,
+            high_watermark: rest.high_watermark,
+            low_watermark: rest.low_watermark,
+            batch_size: rest.batch_size,
+            counts: counts.map(|(high, low)| BlobCounts { high, low }),
+            only_if_unused_for: rest.only_if_unused_for,
+            large: large.map(|(threshold, lifetime)| LargeBlobs { threshold, lifetime }),
+            retry_limit: rest.retry_limit,
+        };
+        rules::cleanup(f, &cleanup).then_some(cleanup)
+    }
+}
+
+/// The keys of a cleanup that stand for themselves.
+struct CleanupRest {
+    name: String,
+    index: Shared<Storage>,
+    high_watermark: u64,
+    low_watermark: u64,
+    batch_size: u64,
+    only_if_unused_for: Option<std::time::Duration>,
+    retry_limit: u32,
+}
+
+impl CleanupRest {
+    fn read(f: &mut Fields<'_, '_>) -> Option<Self> {
+        record!(f => CleanupRest {
+            name: req("instance-name"),
+            index: req("index"),
+            high_watermark: req("high-watermark"),
+            low_watermark: req("low-watermark"),
+            batch_size: req("batch-size"),
+            only_if_unused_for: opt("only-if-unused-for"),
+            retry_limit: or("retry-limit"),
+        })
+    }
+}
+
+/// Two keys that go together.
+#[allow(clippy::option_option, reason = "absent is not wrong")]
+fn pair<A, B>(
+    f: &mut Fields<'_, '_>,
+    a: Option<A>,
+    b: Option<B>,
+    first: &str,
+    second: &str,
+) -> Option<Option<(A, B)>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(Some((a, b))),
+        (None, None) => Some(None),
+        _ => {
+            f.error(format!("`{first}` and `{second}` go together: give both or none"));
+            None
+        }
+    }
+}

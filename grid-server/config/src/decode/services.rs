@@ -1,0 +1,159 @@
+//! Services.
+
+use std::sync::Arc;
+
+use super::decoder::{Decoder, Memo, Tagged};
+use super::{Fields, caches, record};
+use crate::model::{
+    ActionCache, ActionCacheService, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet, Item,
+    LogStream, Operations, Place, RemoteAsset, SchedulerOverrides, Service,
+};
+use crate::table::Kind;
+
+impl Tagged for Service {
+    const KIND: Kind = Kind::Service;
+
+    fn memo<'d>(decoder: &'d mut Decoder<'_>) -> &'d mut Memo<Self> {
+        &mut decoder.services
+    }
+
+    fn read(tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
+        match tag {
+            "action-cache" => action_cache(f).map(Self::ActionCache),
+            "cas" => cas(f).map(Self::Cas),
+            "bytestream" => bytestream(f).map(Self::ByteStream),
+            "execution" => execution(f).map(Self::Execution),
+            "bots" => bots(f).map(Self::Bots),
+            "operations" => record!(f => Operations {
+                scheduler: req("scheduler"),
+                max_page_size: or("max-list-operations-page-size"),
+            })
+            .map(Self::Operations),
+            "fleet" => record!(f => Fleet { scheduler: req("scheduler") }).map(Self::Fleet),
+            "logstream" => {
+                record!(f => LogStream { prefix: or("prefix"), sql: opt("sql") }).map(Self::LogStream)
+            }
+            "memory-logstream-storage" => {
+                Some(Self::LogStream(LogStream { prefix: String::new(), sql: None }))
+            }
+            "build-events" => record!(f => BuildEvents { sql: opt("sql") }).map(Self::BuildEvents),
+            "memory-build-events" => Some(Self::BuildEvents(BuildEvents { sql: None })),
+            "remote-asset" => record!(f => RemoteAsset {
+                storage: req("storage"),
+                sql: opt("sql"),
+                allow_updates: or("allow-updates"),
+            })
+            .map(Self::RemoteAsset),
+            "reference-cache" => reference_cache(f).map(Self::RemoteAsset),
+            _ => {
+                f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
+                None
+            }
+        }
+    }
+}
+
+/// With `cache`, or in the older form with a cache of its own in memory.
+fn action_cache(f: &mut Fields<'_, '_>) -> Option<ActionCacheService> {
+    if f.has("cache") {
+        for key in ["storage", "max-cached-refs", "allow-updates", "cache-failed-actions"] {
+            f.no_effect(key, "`cache` says it");
+        }
+        return record!(f => ActionCacheService { cache: req("cache") });
+    }
+    if !f.has("storage") {
+        f.missing("cache");
+        return None;
+    }
+    let value = ActionCache::Lru(caches::lru(f)?);
+    let place = Place { path: f.decoder.path(), tag: f.section.name, anchor: None, mark: f.mark };
+    Some(ActionCacheService { cache: Arc::new(Item { place, value }) })
+}
+
+fn cas(f: &mut Fields<'_, '_>) -> Option<Cas> {
+    record!(f => Cas {
+        storage: req("storage"),
+        read_only: or("read-only"),
+        tree_cache_size: opt("tree-cache-size"),
+        chunking: or("enable-chunking"),
+    })
+}
+
+fn bytestream(f: &mut Fields<'_, '_>) -> Option<ByteStream> {
+    record!(f => ByteStream {
+        storage: req("storage"),
+        read_only: or("read-only"),
+        always_receive: or("disable-overwrite-early-return"),
+    })
+}
+
+fn reference_cache(f: &mut Fields<'_, '_>) -> Option<RemoteAsset> {
+    let storage = f.req("storage");
+    let allow_updates = f.or("allow-updates");
+    Some(RemoteAsset { storage: storage?, sql: None, allow_updates: allow_updates? })
+}
+
+fn execution(f: &mut Fields<'_, '_>) -> Option<Execution> {
+    let endpoints = endpoints(f);
+    let scheduler = f.req("scheduler");
+    let stream_keepalive = f.or("operation-stream-keepalive-timeout");
+    let max_page_size = f.or("max-list-operations-page-size");
+    let command_allowlist = f.opt("command-allowlist");
+    let long_poll_when_busy = f.or("bots-long-poll-during-execution");
+    let discard_unwatched = f.or("discard-unwatched-jobs");
+    let overrides = overrides(f);
+    Some(Execution {
+        scheduler: scheduler?,
+        overrides: overrides?,
+        stream_keepalive: stream_keepalive?,
+        endpoints: endpoints?,
+        max_page_size: max_page_size?,
+        command_allowlist: command_allowlist?,
+        long_poll_when_busy: long_poll_when_busy?,
+        discard_unwatched: discard_unwatched?,
+    })
+}
+
+fn endpoints(f: &mut Fields<'_, '_>) -> Option<Endpoints> {
+    let Some(named) = f.opt::<Vec<String>>("endpoints")? else {
+        return Some(Endpoints { execution: true, operations: true, bots: true });
+    };
+    let has = |name: &str| named.iter().any(|endpoint| endpoint == name);
+    let endpoints =
+        Endpoints { execution: has("execution"), operations: has("operations"), bots: has("bots") };
+    if named.is_empty() {
+        f.error_at("endpoints", "expected at least one of execution, operations, bots".to_owned());
+        return None;
+    }
+    Some(endpoints)
+}
+
+fn bots(f: &mut Fields<'_, '_>) -> Option<Bots> {
+    let scheduler = f.req("scheduler");
+    let long_poll_when_busy = f.or("long-poll-during-execution");
+    let storage = f.opt("storage");
+    let action_cache = f.opt("action-cache");
+    let bot_session_keepalive = f.opt("bot-session-keepalive-timeout");
+    Some(Bots {
+        scheduler: scheduler?,
+        overrides: SchedulerOverrides {
+            storage: storage?,
+            action_cache: action_cache?,
+            bot_session_keepalive: bot_session_keepalive?,
+            ..SchedulerOverrides::default()
+        },
+        long_poll_when_busy: long_poll_when_busy?,
+    })
+}
+
+fn overrides(f: &mut Fields<'_, '_>) -> Option<SchedulerOverrides> {
+    record!(f => SchedulerOverrides {
+        storage: opt("storage"),
+        action_cache: opt("action-cache"),
+        max_execution_timeout: opt("max-execution-timeout"),
+        bot_session_keepalive: opt("bot-session-keepalive-timeout"),
+        browser_url: opt("action-browser-url"),
+        property_keys: opt("property-keys"),
+        wildcard_property_keys: opt("wildcard-property-keys"),
+    })
+}

@@ -1,0 +1,211 @@
+//! Storages.
+
+use std::collections::BTreeSet;
+
+use super::connections::remote;
+use super::decoder::{Decode, Decoder, Memo, Tagged};
+use super::{Fields, inline, record};
+use crate::model::{
+    DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
+    S3Storage, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, Storage,
+    WithCacheStorage,
+};
+use crate::table::{Kind, SHARD, SIZE_LIMITED, Ty};
+use crate::yaml::Child;
+
+/// The most digests that BuildGrid puts into one statement.
+const STATEMENT_LIMIT: usize = 24_000;
+
+impl Tagged for Storage {
+    const KIND: Kind = Kind::Storage;
+
+    fn memo<'d>(decoder: &'d mut Decoder<'_>) -> &'d mut Memo<Self> {
+        &mut decoder.storages
+    }
+
+    fn read(tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
+        match tag {
+            "lru-storage" => record!(f => LruStorage { size: req("size") }).map(Self::Lru),
+            "disk-storage" => disk(f).map(Self::Disk),
+            "redis-storage" => inline::redis(f).map(|redis| Self::Redis(RedisStorage { redis })),
+            "s3-storage" => s3(f).map(Self::S3),
+            "sql-storage" => sql(f).map(Self::Sql),
+            "remote-storage" => remote(f).map(|remote| Self::Remote(RemoteStorage { remote })),
+            "with-cache-storage" => with_cache(f).map(Self::WithCache),
+            "size-differentiated-storage" => size_differentiated(f).map(Self::SizeDifferentiated),
+            "sharded-storage" => sharded(f).map(Self::Sharded),
+            "replicated-storage" => replicated(f).map(Self::Replicated),
+            "sql-index" => sql_index(f).map(Self::SqlIndex),
+            "redis-index" => redis_index(f).map(Self::RedisIndex),
+            "redis-fmb-cache" => fmb_cache(f).map(Self::RedisFmbCache),
+            _ => {
+                f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
+                None
+            }
+        }
+    }
+}
+
+fn disk(f: &mut Fields<'_, '_>) -> Option<DiskStorage> {
+    record!(f => DiskStorage { path: req("path"), max_size: opt("max-size") })
+}
+
+fn s3(f: &mut Fields<'_, '_>) -> Option<S3Storage> {
+    let storage = record!(f => S3Storage {
+        bucket: req("bucket"),
+        endpoint: req("endpoint"),
+        access_key: req("access-key"),
+        secret_key: req("secret-key"),
+        read_timeout_per_kilobyte: opt("read-timeout-seconds-per-kilobyte"),
+        write_timeout_per_kilobyte: opt("write-timeout-seconds-per-kilobyte"),
+        read_timeout_min: or("read-timeout-min-seconds"),
+        write_timeout_min: or("write-timeout-min-seconds"),
+        versioned_deletes: or("versioned-deletes"),
+        hash_prefix_size: or("hash-prefix-size"),
+        path_prefix: opt("path-prefix-string"),
+    })?;
+    bucket_template(f, &storage.bucket).then_some(storage)
+}
+
+/// Whether a bucket's name holds no other template than `{digest[N]}`.
+fn bucket_template(f: &mut Fields<'_, '_>, bucket: &str) -> bool {
+    let mut rest = bucket;
+    let sound = loop {
+        let Some(at) = rest.find(['{', '}']) else { break true };
+        let index = rest[at..].strip_prefix("{digest[").and_then(|after| after.split_once("]}"));
+        match index {
+            Some((digits, after)) if digits.parse::<u8>().is_ok_and(|index| index < 64) => rest = after,
+            _ => break false,
+        }
+    };
+    if !sound {
+        let message = format!(
+            "expected a bucket's name in which at most {{digest[0]}} to {{digest[63]}} stand for digits of the hash, found `{bucket}`"
+        );
+        f.error_at("bucket", message);
+    }
+    sound
+}
+
+fn sql(f: &mut Fields<'_, '_>) -> Option<SqlStorage> {
+    record!(f => SqlStorage { sql: req("sql"), sql_ro: opt("sql-ro") })
+}
+
+fn with_cache(f: &mut Fields<'_, '_>) -> Option<WithCacheStorage> {
+    let storage = record!(f => WithCacheStorage {
+        cache: req("cache"),
+        fallback: req("fallback"),
+        defer_fallback_writes: or("defer-fallback-writes"),
+        fallback_writers: or("fallback-writer-threads"),
+    })?;
+    if !storage.defer_fallback_writes {
+        f.no_effect("fallback-writer-threads", "`defer-fallback-writes` is off");
+    }
+    Some(storage)
+}
+
+fn size_differentiated(f: &mut Fields<'_, '_>) -> Option<SizeDifferentiatedStorage> {
+    let limited = f.req::<Vec<SizeLimited>>("size-limited-storages");
+    let fallback = f.req("fallback");
+    let mut limited = limited?;
+    limited.sort_by_key(|entry| entry.max_size);
+    Some(SizeDifferentiatedStorage { limited, fallback: fallback? })
+}
+
+impl Decode for SizeLimited {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &SIZE_LIMITED, decoder)?;
+        let f = &mut fields;
+        record!(f => SizeLimited { max_size: req("max-size"), storage: req("storage") })
+    }
+}
+
+fn sharded(f: &mut Fields<'_, '_>) -> Option<ShardedStorage> {
+    let shards: Vec<Shard> = f.req("shards")?;
+    shard_names(f, shards.iter().map(|shard| shard.name.as_str())).then_some(ShardedStorage { shards })
+}
+
+/// Whether shards have names, each of its own, that a rendezvous hash can take.
+pub(super) fn shard_names<'s>(f: &mut Fields<'_, '_>, names: impl Iterator<Item = &'s str>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut sound = true;
+    for name in names {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            f.error_at("shards", format!("expected names of letters, digits and `-`, found `{name}`"));
+            sound = false;
+        } else if !seen.insert(name) {
+            f.error_at("shards", format!("two shards are called `{name}`; each needs a name of its own"));
+            sound = false;
+        }
+    }
+    if seen.is_empty() && sound {
+        f.error_at("shards", "expected at least one shard".to_owned());
+        return false;
+    }
+    sound
+}
+
+impl Decode for Shard {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &SHARD, decoder)?;
+        let f = &mut fields;
+        record!(f => Shard { name: req("name"), storage: req("storage") })
+    }
+}
+
+fn replicated(f: &mut Fields<'_, '_>) -> Option<ReplicatedStorage> {
+    let storage = record!(f => ReplicatedStorage {
+        storages: req("storages"),
+        queue_size: or("replication-queue-size"),
+        workers: or("replication-threads"),
+        read_replication: or("read-replication"),
+    })?;
+    if storage.storages.len() < 2 {
+        f.error_at("storages", "expected two storages or more to replicate between".to_owned());
+        return None;
+    }
+    Some(storage)
+}
+
+fn sql_index(f: &mut Fields<'_, '_>) -> Option<SqlIndex> {
+    let storage = f.req("storage");
+    let sql = inline::sql(f);
+    let sql_ro = f.opt("sql-ro");
+    let window_size = f.or("window-size");
+    let limit = f.opt("inclause-limit");
+    let max_inline_size = f.or("max-inline-blob-size");
+    let refresh = f.or("refresh-accesstime-older-than");
+    let promised_lifetime = f.or("promised-lifetime");
+    let Some(sql) = sql? else {
+        f.error("`sql` is missing from !sql-index: the connection to the database with the index".to_owned());
+        return None;
+    };
+    let window_size: usize = window_size?;
+    Some(SqlIndex {
+        storage: storage?,
+        sql,
+        sql_ro: sql_ro?,
+        window_size,
+        statement_limit: limit?.unwrap_or_else(|| window_size.min(STATEMENT_LIMIT)),
+        max_inline_size: max_inline_size?,
+        refresh_access_after: refresh?,
+        promised_lifetime: promised_lifetime?,
+    })
+}
+
+fn redis_index(f: &mut Fields<'_, '_>) -> Option<RedisIndex> {
+    record!(f => RedisIndex { storage: req("storage"), redis: req("redis"), prefix: or("prefix") })
+}
+
+fn fmb_cache(f: &mut Fields<'_, '_>) -> Option<RedisFmbCache> {
+    let storage = f.req("storage");
+    let redis = f.req("redis");
+    let ttl = f.req::<u64>("ttl-secs");
+    let prefix = f.or("prefix");
+    Some(RedisFmbCache {
+        storage: storage?,
+        redis: redis?,
+        ttl: std::time::Duration::from_secs(ttl?),
+        prefix: prefix?,
+    })
+}

@@ -1,0 +1,44 @@
+//! What a configuration says, as plain data.
+//!
+//! Every tagged object is a [`Shared`]: where two places of a document name one anchor, they hold the same `Arc`, so that
+//! composing it once is a matter of remembering addresses. The data is validated; nothing here opens or connects to anything.
+
+mod authorization;
+mod caches;
+mod cleanup;
+mod connections;
+mod scheduler;
+mod server;
+mod services;
+mod shared;
+mod storages;
+
+pub use authorization::{Algorithm, Authorization, AuthorizationServer, Jwt, JwtKeys, Method};
+pub use caches::{
+    ActionCache, CacheEntries, CachePolicy, CacheShard, EntryType, LruActionCache, MirroredActionCache,
+    RedisActionCache, RemoteActionCache, S3ActionCache, ShardedActionCache, WithCacheActionCache,
+    WriteOnceActionCache,
+};
+pub use cleanup::{BlobCounts, Cleanup, LargeBlobs};
+pub use connections::{
+    ClientCredentials, ClientOptions, LoadBalancing, RedisAddress, RedisConnection, Remote, ServerOptions,
+    SqlConnection,
+};
+pub use scheduler::{
+    Database, DynamicSet, InstancedLimit, InstancedUrl, LogStreamClient, PropertyLabel, PropertySet, Pruner,
+    QueueTimeout, Scheduler, StaticSet,
+};
+pub use server::{
+    Admin, Channel, Compression, Endpoint, GridCredentials, Instance, Monitoring, MonitoringFormat,
+    MonitoringTarget, ServerConfig, ServerCredentials, TagFormat, Transport,
+};
+pub use services::{
+    ActionCacheService, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet, LogStream,
+    Operations, RemoteAsset, SchedulerOverrides, Service,
+};
+pub use shared::{Item, Place, Secret, Shared};
+pub use storages::{
+    DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
+    S3Storage, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, Storage,
+    WithCacheStorage,
+};

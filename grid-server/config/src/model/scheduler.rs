@@ -1,0 +1,162 @@
+//! The scheduler.
+
+use std::time::Duration;
+
+use super::{ActionCache, ClientCredentials, ClientOptions, Shared, SqlConnection, Storage};
+
+/// Where the queue is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Database {
+    /// The database that is named.
+    Sql(Shared<SqlConnection>),
+    /// An SQLite file of the state directory.
+    State,
+    /// A temporary SQLite database, which goes with the process.
+    Temporary,
+}
+
+/// `!sql-scheduler` and its older names.
+#[derive(Debug, PartialEq)]
+pub struct Scheduler {
+    /// Where the actions are and the results go.
+    pub storage: Shared<Storage>,
+    /// Where the queue is.
+    pub database: Database,
+    /// A read-only copy for listings.
+    pub database_ro: Option<Shared<SqlConnection>>,
+    /// The connection for notifications, where it is another.
+    pub notifier: Option<Shared<SqlConnection>>,
+    /// Where results are looked up and kept.
+    pub action_cache: Option<Shared<ActionCache>>,
+    /// How jobs and workers are matched.
+    pub property_set: PropertySet,
+    /// When finished jobs are deleted; `None` for never.
+    pub pruner: Option<Pruner>,
+    /// When queued jobs are given up; `None` for never.
+    pub queue_timeout: Option<QueueTimeout>,
+    /// The base URL of a browser for actions.
+    pub browser_url: Option<String>,
+    /// Other base URLs for some instances.
+    pub instanced_browser_urls: Vec<InstancedUrl>,
+    /// The longest that an action may run.
+    pub max_execution_timeout: Duration,
+    /// How long a bot may stay silent.
+    pub bot_session_keepalive: Duration,
+    /// A LogStream service elsewhere.
+    pub logstream: Option<LogStreamClient>,
+    /// How often a job is tried.
+    pub max_job_attempts: u32,
+    /// How many jobs of one property label may be queued.
+    pub max_queue_size: Option<u64>,
+    /// Other limits for some instances.
+    pub instanced_queue_sizes: Vec<InstancedLimit>,
+    /// How often jobs that run too long are looked for.
+    pub execution_timer: Duration,
+    /// How often silent bots are looked for.
+    pub session_timer: Duration,
+    /// Instances that share their bots and queue.
+    pub instance_pools: Vec<Vec<String>>,
+    /// How many locality hints of a bot are remembered.
+    pub locality_hints: usize,
+}
+
+/// When finished jobs are deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pruner {
+    /// The age at which they are.
+    pub max_age: Duration,
+    /// How often that is done.
+    pub period: Duration,
+    /// How many at a time.
+    pub window: u64,
+}
+
+/// When queued jobs are given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueTimeout {
+    /// The age at which they are.
+    pub max_age: Duration,
+    /// How often that is done.
+    pub period: Duration,
+    /// How many at a time.
+    pub window: u64,
+}
+
+/// A browser URL for some instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstancedUrl {
+    /// The base URL.
+    pub url: String,
+    /// The instances.
+    pub instances: Vec<String>,
+}
+
+/// A queue limit for some instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstancedLimit {
+    /// The limit.
+    pub max_size: u64,
+    /// The instances.
+    pub instances: Vec<String>,
+}
+
+/// A LogStream service elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogStreamClient {
+    /// Its URL.
+    pub url: String,
+    /// What is shown to it.
+    pub credentials: ClientCredentials,
+    /// gRPC's options.
+    pub options: ClientOptions,
+    /// How long a call may take.
+    pub request_timeout: Option<Duration>,
+}
+
+/// How jobs and workers are matched.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PropertySet {
+    /// `!dynamic-property-set`
+    Dynamic(DynamicSet),
+    /// `!static-property-set`
+    Static(StaticSet),
+    /// `!instanced-property-set`: each instance's own, in the order of the document.
+    Instanced(Vec<(Vec<String>, Self)>),
+}
+
+/// Any values of known keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DynamicSet {
+    /// Keys that a job may give only once.
+    pub unique: Vec<String>,
+    /// Keys that a bot must match.
+    pub matched: Vec<String>,
+    /// Keys that a job may give and no bot needs to match.
+    pub wildcard: Vec<String>,
+    /// Keys that are matched where a bot is free that does.
+    pub preferred: Vec<String>,
+    /// The key whose value labels jobs.
+    pub label_key: String,
+}
+
+/// What a list of labels allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticSet {
+    /// The labels in order.
+    pub labels: Vec<PropertyLabel>,
+    /// Keys that a job may give and no bot needs to match.
+    pub wildcard: Vec<String>,
+    /// A bot that has such a key only takes jobs that ask for it.
+    pub exclusive: Vec<String>,
+    /// Keys that are matched where a bot is free that does.
+    pub preferred: Vec<String>,
+}
+
+/// A label of a static set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PropertyLabel {
+    /// The label.
+    pub label: String,
+    /// Its properties.
+    pub properties: Vec<(String, String)>,
+}

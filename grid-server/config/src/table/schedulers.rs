@@ -1,0 +1,431 @@
+//! Schedulers and what they are made of.
+
+use super::connections::POOL;
+use super::misc::{LOGSTREAM_CLIENT, PERIOD_TY};
+use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, mapped, refused, required, warned};
+
+const SQL: Ty = Ty::Object(Kind::SqlConnection);
+const TEXTS: Ty = Ty::List(&Ty::Text);
+const NO_POLL: &str = "replicas are woken by the database's notifications";
+const NO_THREADS: &str =
+    "every replica assigns jobs to the bots connected to it, in batches; there are no assigner threads";
+const NO_BACKOFF: &str = "a job that no bot can take costs nothing until a bot comes";
+
+const fn inline(from: Key) -> Key {
+    mapped(from.name, from.ty, "The older form of the same key of `sql: !sql-connection`.")
+}
+
+const fn pool_of(name: &'static str, status: Status, doc: &'static str) -> Section {
+    Section { name, kind: Some(Kind::Scheduler), status, doc, keys: SQL_KEYS }
+}
+
+static SQL_SCHEDULER: Section = pool_of(
+    "!sql-scheduler",
+    Status::Done,
+    "The queue of jobs, in PostgreSQL or in an embedded SQLite database.",
+);
+static MEMORY_SCHEDULER: Section = pool_of(
+    "!memory-scheduler",
+    Status::Mapped("An `!sql-scheduler` on a temporary SQLite database, which goes with the process."),
+    "The older queue in memory.",
+);
+static SQL_DATA_STORE: Section = pool_of(
+    "!sql-data-store",
+    Status::Mapped("The older name of `!sql-scheduler`."),
+    "The older name of `!sql-scheduler`.",
+);
+static MEMORY_DATA_STORE: Section = pool_of(
+    "!memory-data-store",
+    Status::Mapped("The older name of `!memory-scheduler`."),
+    "The older name of `!memory-scheduler`.",
+);
+
+static SQL_KEYS: &[Key] = &[
+    required("storage", Ty::Object(Kind::Storage), "The storage with the actions and the results."),
+    key(
+        "sql",
+        SQL,
+        "The database; without it and without `connection-string` an SQLite file of the state directory.",
+    ),
+    key("sql-ro", SQL, "A read-only copy for listings."),
+    key("sql-notifier", SQL, "The connection for notifications, where it must go around a pooler."),
+    mapped("connection-string", Ty::Secret, "The older form of `sql: !sql-connection {connection-string}`."),
+    inline(POOL[0]),
+    inline(POOL[1]),
+    inline(POOL[2]),
+    inline(POOL[3]),
+    inline(POOL[4]),
+    inline(POOL[5]),
+    inline(POOL[6]),
+    inline(POOL[8]),
+    key("action-cache", Ty::Object(Kind::ActionCache), "Where results are looked up and kept."),
+    key("property-set", Ty::Object(Kind::PropertySet), "How jobs and workers are matched."),
+    mapped(
+        "property-keys",
+        TEXTS,
+        "The older form of `property-set: !dynamic-property-set {match-property-keys}`.",
+    ),
+    mapped("wildcard-property-keys", TEXTS, "The older form of the same key of a `!dynamic-property-set`."),
+    refused("cohort-set", Ty::Object(Kind::CohortSet), NOT_YET),
+    key("pruner-job-max-age", PERIOD_TY, "The age at which finished jobs are deleted; without it they stay."),
+    default("pruner-period", PERIOD_TY, "{minutes: 5}", "How often finished jobs are deleted."),
+    default(
+        "pruner-max-delete-window",
+        Ty::Whole(1, 10_000_000),
+        "10000",
+        "How many jobs are deleted at a time.",
+    ),
+    key("queue-timeout-job-max-age", PERIOD_TY, "The age at which a queued job is given up."),
+    default("queue-timeout-period", PERIOD_TY, "{minutes: 5}", "How often that is looked for."),
+    default(
+        "queue-timeout-max-window",
+        Ty::Whole(1, 10_000_000),
+        "10000",
+        "How many jobs are given up at a time.",
+    ),
+    refused(
+        "queue-timeout-configs",
+        Ty::List(&Ty::Object(Kind::QueueTimeout)),
+        "use `queue-timeout-job-max-age`; this version has no queue timeouts by instance",
+    ),
+    key("action-browser-url", Ty::Text, "The base URL of a browser for actions, for messages to clients."),
+    key("instanced-browser-urls", Ty::List(&Ty::Record(&BROWSER_URL)), "Other base URLs for some instances."),
+    default("max-execution-timeout", Ty::Seconds(1.0), "7200", "The longest that an action may run."),
+    refused("metering", Ty::Object(Kind::Metering), NOT_YET),
+    refused("metering-throttle-action", Ty::OneOf(&["deprioritize", "reject"]), NOT_YET),
+    default(
+        "bot-session-keepalive-timeout",
+        Ty::Seconds(1.0),
+        "600",
+        "How long a bot may stay silent before its jobs go to others.",
+    ),
+    key(
+        "logstream",
+        Ty::Record(&LOGSTREAM_CLIENT),
+        "A LogStream service for the actions' output; without it this server's own, if it has one.",
+    ),
+    refused("asset-client", Ty::Object(Kind::AssetClient), NOT_YET),
+    refused("queued-action-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
+    refused("completed-action-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
+    refused("action-result-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
+    default(
+        "max-job-attempts",
+        Ty::Whole(1, 1000),
+        "5",
+        "How often a job is tried when its workers are lost.",
+    ),
+    warned("assigners", Ty::List(&Ty::Object(Kind::Assigner)), NO_THREADS),
+    warned(
+        "priority-assignment-percentage",
+        Ty::Number(0.0, 100.0),
+        "jobs are taken by priority, then age; no share is taken otherwise",
+    ),
+    warned("job-assignment-interval", Ty::Seconds(0.0), NO_THREADS),
+    warned("poll-interval", Ty::Seconds(0.0), NO_POLL),
+    warned("bot-poll-interval", Ty::Seconds(0.0), NO_POLL),
+    key("max-queue-size", Ty::Whole(1, 1_000_000_000), "How many jobs of one property label may be queued."),
+    key("instanced-queue-size", Ty::List(&Ty::Record(&QUEUE_SIZE)), "Other limits for some instances."),
+    default(
+        "execution-timer-interval",
+        Ty::Seconds(0.0),
+        "60",
+        "How often jobs that run too long are looked for.",
+    ),
+    default("session-expiry-timer-interval", Ty::Seconds(0.0), "10", "How often silent bots are looked for."),
+    key("instance-pools", Ty::List(&Ty::List(&Ty::Text)), "Instances that share their bots and queue."),
+    default(
+        "bot-locality-hint-limit",
+        Ty::Whole(0, 1000),
+        "10",
+        "How many locality hints of a bot are remembered.",
+    ),
+    warned(
+        "proactive-fetch-to-capacity",
+        Ty::Flag,
+        "a bot that reports a result always gets as many jobs as it has room for",
+    ),
+    warned(
+        "proactive-fetch-full-queue",
+        Ty::Flag,
+        "a bot that reports a result is always offered the whole queue",
+    ),
+    refused("eviction-cooldown-seconds", Ty::Whole(0, 1_000_000), NOT_YET),
+];
+
+/// A browser URL for some instances.
+pub(crate) static BROWSER_URL: Section = Section {
+    name: "instanced-browser-urls[]",
+    kind: None,
+    status: Status::Done,
+    doc: "A browser URL for some instances.",
+    keys: &[
+        required("url", Ty::Text, "The base URL."),
+        required("instance-names", TEXTS, "The instances; each in one element only."),
+    ],
+};
+
+/// A queue limit for some instances.
+pub(crate) static QUEUE_SIZE: Section = Section {
+    name: "instanced-queue-size[]",
+    kind: None,
+    status: Status::Done,
+    doc: "A queue limit for some instances.",
+    keys: &[
+        required(
+            "max-size",
+            Ty::Whole(1, 1_000_000_000),
+            "How many jobs of one property label may be queued.",
+        ),
+        required("instance-names", TEXTS, "The instances; each in one element only."),
+    ],
+};
+
+static DYNAMIC_SET: Section = Section {
+    name: "!dynamic-property-set",
+    kind: Some(Kind::PropertySet),
+    status: Status::Done,
+    doc: "Jobs may ask for any values of known keys, and go to bots that have them.",
+    keys: &[
+        default(
+            "unique-property-keys",
+            TEXTS,
+            "[]",
+            "Keys that a job may give only once; `OSFamily` always is one.",
+        ),
+        default(
+            "match-property-keys",
+            TEXTS,
+            "[]",
+            "Keys that a bot must match; `OSFamily` and `ISA` always are.",
+        ),
+        default(
+            "wildcard-property-keys",
+            TEXTS,
+            "[]",
+            "Keys that a job may give and no bot needs to match; `*` for all.",
+        ),
+        default(
+            "preferred-property-keys",
+            TEXTS,
+            "[]",
+            "Keys that are matched where a bot is free that does.",
+        ),
+        default("label-key", Ty::Text, "OSFamily", "The key whose value labels jobs in metrics and limits."),
+    ],
+};
+
+static STATIC_SET: Section = Section {
+    name: "!static-property-set",
+    kind: Some(Kind::PropertySet),
+    status: Status::Done,
+    doc: "Jobs may ask for what a list of labels allows.",
+    keys: &[
+        required(
+            "property-labels",
+            Ty::List(&Ty::Record(&PROPERTY_LABEL)),
+            "The labels in order; the first that covers a job is its own.",
+        ),
+        default("wildcard-property-keys", TEXTS, "[]", "Keys that a job may give and no bot needs to match."),
+        default(
+            "exclusive-property-keys",
+            TEXTS,
+            "[]",
+            "A bot that has such a key only takes jobs that ask for it.",
+        ),
+        default(
+            "preferred-property-keys",
+            TEXTS,
+            "[]",
+            "Keys that are matched where a bot is free that does.",
+        ),
+    ],
+};
+
+/// A label of a static property set.
+pub(crate) static PROPERTY_LABEL: Section = Section {
+    name: "property-labels[]",
+    kind: None,
+    status: Status::Done,
+    doc: "One label of a `!static-property-set`.",
+    keys: &[
+        required("label", Ty::Text, "The label."),
+        required("properties", Ty::List(&Ty::List(&Ty::Text)), "Its properties, as `[key, value]` pairs."),
+    ],
+};
+
+static INSTANCED_SET: Section = Section {
+    name: "!instanced-property-set",
+    kind: Some(Kind::PropertySet),
+    status: Status::Done,
+    doc: "A property set for each instance.",
+    keys: &[required("sets", Ty::List(&Ty::Record(&INSTANCE_SET)), "The sets with their instances.")],
+};
+
+/// The property set of some instances.
+pub(crate) static INSTANCE_SET: Section = Section {
+    name: "sets[]",
+    kind: None,
+    status: Status::Done,
+    doc: "One set of an `!instanced-property-set`.",
+    keys: &[
+        required("instances", TEXTS, "The instances that it is for."),
+        required("set", Ty::Object(Kind::PropertySet), "The set."),
+    ],
+};
+
+static COHORT_SET: Section = Section {
+    name: "!cohort-set",
+    kind: Some(Kind::CohortSet),
+    status: Status::Refused(NOT_YET),
+    doc: "Groups of workers that share property labels.",
+    keys: &[required("cohorts", Ty::List(&Ty::TextMap), "The groups.")],
+};
+
+static PRIORITY_AGE: Section = Section {
+    name: "!priority-age-assigner",
+    kind: Some(Kind::Assigner),
+    status: Status::Warned(NO_THREADS),
+    doc: "BuildGrid's assigner by priority and age.",
+    keys: &[
+        warned("name", Ty::Text, NO_THREADS),
+        warned("count", Ty::Whole(0, 10_000), NO_THREADS),
+        warned("interval", Ty::Seconds(0.0), NO_THREADS),
+        warned("priority-assignment-percentage", Ty::Number(0.0, 100.0), NO_THREADS),
+        warned("failure-backoff", Ty::Seconds(0.0), NO_BACKOFF),
+        warned("jitter-factor", Ty::Number(0.0, 1e6), NO_THREADS),
+        warned("busy-sleep-factor", Ty::Number(0.0, 1e6), NO_THREADS),
+        warned("instance-names", TEXTS, "jobs of every instance are assigned"),
+        warned("bot-assignment-strategy", Ty::Object(Kind::Strategy), "bots take jobs; they are not chosen"),
+        warned("preemption-delay", Ty::Seconds(0.0), "no job is preempted"),
+    ],
+};
+
+static COHORT_ASSIGNER: Section = Section {
+    name: "!cohort-assigner",
+    kind: Some(Kind::Assigner),
+    status: Status::Refused(NOT_YET),
+    doc: "BuildGrid's assigner by cohorts.",
+    keys: &[
+        warned("name", Ty::Text, NO_THREADS),
+        warned("count", Ty::Whole(0, 10_000), NO_THREADS),
+        warned("interval", Ty::Seconds(0.0), NO_THREADS),
+        warned("cohort-set", TEXTS, NO_THREADS),
+        warned("failure-backoff", Ty::Seconds(0.0), NO_BACKOFF),
+        warned("jitter-factor", Ty::Number(0.0, 1e6), NO_THREADS),
+        warned("busy-sleep-factor", Ty::Number(0.0, 1e6), NO_THREADS),
+        warned("instance-names", TEXTS, "jobs of every instance are assigned"),
+        warned("bot-assignment-strategy", Ty::Object(Kind::Strategy), "bots take jobs; they are not chosen"),
+        warned("preemption-delay", Ty::Seconds(0.0), "no job is preempted"),
+    ],
+};
+
+static BY_CAPACITY: Section = Section {
+    name: "!assign-by-capacity",
+    kind: Some(Kind::Strategy),
+    status: Status::Warned("bots take jobs; they are not chosen"),
+    doc: "BuildGrid's choice of bots by free capacity.",
+    keys: &[warned("sampling", Ty::Object(Kind::Sampling), "bots take jobs; they are not sampled")],
+};
+
+static BY_LOCALITY: Section = Section {
+    name: "!assign-by-locality",
+    kind: Some(Kind::Strategy),
+    status: Status::Warned("bots take jobs; they are not chosen"),
+    doc: "BuildGrid's former choice of bots by locality.",
+    keys: &[],
+};
+
+static SAMPLING: Section = Section {
+    name: "!sampling-config",
+    kind: Some(Kind::Sampling),
+    status: Status::Warned("bots take jobs; they are not sampled"),
+    doc: "How BuildGrid samples bots.",
+    keys: &[
+        warned("sample-size", Ty::Whole(1, 1_000_000), "bots are not sampled"),
+        warned("max-attempts", Ty::Whole(1, 1_000_000), "bots are not sampled"),
+        warned("weights", Ty::Object(Kind::Weights), "bots are not sampled"),
+    ],
+};
+
+static WEIGHTS: Section = Section {
+    name: "!sampling-weights",
+    kind: Some(Kind::Weights),
+    status: Status::Warned("bots take jobs; they are not sampled"),
+    doc: "How BuildGrid weighs sampled bots.",
+    keys: &[
+        warned("priority", Ty::Number(-1e9, 1e9), "bots are not sampled"),
+        warned("locality", Ty::Number(-1e9, 1e9), "bots are not sampled"),
+        warned("capacity", Ty::Number(-1e9, 1e9), "bots are not sampled"),
+    ],
+};
+
+static QUEUE_TIMEOUT: Section = Section {
+    name: "!queue-timeout-thread",
+    kind: Some(Kind::QueueTimeout),
+    status: Status::Refused("use `queue-timeout-job-max-age` of the scheduler"),
+    doc: "When queued jobs of some instances are given up.",
+    keys: &[
+        key("name", Ty::Text, "Its name."),
+        required("job-max-age", PERIOD_TY, "The age."),
+        default("handling-period", PERIOD_TY, "{minutes: 5}", "How often they are looked for."),
+        default("max-handling-window", Ty::Whole(1, 10_000_000), "10000", "How many at a time."),
+        key("instance-names", TEXTS, "The instances."),
+    ],
+};
+
+static METERING: Section = Section {
+    name: "!metering",
+    kind: Some(Kind::Metering),
+    status: Status::Refused(NOT_YET),
+    doc: "Accounting of use by client identity, in Redis.",
+    keys: &[
+        required("redis", Ty::Object(Kind::RedisConnection), "The connection."),
+        key("throttling-config-path", Ty::Path, "A JSON file with thresholds."),
+        default(
+            "throttling-data-expiration-sec",
+            Ty::Whole(1, 1_000_000_000),
+            "600",
+            "How long use counts, in seconds.",
+        ),
+        default(
+            "operation-deduplication-period-sec",
+            Ty::Whole(1, 1_000_000_000),
+            "30",
+            "How long an operation counts once, in seconds.",
+        ),
+    ],
+};
+
+static METERING_CLIENT: Section = Section {
+    name: "!metering-service-client",
+    kind: Some(Kind::Metering),
+    status: Status::Refused(
+        "BuildGrid replaced it by `!metering`, which this version doesn't have yet; remove it",
+    ),
+    doc: "BuildGrid's former metering.",
+    keys: &[],
+};
+
+pub(super) const SECTIONS: &[&Section] = &[
+    &SQL_SCHEDULER,
+    &MEMORY_SCHEDULER,
+    &SQL_DATA_STORE,
+    &MEMORY_DATA_STORE,
+    &BROWSER_URL,
+    &QUEUE_SIZE,
+    &DYNAMIC_SET,
+    &STATIC_SET,
+    &PROPERTY_LABEL,
+    &INSTANCED_SET,
+    &INSTANCE_SET,
+    &COHORT_SET,
+    &PRIORITY_AGE,
+    &COHORT_ASSIGNER,
+    &BY_CAPACITY,
+    &BY_LOCALITY,
+    &SAMPLING,
+    &WEIGHTS,
+    &QUEUE_TIMEOUT,
+    &METERING,
+    &METERING_CLIENT,
+];

@@ -1,0 +1,158 @@
+//! The document's own keys, instances and channels.
+
+use super::misc::{ADMIN, AUTHORIZATION, CLEANUP, MONITORING};
+use super::{
+    Key, Kind, Section, Side, Status, Ty, default, key, mapped, refused, required, spelling, warned,
+};
+
+const STORAGES: Ty = Ty::List(&Ty::Object(Kind::Storage));
+const CACHES: Ty = Ty::List(&Ty::Object(Kind::ActionCache));
+const SCHEDULERS: Ty = Ty::List(&Ty::Object(Kind::Scheduler));
+const CONNECTIONS: Ty = Ty::List(&Ty::AnyOf(&[Kind::SqlConnection, Kind::RedisConnection]));
+const CLIENTS: Ty = Ty::List(&Ty::Object(Kind::AssetClient));
+
+const NO_THREADS: &str =
+    "there is no thread pool: calls wait in tasks, and `maximum-concurrent-rpcs` bounds them";
+const NO_SENTRY: &str = "errors go to the log, where a collector finds them";
+
+static TOP_KEYS: &[Key] = &[
+    key("description", Ty::Text, "What the configuration is for, for its readers."),
+    key("server", Ty::List(&Ty::Object(Kind::Channel)), "The addresses to listen on."),
+    key("authorization", Ty::Record(&AUTHORIZATION), "Who may call; without it everybody may."),
+    key(
+        "monitoring",
+        Ty::Record(&MONITORING),
+        "Where BuildGrid's metrics are published, besides `/metrics`.",
+    ),
+    key("metering", Ty::Object(Kind::Metering), "Accounting of use by client identity."),
+    warned("thread-pool-size", Ty::Whole(1, 1_000_000), NO_THREADS),
+    key(
+        "maximum-concurrent-rpcs",
+        Ty::Whole(1, 1_000_000),
+        "How many calls run at once; more wait in a bounded queue, then get RESOURCE_EXHAUSTED.",
+    ),
+    default(
+        "server-reflection",
+        Ty::Flag,
+        "yes",
+        "Whether the server describes its services by gRPC reflection.",
+    ),
+    default(
+        "grpc-compression",
+        Ty::OneOf(&["NoCompression", "Deflate", "Gzip"]),
+        "NoCompression",
+        "How responses to clients that accept it are compressed; `Deflate` is served as `Gzip`.",
+    ),
+    key("grpc-server-options", Ty::ChannelOptions(Side::Server), "gRPC's own options, by their full names."),
+    key("connections", CONNECTIONS, "Connections for use further down."),
+    key("storages", STORAGES, "Storages for use further down."),
+    key("caches", CACHES, "Action caches for use further down."),
+    key("schedulers", SCHEDULERS, "Schedulers for use further down."),
+    spelling("data-stores", SCHEDULERS, "schedulers", "The older name of `schedulers`."),
+    key("clients", CLIENTS, "Clients for use further down."),
+    key("instances", Ty::List(&Ty::Record(&INSTANCE)), "The instances to serve."),
+    key("services", Ty::List(&Ty::Object(Kind::ServerService)), "Services that belong to no instance."),
+    key("cleanup", Ty::List(&Ty::Record(&CLEANUP)), "What `grid-server cleanup` keeps within bounds."),
+    warned("sentry", Ty::Object(Kind::Sentry), NO_SENTRY),
+    refused(
+        "limiter",
+        Ty::Text,
+        "BuildGrid removed it; `maximum-concurrent-rpcs` bounds the calls that run at once",
+    ),
+    key("admin", Ty::Record(&ADMIN), "Where `/metrics`, `/healthz` and `/readyz` are served. Our own."),
+    key(
+        "state-directory",
+        Ty::Path,
+        "Where embedded databases live; without it `$XDG_STATE_HOME/buildgrid`. Our own.",
+    ),
+    key(
+        "grid-credentials",
+        Ty::Record(&GRID_CREDENTIALS),
+        "Tokens that workers and operators show. Our own.",
+    ),
+];
+
+/// The document itself.
+pub(crate) static TOP: Section = Section {
+    name: "the document",
+    kind: None,
+    status: Status::Done,
+    doc: "The document itself. It has `server` and one of `instances` and `services`, or `cleanup`.",
+    keys: TOP_KEYS,
+};
+
+/// One instance.
+pub(crate) static INSTANCE: Section = Section {
+    name: "an instance",
+    kind: None,
+    status: Status::Done,
+    doc: "One element of `instances`: a set of services under one name or several.",
+    keys: &[
+        required(
+            "name",
+            Ty::Names,
+            "The name that clients use, or a list of them, each an instance of its own over the same storages; `''` is the unnamed instance.",
+        ),
+        key("description", Ty::Text, "What the instance is for, for its readers."),
+        key("connections", CONNECTIONS, "Connections for use further down."),
+        key("storages", STORAGES, "Storages for use further down."),
+        key("caches", CACHES, "Action caches for use further down."),
+        key("schedulers", SCHEDULERS, "Schedulers for use further down."),
+        spelling("data-stores", SCHEDULERS, "schedulers", "The older name of `schedulers`."),
+        key("clients", CLIENTS, "Clients for use further down."),
+        required("services", Ty::List(&Ty::Object(Kind::Service)), "The services of the instance."),
+    ],
+};
+
+static CHANNEL: Section = Section {
+    name: "!channel",
+    kind: Some(Kind::Channel),
+    status: Status::Done,
+    doc: "An address that the server listens on. Several may be given.",
+    keys: &[
+        key(
+            "address",
+            Ty::Text,
+            "`HOST:PORT`, `[::]:PORT` for every address of the machine, or `unix:PATH`.",
+        ),
+        mapped("port", Ty::Whole(1, 65535), "The older form of `address: '[::]:PORT'`."),
+        default(
+            "insecure-mode",
+            Ty::Flag,
+            "no",
+            "Whether to serve without TLS; elsewhere than on loopback and UNIX sockets it must be said.",
+        ),
+        key("credentials", Ty::Record(&SERVER_CREDENTIALS), "The key pair for TLS."),
+    ],
+};
+
+/// A channel's key pair.
+pub(crate) static SERVER_CREDENTIALS: Section = Section {
+    name: "credentials (of a channel)",
+    kind: None,
+    status: Status::Done,
+    doc: "The files for TLS. They are read again when they change.",
+    keys: &[
+        required("tls-server-key", Ty::Path, "The private key, PEM."),
+        required("tls-server-cert", Ty::Path, "The certificate chain, PEM."),
+        key(
+            "tls-client-certs",
+            Ty::Path,
+            "Certificates of the authorities that client certificates must come from, PEM; with it every client must show one.",
+        ),
+    ],
+};
+
+/// Tokens between the parts of a grid.
+pub(crate) static GRID_CREDENTIALS: Section = Section {
+    name: "grid-credentials",
+    kind: None,
+    status: Status::Done,
+    doc: "Bearer tokens between the parts of a grid, each in a file that is read again when it changes. Our own.",
+    keys: &[
+        key("worker-token", Ty::Path, "The file with the token that Bots asks workers for."),
+        key("admin-token", Ty::Path, "The file with the token that Fleet asks for."),
+    ],
+};
+
+pub(super) const SECTIONS: &[&Section] = &[&TOP, &INSTANCE, &CHANNEL, &SERVER_CREDENTIALS, &GRID_CREDENTIALS];
