@@ -64,7 +64,11 @@ func down(args []string) error {
 		return err
 	}
 	return cluster.Exclusively(func() error {
-		running, err := cluster.Open(layout.Dir(*dir))
+		absolute, err := filepath.Abs(*dir)
+		if err != nil {
+			return err
+		}
+		running, err := cluster.Open(layout.Dir(absolute))
 		if err != nil {
 			fmt.Println("no cluster runs: nothing to do")
 			return nil

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -12,7 +11,6 @@ import (
 	"grid.build/e2e/cluster/internal/layout"
 	"grid.build/e2e/cluster/internal/network"
 	"grid.build/e2e/cluster/internal/node"
-	"grid.build/e2e/cluster/internal/process"
 )
 
 // Status tells how each part is; its second result is whether all are well.
@@ -63,15 +61,15 @@ func (c *Cluster) KillNode(victim node.Node) error {
 	return c.routeServices()
 }
 
-// StartNode switches a node on again.
+// StartNode switches a node on again and waits until it is ready.
 func (c *Cluster) StartNode(victim node.Node) error {
 	if err := victim.Start(); err != nil {
 		return err
 	}
-	if err := victim.AwaitContainerd(); err != nil {
+	if err := c.routeServices(); err != nil {
 		return err
 	}
-	return c.routeServices()
+	return c.AwaitNode(victim)
 }
 
 // CutNode pulls the node's network cable.
@@ -128,11 +126,4 @@ func (c *Cluster) Restart(part string) error {
 		return err
 	}
 	return c.Control.Start(part)
-}
-
-func tail(file string) string {
-	if _, err := os.Stat(file); err != nil {
-		return "it wrote no log"
-	}
-	return process.LogTail(file, 12)
 }

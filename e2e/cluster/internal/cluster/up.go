@@ -152,28 +152,6 @@ func (c *Cluster) Load(archives []string) error {
 	return inParallel(imports...)
 }
 
-func (c *Cluster) awaitNodes() error {
-	for _, node := range c.Nodes {
-		// Its object has to exist before kubectl can wait for it to be ready.
-		_, err := c.Client.Run("wait", "--for=create", "node/"+node.Name(), "--timeout=60s")
-		if err == nil {
-			_, err = c.Client.Run("wait", "--for=condition=Ready", "node/"+node.Name(), "--timeout=60s")
-		}
-		if err != nil {
-			return fmt.Errorf("%s does not get ready: %w\n%s", node.Name(), err, tail(node.LogFile("kubelet")))
-		}
-	}
-	return nil
-}
-
-func (c *Cluster) awaitIngress() error {
-	if _, err := c.Client.Run("rollout", "status", "deployment/traefik", "--namespace=traefik", "--timeout=60s"); err != nil {
-		pods, _ := c.Client.Run("describe", "pods", "--namespace=traefik")
-		return fmt.Errorf("the ingress controller does not get ready: %w\n%s\n%s", err, pods, tail(c.Nodes[0].LogFile("kubelet")))
-	}
-	return nil
-}
-
 // EnvFile tells scripts where everything is, as NAME=value lines.
 func (c *Cluster) EnvFile() string {
 	lines := append(c.Client.Environment(),

@@ -78,6 +78,15 @@ func (p Part) Pid() int {
 	return pid
 }
 
+// Started is when the part was last started; zero if it never was.
+func (p Part) Started() time.Time {
+	info, err := os.Stat(p.pidFile())
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
 // Stop ends the part, if it runs, and waits until it is gone: by SIGTERM, then after the grace by SIGKILL.
 func (p Part) Stop(grace time.Duration) error {
 	pid := p.Pid()

@@ -20,7 +20,7 @@ import (
 //go:embed manifest.yaml
 var manifest string
 
-// EchoImage is the image of the smoke test's pod.
+// echoImage is the image of the smoke test's pod.
 var echoImage = addons.ProgramImage{Program: "echo", Name: "localhost/echo:1", User: "1000:1000"}
 
 // Run tests a cluster of that many nodes, from start to end. It refuses to touch a cluster that runs already.
@@ -95,14 +95,11 @@ func (t *test) killNode() error {
 	if err := t.cluster.KillNode(t.node); err != nil {
 		return err
 	}
-	return t.awaitNode("False")
+	return t.awaitReady("Unknown")
 }
 
 func (t *test) startNode() error {
 	if err := t.cluster.StartNode(t.node); err != nil {
-		return err
-	}
-	if err := t.awaitNode("True"); err != nil {
 		return err
 	}
 	return t.awaitPod()
@@ -116,13 +113,13 @@ func (t *test) cutAndFreeze() error {
 		if err := fault.begin(); err != nil {
 			return err
 		}
-		if err := t.awaitNode("False"); err != nil {
+		if err := t.awaitReady("Unknown"); err != nil {
 			return err
 		}
 		if err := fault.end(); err != nil {
 			return err
 		}
-		if err := t.awaitNode("True"); err != nil {
+		if err := t.awaitReady("True"); err != nil {
 			return err
 		}
 	}
@@ -149,12 +146,9 @@ func (t *test) remove() error {
 	})
 }
 
-// awaitNode waits until the node's Ready condition is so; a node that is not heard of is Unknown, which is not True.
-func (t *test) awaitNode(ready string) error {
-	if ready == "True" {
-		return t.kubectl("wait", "--for=condition=Ready", "node/"+t.node.Name(), "--timeout=60s")
-	}
-	return t.kubectl("wait", "--for=condition=Ready=Unknown", "node/"+t.node.Name(), "--timeout=60s")
+// awaitReady waits until the node's Ready condition is so; a node that is not heard of is Unknown.
+func (t *test) awaitReady(status string) error {
+	return t.kubectl("wait", "--for=condition=Ready="+status, "node/"+t.node.Name(), "--timeout=60s")
 }
 
 func (t *test) awaitPod() error {
