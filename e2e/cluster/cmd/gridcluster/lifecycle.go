@@ -19,16 +19,25 @@ import (
 )
 
 func build(args []string) error {
-	if err := noArguments(args); err != nil {
-		return err
-	}
 	if err := host.EnsurePackages(host.NodePackages...); err != nil {
 		return err
 	}
-	if err := binaries.BuildAll(os.Stdout); err != nil {
-		return err
+	names := args
+	if len(names) == 0 {
+		names = binaries.Names()
 	}
-	_, err := addons.Images(os.Stdout)
+	for _, name := range names {
+		start := time.Now()
+		dir, err := binaries.Build(name, os.Stderr)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%-10s %6.1f s  %s\n", name, time.Since(start).Seconds(), dir)
+	}
+	if len(args) > 0 {
+		return nil
+	}
+	_, err := addons.Images(os.Stderr)
 	return err
 }
 

@@ -17,7 +17,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"build", "", "build and keep all programs and images of the cluster", build},
+		{"build", "[PROGRAM...]", "build and keep the programs of the cluster, all with its images or those named; print their folders", build},
 		{"up", "[--nodes 1|2] [--dir DIR] [--images FILE.tar...]", "start the cluster, or what of it does not run", up},
 		{"down", "[--dir DIR] [--keep-logs DIR]", "end the cluster and remove every trace of it", down},
 		{"status", "", "tell how each part is", status},

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"grid.build/e2e/cluster/internal/cache"
 	"grid.build/e2e/cluster/internal/host"
@@ -61,20 +60,16 @@ func Build(name string, progress io.Writer) (string, error) {
 			return program.build(progress)
 		}
 	}
-	return "", fmt.Errorf("there is no program %q", name)
+	return "", fmt.Errorf("there is no program %q; there are: %s", name, strings.Join(Names(), ", "))
 }
 
-// BuildAll builds every program.
-func BuildAll(progress io.Writer) error {
+// Names lists all programs.
+func Names() []string {
+	var names []string
 	for _, program := range programs {
-		start := time.Now()
-		dir, err := program.build(progress)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(progress, "%-10s %6.1f s  %s\n", program.name, time.Since(start).Seconds(), dir)
+		names = append(names, program.name)
 	}
-	return nil
+	return names
 }
 
 func (p program) build(progress io.Writer) (string, error) {
