@@ -124,7 +124,7 @@ func LogTail(path string, count int) string {
 	return fmt.Sprintf("read %s; it ends with:\n  %s", path, strings.Join(lines, "\n  "))
 }
 
-// birthOf tells when a process was started (in clock ticks since boot), and whether it lives; a zombie does not.
+// birthOf tells when a process was started (in clock ticks since boot), and whether it lives.
 func birthOf(pid int) (string, bool) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -133,7 +133,8 @@ func birthOf(pid int) (string, bool) {
 	return parseStat(string(stat))
 }
 
-// parseStat reads state (field 3) and start time (field 22); the name in field 2 may itself hold blanks and parentheses.
+// parseStat reads state (field 3), number of threads (20) and start time (22); the name in field 2 may itself hold blanks and
+// parentheses. A zombie does not live, unless it still has threads: those may hold its ports.
 func parseStat(stat string) (birth string, alive bool) {
 	end := strings.LastIndexByte(stat, ')')
 	if end < 0 {
@@ -143,7 +144,9 @@ func parseStat(stat string) (birth string, alive bool) {
 	if len(fields) < 20 {
 		return "", false
 	}
-	return fields[19], fields[0] != "Z" && fields[0] != "X"
+	state, threads := fields[0], fields[17]
+	ended := (state == "Z" || state == "X") && (threads == "0" || threads == "1")
+	return fields[19], !ended
 }
 
 // Final marks an error after which Await waits no longer.

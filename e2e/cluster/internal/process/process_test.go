@@ -69,14 +69,18 @@ func TestReusedNumberIsNotThePart(t *testing.T) {
 }
 
 func TestParseStat(t *testing.T) {
-	stat := func(state string) string {
-		return "12 (a) b)) " + state + " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21"
+	stat := func(state string, threads int) string {
+		return fmt.Sprintf("12 (a) b)) %s 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 %d 18 777 20 21", state, threads)
 	}
-	if birth, alive := parseStat(stat("S")); birth != "777" || !alive {
-		t.Errorf("got %q, %t", birth, alive)
-	}
-	if _, alive := parseStat(stat("Z")); alive {
-		t.Error("a zombie is taken for alive")
+	for _, example := range []struct {
+		state   string
+		threads int
+		alive   bool
+	}{{"S", 1, true}, {"Z", 1, false}, {"Z", 3, true}, {"X", 0, false}} {
+		birth, alive := parseStat(stat(example.state, example.threads))
+		if birth != "777" || alive != example.alive {
+			t.Errorf("%s with %d threads: got %q, %t", example.state, example.threads, birth, alive)
+		}
 	}
 	if _, alive := parseStat("nonsense"); alive {
 		t.Error("nonsense is taken for alive")
