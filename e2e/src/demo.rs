@@ -96,10 +96,8 @@ fn summary(kube: &Kube<'_>, first: &Summary, second: &Summary, options: &Options
         "  files for Bazel, recc, bst    kubectl get configmap --namespace {NAMESPACE} demo-clients -o yaml"
     );
     if options.context.is_none() && !options.tear_down {
-        println!(
-            "  to look at the grid           ~/.cache/grid-operator/cluster/gridcluster kubectl get -A grid,pool"
-        );
-        println!("  to stop everything            ~/.cache/grid-operator/cluster/gridcluster down");
+        println!("  to look at the grid           e2e/cluster/gridcluster kubectl get -A grid,pool");
+        println!("  to stop everything            e2e/cluster/gridcluster down");
     }
     Ok(())
 }

@@ -14,17 +14,19 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The command, built where it is not current; no cluster is started.
+    /// The command, with all that a cluster consists of built; no cluster is started.
     ///
     /// # Errors
-    /// Where Go can't build it.
+    /// Where something can't be built.
     pub(crate) fn prepare() -> Result<Self> {
-        let program = environment::cache()?.join("cluster/gridcluster");
-        let mut build = Command::new("go");
-        build.current_dir(environment::root().join("e2e/cluster"));
-        build.args(["build", "-o"]).arg(&program).arg("./cmd/gridcluster");
-        process::run(&mut build)?;
-        Ok(Self { program })
+        let cluster = Self::command_only();
+        process::run(&mut cluster.command(["build"]))?;
+        Ok(cluster)
+    }
+
+    /// The command alone: enough to stop a cluster, and for clients without one.
+    pub(crate) fn command_only() -> Self {
+        Self { program: environment::root().join("e2e/cluster/gridcluster") }
     }
 
     /// The running cluster: started where it does not run.

@@ -52,6 +52,6 @@ fn main() -> Result<()> {
         }
         Command::Run { names } => names.iter().try_for_each(|name| scenarios::run(name)),
         Command::Demo(options) => demo::run(&options),
-        Command::Down => gridcluster::Cluster::prepare()?.down(),
+        Command::Down => gridcluster::Cluster::command_only().down(),
     }
 }

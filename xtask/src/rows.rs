@@ -65,6 +65,11 @@ pub(crate) const ROWS: &[Row] = &[
         "unit, property, simulation and conformance tests; generated files are current",
         &["cargo", "test", "--workspace", "--locked", "--quiet"],
     ),
+    always(
+        "cluster-unit",
+        "issue 4, A7: the test cluster's own tests",
+        &["sh", "-c", "cd e2e/cluster && test -z \"$(gofmt -l .)\" && go vet ./... && go test ./..."],
+    ),
     full(
         "deny",
         "issue 4, A1: licences, bans and sources of the dependencies",

@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(60);
 /// # Errors
 /// Where one of that is not so.
 pub(crate) fn remote() -> Result<()> {
-    let cluster = Cluster::prepare()?;
+    let cluster = Cluster::command_only();
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let server = start_server(dir.path())?;
     let parts = start_worker(dir.path())?;
@@ -50,7 +50,7 @@ pub(crate) fn remote() -> Result<()> {
 /// # Errors
 /// Where that is not so.
 pub(crate) fn cache_only() -> Result<()> {
-    let cluster = Cluster::prepare()?;
+    let cluster = Cluster::command_only();
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let _server = start_server(dir.path())?;
     let mut workspace = Workspace::new(dir.path())?;
