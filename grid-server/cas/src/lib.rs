@@ -10,6 +10,8 @@ pub mod conformance;
 pub mod content;
 pub mod decorators;
 pub mod error;
+mod fan_out;
+pub mod observer;
 pub mod store;
 
 pub use error::StoreError;

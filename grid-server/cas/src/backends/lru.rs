@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ::lru::LruCache;
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use grid_core::Digest;
 use parking_lot::Mutex;
 
 use crate::content::{self, is_empty_blob};
+use crate::observer::{SharedObserver, StoreEvent};
 use crate::{BlobStore, ByteRange, ByteStream, StoreError};
 
 /// Content is held in allocations of at most this many bytes: small blobs in one, whatever the pieces they came in.
@@ -29,6 +31,8 @@ pub struct LruOptions {
     pub size: u64,
     /// Its place in the configuration, for errors.
     pub name: Arc<str>,
+    /// Who is told of evictions.
+    pub observer: SharedObserver,
 }
 
 /// Blobs in memory.
@@ -47,7 +51,7 @@ type Shard = LruCache<Digest, Entry, foldhash::fast::RandomState>;
 #[derive(Debug)]
 struct Entry {
     chunks: Arc<[Bytes]>,
-    used: u64,
+    used: (u64, Instant),
 }
 
 /// Bytes taken from the limit; given back unless they become part of an entry.
@@ -83,11 +87,12 @@ impl Lru {
         &self.shards[usize::from(hash[hash.len() - 1]) % SHARDS]
     }
 
-    fn tick(&self) -> u64 {
-        self.now.fetch_add(1, Ordering::Relaxed)
+    /// The time of a call: a number for the order among calls, and a moment for the age.
+    fn tick(&self) -> (u64, Instant) {
+        (self.now.fetch_add(1, Ordering::Relaxed), Instant::now())
     }
 
-    fn use_blob(&self, digest: &Digest, now: u64) -> bool {
+    fn use_blob(&self, digest: &Digest, now: (u64, Instant)) -> bool {
         self.shard(digest).lock().get_mut(digest).map(|entry| entry.used = now).is_some()
     }
 
@@ -125,8 +130,10 @@ impl Lru {
         let Some((_, shard)) = oldest else { return false };
         // Another thread may have taken it meanwhile: then the caller looks again.
         let evicted = shard.lock().pop_lru();
-        if let Some((digest, _)) = evicted {
+        if let Some((digest, entry)) = evicted {
             self.held.fetch_sub(digest.size(), Ordering::AcqRel);
+            let unused_for = entry.used.1.elapsed();
+            self.options.observer.event("lru", StoreEvent::Evicted { bytes: digest.size(), unused_for });
         }
         true
     }

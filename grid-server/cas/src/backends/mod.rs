@@ -1,4 +1,5 @@
-//! The stores that hold blobs themselves. Each file is one, named as its tag in the configuration without
+//! The stores that hold blobs themselves. Each file or folder is one, named as its tag in the configuration without
 //! `-storage`; each has a struct of plain options and one constructor, from which `grid-server` composes the tree.
 
+pub mod disk;
 pub mod lru;

@@ -43,7 +43,7 @@ pub async fn a_batch_answers_each_in_order(subject: &Subject) {
     let answers = subject.store.read_batch(&[large, absent, small, absent, large, small]).await;
     let got: Vec<Option<&Bytes>> = answers.iter().map(|a| a.as_ref().ok()).collect();
     assert_eq!(got, [Some(&l), None, Some(&s), None, Some(&l), Some(&s)]);
-    assert!(matches!(&answers[1], Err(StoreError::NotFound(d)) if *d == absent), "{answers:?}");
+    assert!(matches!(&answers[1], Err(StoreError::NotFound(d)) if *d == absent));
 }
 
 /// A batch write refuses the blob whose length is wrong and stores the others; the same blob twice is no trouble.

@@ -133,3 +133,38 @@ impl BlobStore for Faulty {
         if self.strikes() { Err(Self::error()) } else { self.inner.probe().await }
     }
 }
+
+/// A store that is away: every call fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken;
+
+#[async_trait]
+impl BlobStore for Broken {
+    async fn find_missing(&self, _: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        Err(Faulty::error())
+    }
+
+    async fn read(&self, _: &Digest, _: ByteRange) -> Result<ByteStream, StoreError> {
+        Err(Faulty::error())
+    }
+
+    async fn write(&self, _: &Digest, _: ByteStream) -> Result<(), StoreError> {
+        Err(Faulty::error())
+    }
+
+    async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
+        vec![Err(Faulty::error()); digests.len()]
+    }
+
+    async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        vec![Err(Faulty::error()); blobs.len()]
+    }
+
+    async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+        vec![Err(Faulty::error()); digests.len()]
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Err(Faulty::error())
+    }
+}

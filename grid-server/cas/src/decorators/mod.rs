@@ -1,4 +1,11 @@
-//! Behaviour around a store. Each file is one decorator; its name is its tag in the configuration (ours have no tag:
-//! `grid-server` always composes them) and its label in metrics.
+//! Behaviour around a store. Each file is one decorator; its name is its tag in the configuration (`verify`,
+//! `existence_cache` and `metrics` have no tag of BuildGrid's) and its label in metrics.
 
+pub mod existence_cache;
+pub mod metrics;
+pub mod replicated;
+pub mod router;
+pub mod sharded;
+pub mod size_differentiated;
 pub mod verify;
+pub mod with_cache;

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use grid_cas::backends::lru::{Lru, LruOptions};
 use grid_cas::conformance::{blob, pieces};
+use grid_cas::observer::unobserved;
 use grid_cas::{BlobStore, ByteRange, StoreError};
 use proptest::prelude::*;
 
 fn store(size: u64) -> Lru {
-    Lru::new(LruOptions { size, name: "storages[0] !lru-storage".into() })
+    Lru::new(LruOptions { size, name: "storages[0] !lru-storage".into(), observer: unobserved() })
 }
 
 #[tokio::test]

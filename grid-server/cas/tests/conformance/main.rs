@@ -1,25 +1,33 @@
 //! The matrix: every backend and every decorator over each sensible backend, against every rule of the suite.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code: a panic is its verdict")]
 
-use std::sync::Arc;
-
-use grid_cas::conformance::Subject;
-use grid_cas::{SharedStore, blob_store_conformance};
-
+mod decorators;
+mod disk;
+mod faults;
 mod lru;
+mod trees;
 
-/// Room enough that nothing is evicted unless a test wants it.
-const ROOM: u64 = 1 << 30;
+use grid_cas::blob_store_conformance;
+use grid_cas::conformance::Subject;
 
-fn lru(size: u64) -> SharedStore {
-    Arc::new(grid_cas::backends::lru::Lru::new(grid_cas::backends::lru::LruOptions {
-        size,
-        name: "lru".into(),
-    }))
-}
-
-fn verified(store: SharedStore) -> SharedStore {
-    Arc::new(grid_cas::decorators::verify::Verify::new(store))
-}
+use self::trees::*;
 
 blob_store_conformance!(lru_storage, Subject::new(lru(ROOM)));
-blob_store_conformance!(verify_over_lru, Subject::new(verified(lru(ROOM))).verifying());
+blob_store_conformance!(disk_storage, disk_subject(None).await);
+blob_store_conformance!(disk_storage_with_a_limit, disk_subject(Some(ROOM)).await);
+blob_store_conformance!(verify_over_lru, Subject::new(verify(lru(ROOM))).verifying());
+blob_store_conformance!(verify_over_disk, map(disk_subject(None).await, verify).verifying());
+blob_store_conformance!(metrics_over_lru, Subject::new(metrics(lru(ROOM))));
+blob_store_conformance!(existence_cache_over_lru, Subject::new(existence_cache(lru(ROOM))));
+blob_store_conformance!(size_differentiated, Subject::new(size_differentiated()));
+blob_store_conformance!(sharded, Subject::new(sharded()));
+blob_store_conformance!(with_cache, Subject::new(with_cache(lru(ROOM), lru(ROOM))));
+blob_store_conformance!(with_a_tiny_cache, Subject::new(with_cache(lru(1_000), lru(ROOM))));
+blob_store_conformance!(with_cache_deferred, Subject::new(deferred(lru(ROOM), lru(ROOM), ROOM)));
+blob_store_conformance!(with_cache_deferred_and_full, Subject::new(deferred(lru(ROOM), lru(ROOM), 0)));
+blob_store_conformance!(lru_over_disk, map(disk_subject(None).await, |disk| with_cache(lru(100_000), disk)));
+blob_store_conformance!(replicated, Subject::new(replicated(lru(ROOM), lru(ROOM))));
+blob_store_conformance!(
+    verify_over_metrics_over_sharded_caches,
+    Subject::new(verify(metrics(existence_cache(sharded())))).verifying()
+);

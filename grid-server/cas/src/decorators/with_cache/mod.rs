@@ -1,0 +1,228 @@
+//! `!with-cache-storage`: a fast store in front of one that has everything.
+//!
+//! Existence is always asked of the fallback, which alone says what is there. Reads go to the cache first and fill it;
+//! writes go to both. Trouble of the cache is logged and costs speed, nothing else. With deferred writes a blob is
+//! acknowledged once it is in the cache: until it has been written to the fallback it is as durable as the cache.
+
+mod deferred;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::{join, join_all};
+use futures::stream::{self, StreamExt};
+use grid_core::Digest;
+
+use self::deferred::{Deferred, Queued};
+use crate::content;
+use crate::fan_out::{Until, copy_aside, fan_out};
+use crate::observer::{SharedObserver, StoreEvent};
+use crate::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
+
+const LABEL: &str = "with_cache";
+
+/// How a [`WithCache`] is made.
+#[derive(Clone, Debug)]
+pub struct WithCacheOptions {
+    /// Whether a write is acknowledged once it is in the cache (`defer-fallback-writes`).
+    pub defer_fallback_writes: bool,
+    /// How many deferred writes are made at a time (`fallback-writer-threads`, 20 by default).
+    pub fallback_writers: usize,
+    /// How many bytes of blobs may wait to be written; further ones are written before they are acknowledged.
+    pub deferred_bytes: u64,
+    /// Who is told of hits, misses and the queue.
+    pub observer: SharedObserver,
+}
+
+/// A cache and what it is a cache of.
+#[derive(Debug)]
+pub struct WithCache {
+    cache: SharedStore,
+    fallback: SharedStore,
+    deferred: Option<Arc<Deferred>>,
+    observer: SharedObserver,
+}
+
+impl WithCache {
+    /// Puts `cache` in front of `fallback`.
+    #[must_use]
+    pub fn new(cache: SharedStore, fallback: SharedStore, options: WithCacheOptions) -> Self {
+        let WithCacheOptions { defer_fallback_writes, fallback_writers, deferred_bytes, observer } = options;
+        let stores = (Arc::clone(&cache), Arc::clone(&fallback));
+        let deferred = defer_fallback_writes
+            .then(|| Deferred::new(stores, deferred_bytes, fallback_writers, Arc::clone(&observer)));
+        Self { cache, fallback, deferred, observer }
+    }
+
+    fn count(&self, hits: usize, misses: usize) {
+        self.observer.event(LABEL, StoreEvent::Cache { hits: hits as u64, misses: misses as u64 });
+    }
+
+    /// Sees to it that what is in the cache gets into the fallback.
+    async fn settle(&self, deferred: &Arc<Deferred>, digest: &Digest) -> Result<(), StoreError> {
+        match deferred.push(*digest) {
+            Queued::Waiting => Ok(()),
+            Queued::Full => deferred.copy(digest).await,
+        }
+    }
+
+    async fn write_to_both(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+        let (feed, mut streams) = fan_out(content, 2, Until::FirstDone);
+        let (to_cache, to_fallback) = (streams.pop(), streams.pop());
+        let (Some(to_cache), Some(to_fallback)) = (to_cache, to_fallback) else { return Ok(()) };
+        let write = join(self.fallback.write(digest, to_fallback), self.cache.write(digest, to_cache));
+        let ((), (kept, cached)) = join(feed, write).await;
+        if kept.is_ok() {
+            log_trouble(digest, cached);
+        }
+        kept
+    }
+
+    /// The whole blob from the fallback, filling the cache on its way as long as that keeps up.
+    async fn read_and_fill(&self, digest: &Digest) -> Result<ByteStream, StoreError> {
+        let content = self.fallback.read(digest, ByteRange::default()).await?;
+        let (content, copy) = copy_aside(content);
+        let (cache, digest) = (Arc::clone(&self.cache), *digest);
+        tokio::spawn(async move { log_trouble(&digest, cache.write(&digest, copy).await) });
+        Ok(content)
+    }
+
+    /// Writes to the fallback what the batch write to the cache gave `answers` for.
+    async fn settle_batch(
+        &self,
+        deferred: &Arc<Deferred>,
+        blobs: Vec<(Digest, Bytes)>,
+    ) -> Vec<Result<(), StoreError>> {
+        let cached = self.cache.write_batch(blobs.clone()).await;
+        let mut answers: Vec<Result<(), StoreError>> = vec![Ok(()); blobs.len()];
+        let mut now = (Vec::new(), Vec::new());
+        for (place, (blob, cached)) in blobs.into_iter().zip(cached).enumerate() {
+            if cached.is_err() || deferred.push(blob.0) == Queued::Full {
+                now.0.push(place);
+                now.1.push(blob);
+            }
+        }
+        for (place, answer) in now.0.into_iter().zip(self.fallback.write_batch(now.1).await) {
+            answers[place] = answer;
+        }
+        answers
+    }
+}
+
+#[async_trait]
+impl BlobStore for WithCache {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let Some(deferred) = &self.deferred else { return self.fallback.find_missing(digests).await };
+        // In this order: a blob leaves the queue once it is in the fallback.
+        let settled: Vec<_> = digests.iter().filter(|digest| !deferred.holds(digest)).copied().collect();
+        self.fallback.find_missing(&settled).await
+    }
+
+    async fn read(&self, digest: &Digest, range: ByteRange) -> Result<ByteStream, StoreError> {
+        match self.cache.read(digest, range).await {
+            Ok(content) => {
+                self.count(1, 0);
+                let (start, end) = content::bounds(digest, range)?;
+                Ok(resuming(content, *digest, Arc::clone(&self.fallback), (start, end)))
+            }
+            Err(error @ StoreError::OutOfRange { .. }) => Err(error),
+            Err(error) => {
+                self.count(0, 1);
+                log_trouble(digest, Err(error));
+                if range == ByteRange::default() {
+                    self.read_and_fill(digest).await
+                } else {
+                    self.fallback.read(digest, range).await
+                }
+            }
+        }
+    }
+
+    async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+        let Some(deferred) = &self.deferred else { return self.write_to_both(digest, content).await };
+        self.cache.write(digest, content).await?;
+        self.settle(deferred, digest).await
+    }
+
+    async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
+        let mut answers = self.cache.read_batch(digests).await;
+        let failed: Vec<usize> = (0..answers.len()).filter(|place| answers[*place].is_err()).collect();
+        self.count(answers.len() - failed.len(), failed.len());
+        if failed.is_empty() {
+            return answers;
+        }
+        let asked: Vec<Digest> = failed.iter().map(|place| digests[*place]).collect();
+        let found = self.fallback.read_batch(&asked).await;
+        let read = asked.iter().zip(&found).filter_map(|(d, a)| Some((*d, a.as_ref().ok()?.clone())));
+        for (digest, cached) in asked.iter().zip(self.cache.write_batch(read.collect()).await) {
+            log_trouble(digest, cached);
+        }
+        for (place, answer) in failed.into_iter().zip(found) {
+            answers[place] = answer;
+        }
+        answers
+    }
+
+    async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        if let Some(deferred) = &self.deferred {
+            return self.settle_batch(deferred, blobs).await;
+        }
+        let digests: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
+        let (kept, cached) =
+            join(self.fallback.write_batch(blobs.clone()), self.cache.write_batch(blobs)).await;
+        for ((digest, cached), _) in digests.iter().zip(cached).zip(&kept).filter(|(_, kept)| kept.is_ok()) {
+            log_trouble(digest, cached);
+        }
+        kept
+    }
+
+    async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+        if let Some(deferred) = &self.deferred {
+            digests.iter().for_each(|digest| deferred.remove(digest));
+        }
+        // In this order: a read in between could fill the cache again.
+        let kept = self.fallback.delete(digests).await;
+        let cached = self.cache.delete(digests).await;
+        kept.into_iter().zip(cached).map(|(kept, cached)| kept.and(cached)).collect()
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let answers = join_all([self.fallback.probe(), self.cache.probe()]).await;
+        answers.into_iter().collect()
+    }
+}
+
+/// A blob's part from the cache; where that breaks off, the rest from the fallback.
+fn resuming(cached: ByteStream, digest: Digest, fallback: SharedStore, part: (u64, u64)) -> ByteStream {
+    let state = (cached, Some(fallback), part);
+    Box::pin(stream::try_unfold(state, move |(mut content, mut fallback, (position, end))| async move {
+        let piece = match (content.next().await, fallback.take()) {
+            (None, _) => return Ok(None),
+            (Some(Ok(piece)), kept) => {
+                fallback = kept;
+                piece
+            }
+            (Some(Err(error)), None) => return Err(error),
+            (Some(Err(error)), Some(fallback)) => {
+                log_trouble(&digest, Err(error));
+                let rest = ByteRange { offset: position, limit: Some(end - position) };
+                content = fallback.read(&digest, rest).await?;
+                match content.next().await {
+                    None => return Ok(None),
+                    Some(piece) => piece?,
+                }
+            }
+        };
+        let position = position + piece.len() as u64;
+        Ok(Some((piece, (content, fallback, (position, end)))))
+    }))
+}
+
+/// What goes wrong with the cache is for the log; that it has not got a blob is not even that.
+fn log_trouble(digest: &Digest, result: Result<(), StoreError>) {
+    match result {
+        Ok(()) | Err(StoreError::NotFound(_) | StoreError::Interrupted(_)) => {}
+        Err(error) => tracing::warn!(%digest, %error, "the cache in front of a storage failed"),
+    }
+}

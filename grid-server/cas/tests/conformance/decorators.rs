@@ -1,0 +1,176 @@
+//! What single decorators promise beyond the suite.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grid_cas::conformance::{Subject, blob, pieces};
+use grid_cas::decorators::metrics::Metrics;
+use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
+use grid_cas::decorators::sharded::{Rendezvous, Sharded};
+use grid_cas::decorators::size_differentiated::SizeDifferentiated;
+use grid_cas::decorators::with_cache::WithCache;
+use grid_cas::observer::{Method, StoreEvent, StoreObserver, unobserved};
+use grid_cas::{BlobStore, ByteRange, SharedStore, StoreError};
+use grid_core::{Digest, DigestFunction};
+use parking_lot::Mutex;
+
+use super::trees::*;
+
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<StoreEvent>>);
+
+impl StoreObserver for Notes {
+    fn event(&self, _: &'static str, event: StoreEvent) {
+        self.0.lock().push(event);
+    }
+}
+
+async fn has(store: &SharedStore, digest: &Digest) -> bool {
+    store.find_missing(&[*digest]).await.unwrap().is_empty()
+}
+
+#[test]
+fn shards_are_those_of_buildgrid() {
+    // Computed with the Python package mmh3, which BuildGrid uses.
+    let route = Rendezvous::new(["a", "b", "shard-2"]).unwrap();
+    let places =
+        (0..6_u8).map(|n| route.shard(&Digest::of(DigestFunction::Sha256, n.to_string().as_bytes())));
+    assert_eq!(places.collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1]);
+    let turned = Rendezvous::new(["shard-2", "b", "a"]).unwrap();
+    assert_eq!(turned.shard(&Digest::of(DigestFunction::Sha256, b"0")), 2);
+}
+
+#[test]
+fn shards_need_names_of_their_own() {
+    assert!(matches!(Sharded::new(Vec::new()), Err(StoreError::Refused { .. })));
+    let twice = vec![("a".to_owned(), lru(1)), ("a".to_owned(), lru(1))];
+    assert!(Sharded::new(twice).unwrap_err().to_string().contains("\"a\""));
+}
+
+#[tokio::test]
+async fn a_blob_of_just_the_maximum_goes_to_the_next_store() {
+    let (small, middle, large) = (lru(ROOM), lru(ROOM), lru(ROOM));
+    let store = SizeDifferentiated::new(vec![(200, middle.clone()), (100, small.clone())], large.clone());
+    for (size, place) in [(99, &small), (100, &middle), (199, &middle), (200, &large)] {
+        let (digest, bytes) = blob(size as u64, size);
+        store.write(&digest, pieces(&bytes, 10)).await.unwrap();
+        assert!(has(place, &digest).await, "{size}");
+    }
+}
+
+#[tokio::test]
+async fn reading_fills_the_cache_and_existence_asks_the_fallback() {
+    let (cache, fallback) = (lru(ROOM), lru(ROOM));
+    let subject = Subject::new(with_cache(cache.clone(), fallback.clone()));
+    let ((a, a_bytes), (b, b_bytes)) = (blob(1, 1_000_000), blob(2, 1_000));
+    for (digest, bytes) in [(&a, &a_bytes), (&b, &b_bytes)] {
+        fallback.write(digest, pieces(bytes, 10_000)).await.unwrap();
+    }
+    assert_eq!(subject.store.read_batch(&[b]).await.remove(0).unwrap(), b_bytes);
+    assert!(has(&cache, &b).await);
+    assert_eq!(subject.get_all(&a).await.unwrap(), a_bytes);
+    let (only_cached, bytes) = blob(3, 10);
+    cache.write(&only_cached, pieces(&bytes, 10)).await.unwrap();
+    assert!(!subject.has(&only_cached).await);
+    assert!(fallback.delete(&[a]).await[0].is_ok());
+    assert!(!subject.has(&a).await);
+}
+
+#[tokio::test]
+async fn a_deferred_write_is_there_at_once_and_arrives() {
+    let (cache, fallback) = (lru(ROOM), lru(ROOM));
+    let notes = Arc::new(Notes::default());
+    let options = grid_cas::decorators::with_cache::WithCacheOptions {
+        defer_fallback_writes: true,
+        deferred_bytes: 1_500,
+        ..with_cache_options(notes.clone())
+    };
+    let subject = Subject::new(Arc::new(WithCache::new(cache, fallback.clone(), options)));
+    let ((a, a_bytes), (b, b_bytes)) = (blob(1, 1_000), blob(2, 1_000));
+    subject.put(&a, &a_bytes).await;
+    subject.put(&b, &b_bytes).await;
+    assert!(subject.has(&a).await && subject.has(&b).await);
+    // The second found the queue full, or the first was written already: either way it is in the fallback or waits.
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while !(has(&fallback, &a).await && has(&fallback, &b).await) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(notes.0.lock().contains(&StoreEvent::Deferred { waiting: 1_000 }));
+    assert!(!notes.0.lock().contains(&StoreEvent::DeferredWriteLost));
+}
+
+#[tokio::test]
+async fn a_read_puts_the_missing_copy_back() {
+    let (first, second) = (lru(ROOM), lru(ROOM));
+    let subject = Subject::new(replicated(first.clone(), second.clone()));
+    for (seed, batch) in [(1, false), (2, true)] {
+        let (digest, bytes) = blob(seed, 1_000);
+        second.write(&digest, pieces(&bytes, 100)).await.unwrap();
+        let got = if batch {
+            subject.store.read_batch(&[digest]).await.remove(0).unwrap()
+        } else {
+            subject.get_all(&digest).await.unwrap()
+        };
+        assert_eq!(got, bytes);
+        assert!(has(&first, &digest).await);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_may_be_away() {
+    let subject = Subject::new(replicated(broken(), lru(ROOM)));
+    let ((a, a_bytes), (b, b_bytes)) = (blob(1, 1_000), blob(2, 300_000));
+    assert!(!subject.has(&b).await);
+    subject.put(&b, &b_bytes).await;
+    assert!(subject.store.write_batch(vec![(a, a_bytes.clone())]).await[0].is_ok());
+    assert!(subject.has(&a).await && subject.has(&b).await);
+    assert_eq!(subject.get_all(&b).await.unwrap(), b_bytes);
+    assert_eq!(subject.store.read_batch(&[a]).await.remove(0).unwrap(), a_bytes);
+    // It may have what the other lacks: that is trouble, not absence; and a delete that did not reach it is no success.
+    assert!(matches!(subject.get_all(&blob(3, 10).0).await, Err(StoreError::Unavailable { .. })));
+    assert!(subject.store.delete(&[a]).await[0].is_err());
+}
+
+#[tokio::test]
+async fn a_blob_that_one_replica_lacks_is_not_missing() {
+    let (first, second) = (lru(ROOM), lru(ROOM));
+    let store = replicated(first.clone(), second);
+    let (digest, bytes) = blob(1, 1_000);
+    first.write(&digest, pieces(&bytes, 100)).await.unwrap();
+    assert!(has(&store, &digest).await);
+    let all_away = replicated(broken(), broken());
+    assert!(all_away.find_missing(&[digest]).await.is_err());
+}
+
+#[test]
+fn one_storage_is_no_replication() {
+    let options =
+        ReplicatedOptions { queue_size: 0, writers: 1, read_replication: true, observer: unobserved() };
+    assert!(Replicated::new(vec![lru(1)], options).unwrap_err().to_string().contains("at least 2"));
+}
+
+#[tokio::test]
+async fn calls_are_told_with_their_bytes_and_outcome() {
+    let notes = Arc::new(Notes::default());
+    let store = Metrics::new(lru(ROOM), "lru", notes.clone());
+    let (digest, bytes) = blob(1, 1_000);
+    store.read(&digest, ByteRange::default()).await.map(drop).unwrap_err();
+    store.write(&digest, pieces(&bytes, 100)).await.unwrap();
+    let content = store.read(&digest, ByteRange { offset: 400, limit: None }).await.unwrap();
+    futures::StreamExt::collect::<Vec<_>>(content).await;
+    drop(store.read(&digest, ByteRange::default()).await.unwrap());
+    let seen: Vec<_> = notes
+        .0
+        .lock()
+        .iter()
+        .map(|event| match event {
+            StoreEvent::Call { method, error, bytes, .. } => (*method, error.is_none(), *bytes),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let (read, write) = (Method::StreamRead, Method::StreamWrite);
+    assert_eq!(seen, [(read, false, 0), (write, true, 1_000), (read, true, 600), (read, false, 0)]);
+}
