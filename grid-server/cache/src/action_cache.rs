@@ -30,6 +30,13 @@ pub trait ActionCache: Debug + Send + Sync {
     /// [`CacheError::UpdatesNotAllowed`], [`CacheError::AlreadyWritten`], a backend's trouble.
     async fn update(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError>;
 
+    /// As [`ActionCache::update`] where `action` has no result yet. Of several callers at once, in whatever processes,
+    /// one succeeds: the backend decides, not a look beforehand.
+    ///
+    /// # Errors
+    /// [`CacheError::AlreadyWritten`]; those of [`ActionCache::update`].
+    async fn insert(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError>;
+
     /// Forgets the result of `action`; one that is absent counts as forgotten.
     ///
     /// # Errors

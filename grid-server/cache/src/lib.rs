@@ -4,7 +4,13 @@
 //! is given only while they are all there.
 
 pub mod action_cache;
+pub mod backends;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod contents;
+pub mod decorators;
 pub mod error;
+pub mod observer;
 
 pub use action_cache::{ActionCache, SharedCache};
 pub use error::CacheError;

@@ -5,6 +5,7 @@
 //! client of some, in `backends::remote`.
 
 pub mod backends;
+pub mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod content;

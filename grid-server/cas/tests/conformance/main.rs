@@ -5,6 +5,8 @@ mod decorators;
 mod disk;
 mod faults;
 mod lru;
+mod remote;
+mod served;
 mod trees;
 
 use grid_cas::blob_store_conformance;
@@ -15,6 +17,8 @@ use self::trees::*;
 blob_store_conformance!(lru_storage, Subject::new(lru(ROOM)));
 blob_store_conformance!(disk_storage, disk_subject(None).await);
 blob_store_conformance!(disk_storage_with_a_limit, disk_subject(Some(ROOM)).await);
+blob_store_conformance!(remote_storage, remote::subject().await);
+blob_store_conformance!(verify_over_remote, map(remote::subject().await, verify).verifying());
 blob_store_conformance!(verify_over_lru, Subject::new(verify(lru(ROOM))).verifying());
 blob_store_conformance!(verify_over_disk, map(disk_subject(None).await, verify).verifying());
 blob_store_conformance!(metrics_over_lru, Subject::new(metrics(lru(ROOM))));

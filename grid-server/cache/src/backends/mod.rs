@@ -1,0 +1,4 @@
+//! The caches that hold results themselves; each file is one, named as its tag in the configuration without
+//! `-action-cache`.
+
+pub mod lru;

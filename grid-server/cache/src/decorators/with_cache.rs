@@ -1,0 +1,77 @@
+//! `!with-cache-action-cache`: a fast cache in front of one that has everything. Trouble of the one in front is logged
+//! and costs speed, nothing else.
+
+use async_trait::async_trait;
+use grid_core::Digest;
+use grid_proto::reapi::ActionResult;
+
+use crate::observer::{CacheEvent, SharedCacheObserver};
+use crate::{ActionCache, CacheError, SharedCache};
+
+/// A cache and what it is a cache of.
+#[derive(Debug)]
+pub struct WithCache {
+    cache: SharedCache,
+    fallback: SharedCache,
+    observer: SharedCacheObserver,
+}
+
+impl WithCache {
+    /// Puts `cache` in front of `fallback`.
+    #[must_use]
+    pub fn new(cache: SharedCache, fallback: SharedCache, observer: SharedCacheObserver) -> Self {
+        Self { cache, fallback, observer }
+    }
+
+    async fn fill(&self, action: &Digest, result: &ActionResult) {
+        if let Err(error) = self.cache.update(action, result).await {
+            tracing::warn!(%action, %error, "the cache in front of an action cache failed");
+        }
+    }
+}
+
+#[async_trait]
+impl ActionCache for WithCache {
+    async fn get(&self, action: &Digest) -> Result<Option<ActionResult>, CacheError> {
+        match self.cache.get(action).await {
+            Ok(Some(result)) => {
+                self.observer.event(CacheEvent::FrontHit);
+                return Ok(Some(result));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%action, %error, "the cache in front of an action cache failed"),
+        }
+        self.observer.event(CacheEvent::FrontMiss);
+        let found = self.fallback.get(action).await?;
+        if let Some(result) = &found {
+            self.fill(action, result).await;
+        }
+        Ok(found)
+    }
+
+    async fn update(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError> {
+        self.fallback.update(action, result).await?;
+        self.fill(action, result).await;
+        Ok(())
+    }
+
+    async fn insert(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError> {
+        self.fallback.insert(action, result).await?;
+        self.fill(action, result).await;
+        Ok(())
+    }
+
+    async fn delete(&self, action: &Digest) -> Result<(), CacheError> {
+        // In this order: a read in between could fill the cache again.
+        self.fallback.delete(action).await?;
+        self.cache.delete(action).await
+    }
+
+    fn allows_updates(&self) -> bool {
+        self.fallback.allows_updates()
+    }
+
+    async fn probe(&self) -> Result<(), CacheError> {
+        self.fallback.probe().await
+    }
+}

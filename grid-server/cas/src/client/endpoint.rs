@@ -1,0 +1,150 @@
+//! From an address to a channel: TLS, keep-alive, and all addresses of a host's name.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use tokio::sync::mpsc;
+use tonic::transport::channel::Change;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::ConnectionOptions;
+use crate::StoreError;
+
+/// How often a host's addresses are looked up.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(15);
+/// How soon again where that failed.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Room on the way for one large blob at full speed, bounded for a thousand slow ones. In bytes.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// An address in its parts.
+#[derive(Clone, Debug)]
+struct Target {
+    host: String,
+    port: u16,
+    tls: Option<ClientTlsConfig>,
+}
+
+pub(super) fn channel(options: &ConnectionOptions) -> Result<Channel, StoreError> {
+    let refuse = |message: String| StoreError::Refused { backend: Arc::clone(&options.name), message };
+    if options.url.starts_with("unix:") {
+        let endpoint = Endpoint::from_shared(options.url.clone());
+        return Ok(tuned(endpoint.map_err(|error| refuse(format!("url: {error}")))?).connect_lazy());
+    }
+    let target = target(options).map_err(refuse)?;
+    if target.host.parse::<std::net::IpAddr>().is_ok() || target.host.starts_with('[') {
+        let authority = format!("{}:{}", target.host, target.port);
+        return Ok(target.endpoint(&authority).map_err(refuse)?.connect_lazy());
+    }
+    let (channel, changes) = Channel::balance_channel(64);
+    tokio::spawn(follow(target, changes));
+    Ok(channel)
+}
+
+fn target(options: &ConnectionOptions) -> Result<Target, String> {
+    let form = "expected http(s)://host:port, grpc(s)://host:port or unix:path";
+    let uri: Uri = options.url.parse().map_err(|error| format!("url: {error}; {form}"))?;
+    let secure = match uri.scheme_str() {
+        Some("http" | "grpc") => false,
+        Some("https" | "grpcs") => true,
+        _ => return Err(format!("url {:?}: {form}", options.url)),
+    };
+    let host = uri.host().ok_or_else(|| format!("url {:?} has no host; {form}", options.url))?.to_owned();
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let tls = if secure { Some(tls(options, &host)?) } else { None };
+    if tls.is_none() && (options.tls_ca.is_some() || options.tls_identity.is_some()) {
+        return Err(format!("url {:?} is not secure, but TLS files are given; write https://", options.url));
+    }
+    Ok(Target { host, port, tls })
+}
+
+fn tls(options: &ConnectionOptions, host: &str) -> Result<ClientTlsConfig, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let mut tls = ClientTlsConfig::new().domain_name(host.trim_matches(['[', ']']));
+    tls = match &options.tls_ca {
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+        None => tls.with_native_roots(),
+    };
+    if let Some((certificate, key)) = &options.tls_identity {
+        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    }
+    Ok(tls)
+}
+
+impl Target {
+    /// The endpoint at `authority`, spoken to under the target's own name.
+    fn endpoint(&self, authority: &str) -> Result<Endpoint, String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let describe = |error: tonic::transport::Error| format!("{error:?}");
+        let origin: Uri =
+            format!("{scheme}://{}:{}", self.host, self.port).parse().map_err(|error| format!("{error}"))?;
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(describe)?;
+        let endpoint = tuned(endpoint).origin(origin);
+        match &self.tls {
+            Some(tls) => endpoint.tls_config(tls.clone()).map_err(describe),
+            None => Ok(endpoint),
+        }
+    }
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+}
+
+/// Keeps the channel's endpoints the same as the host's addresses, until the channel is gone. A look-up that fails
+/// changes nothing; while there is no address at all, calls wait.
+async fn follow(target: Target, changes: mpsc::Sender<Change<SocketAddr, Endpoint>>) {
+    let mut known: HashSet<SocketAddr> = HashSet::new();
+    loop {
+        let pause = match tokio::net::lookup_host((target.host.as_str(), target.port)).await {
+            Ok(found) => {
+                let found: HashSet<SocketAddr> = found.collect();
+                if update(&target, &changes, &known, &found).await.is_err() {
+                    return;
+                }
+                known = found;
+                LOOK_UP_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(host = target.host, %error, "host not found");
+                LOOK_UP_AGAIN
+            }
+        };
+        tokio::select! {
+            () = changes.closed() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Tells the channel what changed; fails where it is gone.
+async fn update(
+    target: &Target,
+    changes: &mpsc::Sender<Change<SocketAddr, Endpoint>>,
+    known: &HashSet<SocketAddr>,
+    found: &HashSet<SocketAddr>,
+) -> Result<(), ()> {
+    for address in found.difference(known) {
+        match target.endpoint(&address.to_string()) {
+            Ok(endpoint) => changes.send(Change::Insert(*address, endpoint)).await.map_err(drop)?,
+            Err(error) => tracing::error!(%address, error, "address can't be used"),
+        }
+    }
+    for address in known.difference(found) {
+        changes.send(Change::Remove(*address)).await.map_err(drop)?;
+    }
+    Ok(())
+}
