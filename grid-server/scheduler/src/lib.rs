@@ -1,1 +1,25 @@
-//! The job state machine and the QueueStore trait.
+//! The scheduler: which job runs next, where, and what becomes of it.
+//!
+//! - [`job`], [`transition`], [`session`], [`properties`], [`assign`], [`operation`]: the state machine, pure.
+//! - [`store`]: what it asks of a database. [`engine`]: each thing that can happen, as one transaction.
+//! - [`service`]: one replica: batches calls into transactions, wakes those who wait, sweeps what is overdue.
+//!
+//! It knows neither gRPC nor SQL, and holds results as bytes that it never reads.
+
+pub mod assign;
+pub mod engine;
+pub mod error;
+pub mod filter;
+pub mod ids;
+pub mod job;
+pub mod operation;
+pub mod properties;
+pub mod service;
+pub mod session;
+#[cfg(feature = "simulation")]
+pub mod simulation;
+pub mod store;
+pub mod transition;
+
+pub use error::SchedulerError;
+pub use service::{Scheduler, SchedulerOptions, Watch};

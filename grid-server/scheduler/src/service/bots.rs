@@ -1,0 +1,135 @@
+//! What bots ask of a [`Scheduler`]: a session, work, and that their results are taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Scheduler;
+use super::dispatcher::Wake;
+use crate::SchedulerError;
+use crate::assign::Slots;
+use crate::engine::{BotReport, Registration, Synced};
+use crate::ids::{JobId, SessionId};
+use crate::job::Job;
+use crate::session::{BotStatus, News, ReportedLease, Session};
+
+/// How long a bot's call may be held.
+#[derive(Clone, Copy, Debug)]
+pub struct Poll {
+    /// At most so long; zero for an answer at once.
+    pub wait: Duration,
+    /// Whether a bot without room is held too, to hear of cancelled leases.
+    pub when_full: bool,
+}
+
+/// A bot that wants a session.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The instance it registers with; `*` serves all.
+    pub instance: String,
+    /// Its own name.
+    pub bot_id: String,
+    /// What it has.
+    pub properties: crate::properties::Properties,
+    /// How many leases it takes at once.
+    pub capacity: u32,
+    /// Bots of higher priority are given work first.
+    pub priority: i32,
+    /// What it says of itself.
+    pub status: BotStatus,
+}
+
+impl Scheduler {
+    /// Opens a session for a bot; the one that it had before ends.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_session(&self, bot: Standing) -> Result<Session, SchedulerError> {
+        let pool = if bot.instance == "*" { "*" } else { self.pool(&bot.instance) };
+        let session = Session {
+            id: SessionId(self.ids.next()),
+            pool: pool.to_owned(),
+            bot_id: bot.bot_id,
+            instance: bot.instance,
+            properties: bot.properties,
+            capacity: bot.capacity,
+            priority: bot.priority,
+            status: bot.status,
+            draining: false,
+            owner: self.core.replica,
+            version: 1,
+            expires_at: grid_core::Timestamp::default(),
+        };
+        self.registrations.call(Registration { session, lifetime: self.lifetime() }).await
+    }
+
+    /// How long a session lives without a call.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.core.options.bot_session_keepalive_timeout
+    }
+
+    /// Takes a bot's report and, where nothing in it calls for an answer at once, waits for work.
+    ///
+    /// # Errors
+    /// [`SchedulerError::SessionNotFound`], [`SchedulerError::SessionMismatch`]; the store's.
+    pub async fn report(&self, report: BotReport, poll: Poll) -> Result<Synced, SchedulerError> {
+        let deadline = Instant::now() + poll.wait;
+        let told: Vec<(JobId, u32)> = report.leases.iter().map(|l| (l.job, l.attempt)).collect();
+        let mut next = report;
+        loop {
+            let mut place = self.core.dispatcher.enter(next.session);
+            let synced = self.reports.call(next.clone()).await??;
+            let session = &synced.session;
+            let free = session.capacity.saturating_sub(u32::try_from(synced.held.len()).unwrap_or(u32::MAX));
+            let leaving = matches!(session.status, BotStatus::HostRebooting | BotStatus::Terminating);
+            let holds = free > 0 || poll.when_full;
+            if differs(&synced.held, &told) || leaving || !holds || poll.wait.is_zero() {
+                return Ok(synced);
+            }
+            let free = if session.takes_work() { free } else { 0 };
+            place.offer(Slots { session: session.clone(), free, localities: Vec::new() });
+            match timeout_at(deadline, place.woken()).await {
+                Err(_) => return Ok(synced),
+                Ok(Wake::Granted(jobs)) => return Ok(granted(synced, jobs)),
+                Ok(Wake::Resync) => next = again(next, &synced.held),
+            }
+        }
+    }
+
+    /// The job of a lease that a session is believed to hold, for what is done with a result before it is reported.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn leased(
+        &self,
+        session: SessionId,
+        job: JobId,
+        attempt: u32,
+    ) -> Result<Option<Arc<Job>>, SchedulerError> {
+        let held = |job: &Arc<Job>| job.session() == Some(session) && job.state.attempts == attempt;
+        match self.core.running(job).filter(held) {
+            Some(job) => Ok(Some(job)),
+            None => Ok(self.jobs.call(job).await?.filter(held)),
+        }
+    }
+}
+
+/// Whether a bot must hear at once of what it holds.
+fn differs(held: &[Job], told: &[(JobId, u32)]) -> bool {
+    held.len() != told.len() || held.iter().any(|job| !told.contains(&(job.id, job.state.attempts)))
+}
+
+fn granted(mut synced: Synced, jobs: Vec<Job>) -> Synced {
+    synced.session.version += 1;
+    synced.held.extend(jobs);
+    synced
+}
+
+/// The same call once more: what it brought has been taken, and what it holds it goes on running.
+fn again(report: BotReport, held: &[Job]) -> BotReport {
+    let running =
+        |job: &Job| ReportedLease { job: job.id, attempt: job.state.attempts, news: News::Running(None) };
+    BotReport { leases: held.iter().map(running).collect(), ..report }
+}

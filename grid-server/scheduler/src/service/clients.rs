@@ -1,0 +1,150 @@
+//! What clients ask of a [`Scheduler`]: execute, watch, cancel, look up, list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid_core::{Digest, Timestamp};
+
+use super::{Scheduler, Watch};
+use crate::SchedulerError;
+use crate::engine::{self, Submission};
+use crate::filter::ListQuery;
+use crate::ids::{JobId, OperationId};
+use crate::job::{Job, JobSpec, JobState};
+use crate::operation::{ClientIdentity, Operation, RequestMetadata};
+use crate::properties::Requirement;
+use crate::transition;
+
+/// An action to be executed.
+#[derive(Clone, Debug)]
+pub struct ExecuteRequest {
+    /// The instance it is asked of.
+    pub instance: String,
+    /// The action's digest.
+    pub action_digest: Digest,
+    /// The encoded action.
+    pub action: Bytes,
+    /// Its command line, for people.
+    pub command: String,
+    /// The platform's properties, as given.
+    pub platform: Vec<(String, String)>,
+    /// What the platform asks of a bot, from [`Scheduler::requirement`].
+    pub requirement: Requirement,
+    /// Smaller is sooner.
+    pub priority: i32,
+    /// Whether the result may be kept and shared with others who ask for the same.
+    pub cacheable: bool,
+    /// The action's own limit on its run time.
+    pub timeout: Option<Duration>,
+    /// Bots that ran jobs with the same hint are preferred.
+    pub locality: String,
+    /// Who asks.
+    pub client: ClientIdentity,
+    /// With which tool.
+    pub metadata: RequestMetadata,
+    /// The encoded `ExecuteResponse`, where the action cache had it.
+    pub cached: Option<Bytes>,
+}
+
+impl Scheduler {
+    /// Accepts an action: once this returns, it survives any crash.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn execute(&self, request: ExecuteRequest) -> Result<Watch, SchedulerError> {
+        let (_, watch) = self.submissions.call(self.submission(request)).await?;
+        Ok(watch)
+    }
+
+    fn submission(&self, request: ExecuteRequest) -> Submission {
+        let requirement_id = request.requirement.id();
+        let job = self.job(&request, Timestamp::default());
+        let operation = Operation {
+            id: OperationId(self.ids.next()),
+            job: job.id,
+            instance: request.instance,
+            cancelled: false,
+            created_at: Timestamp::default(),
+            client: request.client,
+            metadata: request.metadata,
+        };
+        let unknown = !self.core.dispatcher.knows(requirement_id);
+        let requirement = unknown.then_some(request.requirement);
+        Submission { job, operation, requirement, watch_grace: self.core.options.watch_grace }
+    }
+
+    fn job(&self, request: &ExecuteRequest, now: Timestamp) -> Job {
+        let flows = [&request.metadata.invocation_id, &request.client.subject, &request.client.actor];
+        let flow = flows.into_iter().find(|flow| !flow.is_empty()).cloned().unwrap_or_default();
+        let spec = JobSpec {
+            instance: request.instance.clone(),
+            pool: self.pool(&request.instance).to_owned(),
+            action_digest: request.action_digest,
+            cacheable: request.cacheable,
+            requirement: request.requirement.id(),
+            label: request.requirement.label.clone(),
+            flow,
+            timeout_micros: request.timeout.map(|t| i64::try_from(t.as_micros()).unwrap_or(i64::MAX)),
+            command: request.command.clone(),
+            platform: request.platform.clone(),
+            mnemonic: request.metadata.action_mnemonic.clone(),
+            locality: request.locality.clone(),
+        };
+        let state = JobState::queued(now, request.priority, now);
+        let mut job = Job { id: JobId(self.ids.next()), spec, action: request.action.clone(), state };
+        if let Some(response) = &request.cached {
+            transition::finish(&mut job, response.clone(), now);
+        }
+        job
+    }
+
+    /// Watches an operation that was asked for before, here or on another replica.
+    ///
+    /// # Errors
+    /// [`SchedulerError::OperationNotFound`]; the store's.
+    pub async fn watch(&self, id: OperationId) -> Result<Watch, SchedulerError> {
+        let (operation, job) = self.operation(id).await?;
+        let job_id = job.id;
+        let watch = self.core.hub.watch(operation, job);
+        // What happened between the look and the watch is seen by a second look.
+        if let Some(job) = self.jobs.call(job_id).await? {
+            self.core.hub.publish(&job);
+        }
+        Ok(watch)
+    }
+
+    /// An operation and its job.
+    ///
+    /// # Errors
+    /// [`SchedulerError::OperationNotFound`]; the store's.
+    pub async fn operation(&self, id: OperationId) -> Result<(Operation, Arc<Job>), SchedulerError> {
+        self.operations.call(id).await?.ok_or(SchedulerError::OperationNotFound(id))
+    }
+
+    /// A page of operations with their jobs, without responses.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list(&self, query: &ListQuery) -> Result<Vec<(Operation, Job)>, SchedulerError> {
+        self.core.store.list(query).await
+    }
+
+    /// Cancels an operation; its job ends when nobody else waits for it.
+    ///
+    /// # Errors
+    /// [`SchedulerError::OperationNotFound`]; the store's.
+    pub async fn cancel(&self, id: OperationId) -> Result<(), SchedulerError> {
+        self.cancellations.call(id).await?
+    }
+
+    /// Forgets an operation, cancelling it where it is under way.
+    ///
+    /// # Errors
+    /// [`SchedulerError::OperationNotFound`]; the store's.
+    pub async fn delete(&self, id: OperationId) -> Result<(), SchedulerError> {
+        let (answers, effects) = engine::delete(self.core.store.as_ref(), &[id]).await?;
+        self.core.apply(effects);
+        answers.into_iter().next().unwrap_or(Err(SchedulerError::OperationNotFound(id)))
+    }
+}

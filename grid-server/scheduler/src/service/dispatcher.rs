@@ -1,0 +1,227 @@
+//! [`Dispatcher`]: the bots that wait for work on this replica, and what is known of the queue.
+//!
+//! Knowledge of the queue is a set of hints: requirements of which jobs may wait. A claim takes its hints out
+//! before it looks and puts back those that had more, so news that comes while it looks is never lost.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::assign::{self, Slots};
+use crate::engine::Undelivered;
+use crate::ids::SessionId;
+use crate::job::Job;
+use crate::properties::{Requirement, RequirementId};
+
+/// Why a waiting bot is woken.
+#[derive(Debug)]
+pub(super) enum Wake {
+    /// It got these.
+    Granted(Vec<Job>),
+    /// What it holds may have changed: look again.
+    Resync,
+}
+
+/// The waiting bots and the hints.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    state: Mutex<State>,
+    work: Notify,
+    undelivered: mpsc::UnboundedSender<Undelivered>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_place: u64,
+    /// In the order of arrival: the bot that has waited longest comes first.
+    waiting: BTreeMap<u64, Waiting>,
+    places: HashMap<SessionId, u64>,
+    queued: HashSet<RequirementId>,
+    requirements: HashMap<RequirementId, Requirement>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    session: SessionId,
+    /// What it takes; `None` while its report is being worked on.
+    offer: Option<Slots>,
+    wake: oneshot::Sender<Wake>,
+}
+
+/// What a claim is to look at.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) slots: Vec<Slots>,
+    pub(super) wants: Vec<(RequirementId, u32)>,
+    pub(super) requirements: HashMap<RequirementId, Requirement>,
+}
+
+/// A bot's place among those that wait. Dropping it leaves.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    dispatcher: &'a Dispatcher,
+    place: u64,
+    session: SessionId,
+    offered: Option<grid_core::Timestamp>,
+    woken: oneshot::Receiver<Wake>,
+}
+
+impl Dispatcher {
+    /// A dispatcher, and where leases come out whose bots had gone.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Undelivered>) {
+        let (undelivered, returned) = mpsc::unbounded_channel();
+        (Self { state: Mutex::default(), work: Notify::new(), undelivered }, returned)
+    }
+
+    /// A bot calls: from now on it hears of changes to what it holds. An earlier call of the same session ends.
+    pub(super) fn enter(&self, session: SessionId) -> Place<'_> {
+        let (wake, woken) = oneshot::channel();
+        let mut state = self.state.lock();
+        let place = state.next_place;
+        state.next_place += 1;
+        if let Some(earlier) = state.places.insert(session, place) {
+            state.wake(earlier, Wake::Resync);
+        }
+        state.places.insert(session, place);
+        state.waiting.insert(place, Waiting { session, offer: None, wake });
+        Place { dispatcher: self, place, session, offered: None, woken }
+    }
+
+    /// Jobs with these requirements may wait.
+    pub(super) fn queued(&self, ids: impl IntoIterator<Item = RequirementId>) {
+        let mut state = self.state.lock();
+        let before = state.queued.len();
+        state.queued.extend(ids);
+        if state.queued.len() > before {
+            self.work.notify_one();
+        }
+    }
+
+    /// What these requirements say.
+    pub(super) fn learn(&self, requirements: impl IntoIterator<Item = Requirement>) {
+        self.state.lock().requirements.extend(requirements.into_iter().map(|r| (r.id(), r)));
+    }
+
+    /// Whether the requirement is known here, and so was interned before.
+    pub(super) fn knows(&self, id: RequirementId) -> bool {
+        self.state.lock().requirements.contains_key(&id)
+    }
+
+    /// Hints whose requirements are not known here yet.
+    pub(super) fn unknown(&self) -> Vec<RequirementId> {
+        let state = self.state.lock();
+        state.queued.iter().filter(|id| !state.requirements.contains_key(id)).copied().collect()
+    }
+
+    /// Has these sessions look again at what they hold.
+    pub(super) fn resync(&self, sessions: impl IntoIterator<Item = SessionId>) {
+        let mut state = self.state.lock();
+        for session in sessions {
+            if let Some(place) = state.places.get(&session).copied() {
+                state.wake(place, Wake::Resync);
+            }
+        }
+    }
+
+    /// Has every session look again at what it holds.
+    pub(super) fn resync_all(&self) {
+        let sessions: Vec<SessionId> = self.state.lock().places.keys().copied().collect();
+        self.resync(sessions);
+    }
+
+    /// Waits for something that may let a claim find work.
+    pub(super) async fn changed(&self) {
+        self.work.notified().await;
+    }
+
+    /// What a claim should look at now; `None` where no free bot fits a hint.
+    pub(super) fn errand(&self) -> Option<Errand> {
+        let mut state = self.state.lock();
+        let slots: Vec<Slots> =
+            state.waiting.values().filter_map(|w| w.offer.clone()).filter(|s| s.free > 0).collect();
+        if slots.is_empty() || state.queued.is_empty() {
+            return None;
+        }
+        let known = state.queued.iter().filter_map(|id| state.requirements.get_key_value(id));
+        let wants = assign::wants(&slots, known);
+        if wants.is_empty() {
+            return None;
+        }
+        let body = |(id, _): &(RequirementId, u32)| Some((*id, state.requirements.get(id)?.clone()));
+        let requirements = wants.iter().filter_map(body).collect();
+        for (id, _) in &wants {
+            state.queued.remove(id);
+        }
+        Some(Errand { slots, wants, requirements })
+    }
+
+    /// Gives a session what a claim brought it. Where the bot has gone, the leases go back.
+    pub(super) fn grant(&self, session: SessionId, jobs: Vec<Job>, slots: &[Slots]) {
+        let mut state = self.state.lock();
+        let place = state.places.get(&session).copied();
+        let offered = place.and_then(|place| state.waiting.get(&place)).is_some_and(|w| w.offer.is_some());
+        let undelivered = match place {
+            Some(place) if offered => state.wake(place, Wake::Granted(jobs)),
+            Some(place) => {
+                // A newer call is being worked on, and may have looked before the claim: it looks again.
+                state.wake(place, Wake::Resync);
+                None
+            }
+            None => Some(Wake::Granted(jobs)),
+        };
+        drop(state);
+        let offer = slots.iter().find(|s| s.session.id == session);
+        if let (Some(Wake::Granted(jobs)), Some(offer)) = (undelivered, offer) {
+            self.give_back(session, offer.session.expires_at, &jobs);
+        }
+    }
+
+    fn give_back(&self, session: SessionId, expires_at: grid_core::Timestamp, jobs: &[Job]) {
+        let jobs = jobs.iter().map(|job| job.id).collect();
+        // The receiver ends with the scheduler; the session's end then gives the leases back.
+        let _ = self.undelivered.send(Undelivered { session, expires_at, jobs });
+    }
+}
+
+impl State {
+    /// Wakes the bot in a place, which it thereby leaves. Gives back the news where the bot has gone.
+    fn wake(&mut self, place: u64, wake: Wake) -> Option<Wake> {
+        let waiting = self.waiting.remove(&place)?;
+        if self.places.get(&waiting.session) == Some(&place) {
+            self.places.remove(&waiting.session);
+        }
+        waiting.wake.send(wake).err()
+    }
+}
+
+impl Place<'_> {
+    /// The report has been worked on: from now on the bot can be given work.
+    pub(super) fn offer(&mut self, slots: Slots) {
+        let mut state = self.dispatcher.state.lock();
+        self.offered = Some(slots.session.expires_at);
+        if let Some(waiting) = state.waiting.get_mut(&self.place) {
+            waiting.offer = Some(slots);
+            self.dispatcher.work.notify_one();
+        }
+    }
+
+    /// Waits to be woken.
+    pub(super) async fn woken(&mut self) -> Wake {
+        (&mut self.woken).await.unwrap_or(Wake::Resync)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.dispatcher.state.lock();
+        state.waiting.remove(&self.place);
+        if state.places.get(&self.session) == Some(&self.place) {
+            state.places.remove(&self.session);
+        }
+        drop(state);
+        if let (Ok(Wake::Granted(jobs)), Some(expires_at)) = (self.woken.try_recv(), self.offered) {
+            self.dispatcher.give_back(self.session, expires_at, &jobs);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! [`Hub`]: who on this replica watches which operation. News of a job is given to all its watchers at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::ids::{JobId, OperationId};
+use crate::job::{Job, Stage};
+use crate::operation::Operation;
+
+/// What a watcher sees.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Whether the operation, as opposed to its job, was cancelled.
+    pub cancelled: bool,
+}
+
+impl View {
+    /// Whether nothing more will come.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.cancelled || self.job.state.stage == Stage::Completed
+    }
+}
+
+/// A watcher's end. Dropping it ends the watching, and nothing else.
+#[derive(Debug)]
+pub struct Watch {
+    /// The operation watched.
+    pub operation: Operation,
+    views: watch::Receiver<View>,
+    hub: Arc<Hub>,
+}
+
+impl Watch {
+    /// What is known now; [`Watch::changed`] waits for what comes after it.
+    pub fn view(&mut self) -> View {
+        self.views.borrow_and_update().clone()
+    }
+
+    /// Waits until there is something newer than the last [`Watch::view`].
+    pub async fn changed(&mut self) {
+        if self.views.changed().await.is_err() {
+            // The hub holds the sender for as long as a watch exists.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.hub.leave(self.operation.id);
+    }
+}
+
+/// The watchers of one replica.
+#[derive(Debug, Default)]
+pub struct Hub {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    operations: HashMap<OperationId, Watched>,
+    jobs: HashMap<JobId, HashSet<OperationId>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    views: watch::Sender<View>,
+    watchers: usize,
+}
+
+impl Hub {
+    /// Begins to watch an operation, of which this much is known.
+    pub(super) fn watch(self: &Arc<Self>, operation: Operation, job: Arc<Job>) -> Watch {
+        let mut state = self.state.lock();
+        state.jobs.entry(job.id).or_default().insert(operation.id);
+        let view = View { job, cancelled: operation.cancelled };
+        let watched = state
+            .operations
+            .entry(operation.id)
+            .or_insert_with(|| Watched { views: watch::Sender::new(view), watchers: 0 });
+        watched.watchers += 1;
+        Watch { operation, views: watched.views.subscribe(), hub: Arc::clone(self) }
+    }
+
+    fn leave(&self, operation: OperationId) {
+        let mut state = self.state.lock();
+        let Some(watched) = state.operations.get_mut(&operation) else { return };
+        watched.watchers -= 1;
+        if watched.watchers > 0 {
+            return;
+        }
+        let job = watched.views.borrow().job.id;
+        state.operations.remove(&operation);
+        if let Some(others) = state.jobs.get_mut(&job) {
+            others.remove(&operation);
+            if others.is_empty() {
+                state.jobs.remove(&job);
+            }
+        }
+    }
+
+    /// Tells the watchers of a job what became of it. A completed job stays as it is.
+    pub(super) fn publish(&self, job: &Arc<Job>) {
+        let state = self.state.lock();
+        for operation in state.jobs.get(&job.id).into_iter().flatten() {
+            if let Some(watched) = state.operations.get(operation) {
+                watched.views.send_if_modified(|view| {
+                    let news = view.job.state.stage != Stage::Completed && view.job.state != job.state;
+                    if news {
+                        view.job = Arc::clone(job);
+                    }
+                    news
+                });
+            }
+        }
+    }
+
+    /// Tells the watchers of operations that these were cancelled.
+    pub(super) fn cancel(&self, operations: &[OperationId]) {
+        let state = self.state.lock();
+        for watched in operations.iter().filter_map(|id| state.operations.get(id)) {
+            watched.views.send_if_modified(|view| {
+                let news = !view.is_final();
+                view.cancelled |= news;
+                news
+            });
+        }
+    }
+
+    /// Those of these jobs that somebody here watches.
+    pub(super) fn watched(&self, ids: &[JobId]) -> Vec<JobId> {
+        let state = self.state.lock();
+        ids.iter().filter(|id| state.jobs.contains_key(id)).copied().collect()
+    }
+
+    /// Every operation that somebody here watches and that is not over.
+    pub(super) fn open(&self) -> Vec<(OperationId, JobId)> {
+        let state = self.state.lock();
+        let open = |(id, watched): (&OperationId, &Watched)| {
+            let view = watched.views.borrow();
+            (!view.is_final()).then_some((*id, view.job.id))
+        };
+        state.operations.iter().filter_map(open).collect()
+    }
+}

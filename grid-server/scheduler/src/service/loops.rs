@@ -1,0 +1,226 @@
+//! The tasks of a replica: claiming, listening, sweeping, and the slow look that makes up for lost news.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::batcher::is_passing;
+use super::core::Core;
+use super::dispatcher::Errand;
+use crate::SchedulerError;
+use crate::engine::{self, Undelivered};
+use crate::ids::{Ids, JobId, SessionId};
+use crate::job::Job;
+use crate::store::Event;
+
+/// How many rows one look takes.
+const CHUNK: usize = 1_000;
+
+pub(super) fn spawn(
+    core: &Arc<Core>,
+    returned: mpsc::UnboundedReceiver<Undelivered>,
+    ids: &Arc<dyn Ids>,
+    tasks: &mut JoinSet<()>,
+) {
+    tasks.spawn(dispatch(Arc::clone(core)));
+    tasks.spawn(listen(Arc::clone(core)));
+    tasks.spawn(sweep(Arc::clone(core), Arc::clone(ids)));
+    tasks.spawn(look(Arc::clone(core), Arc::clone(ids)));
+    tasks.spawn(take_back(Arc::clone(core), returned));
+    if core.options.discard_unwatched_jobs {
+        tasks.spawn(keep_watched(Arc::clone(core)));
+    }
+}
+
+/// Claims for as long as free bots fit waiting jobs; one claim at a time, so that what arrives meanwhile is
+/// served by the next one.
+async fn dispatch(core: Arc<Core>) {
+    loop {
+        core.dispatcher.changed().await;
+        if let Err(error) = learn(&core).await {
+            note(&error, "requirements could not be read");
+        }
+        while let Some(errand) = core.dispatcher.errand() {
+            if let Err(error) = claim(&core, &errand).await {
+                note(&error, "claim failed");
+                // Whether it was committed is not known: the bots look for themselves.
+                core.dispatcher.resync(errand.slots.iter().map(|s| s.session.id));
+                core.dispatcher.queued(errand.wants.iter().map(|(id, _)| *id));
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn learn(core: &Core) -> Result<(), SchedulerError> {
+    let unknown = core.dispatcher.unknown();
+    if !unknown.is_empty() {
+        core.dispatcher.learn(core.store.requirements(&unknown).await?);
+    }
+    Ok(())
+}
+
+async fn claim(core: &Core, errand: &Errand) -> Result<(), SchedulerError> {
+    let (claim, effects) = engine::claim(
+        core.store.as_ref(),
+        core.replica,
+        &errand.slots,
+        &errand.wants,
+        &errand.requirements,
+        core.options.fair,
+    )
+    .await?;
+    let more = errand.wants.iter().map(|(id, _)| *id).filter(|id| !claim.exhausted.contains(id));
+    core.dispatcher.queued(more);
+    core.apply(effects);
+    let mut grants: HashMap<SessionId, Vec<Job>> = HashMap::new();
+    for (session, job) in claim.granted {
+        grants.entry(session).or_default().push(job);
+    }
+    // In the order of arrival, so that equal runs end equally.
+    for slot in &errand.slots {
+        if let Some(jobs) = grants.remove(&slot.session.id) {
+            core.dispatcher.grant(slot.session.id, jobs, &errand.slots);
+        }
+    }
+    core.dispatcher.resync(claim.lost);
+    Ok(())
+}
+
+async fn listen(core: Arc<Core>) {
+    let mut events = core.store.events().ready_chunks(256);
+    while let Some(events) = events.next().await {
+        let mut jobs = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Jobs(ids) => {
+                    core.forget(&ids);
+                    jobs.extend(core.hub.watched(&ids));
+                }
+                Event::Cancelled(ids) => core.hub.cancel(&ids),
+                Event::Queue(ids) => core.dispatcher.queued(ids),
+                Event::Sessions(ids) => core.dispatcher.resync(ids),
+                Event::Resync => {
+                    core.dispatcher.resync_all();
+                    look_once(&core, true).await;
+                }
+            }
+        }
+        refresh(&core, jobs.into_iter().collect()).await;
+    }
+}
+
+/// Reads jobs again and tells their watchers.
+async fn refresh(core: &Core, ids: Vec<JobId>) {
+    for chunk in ids.chunks(CHUNK) {
+        match core.store.jobs(chunk).await {
+            Ok(jobs) => jobs.into_iter().for_each(|job| core.hub.publish(&Arc::new(job))),
+            Err(error) => note(&error, "watched jobs could not be read"),
+        }
+    }
+}
+
+async fn sweep(core: Arc<Core>, ids: Arc<dyn Ids>) {
+    let rules = core.options.sweep_rules();
+    loop {
+        sleep(jittered(core.options.sweep_interval, ids.as_ref())).await;
+        loop {
+            match engine::sweep(core.store.as_ref(), &rules).await {
+                Ok((more, effects)) => {
+                    core.apply(effects);
+                    if !more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    note(&error, "sweep failed");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn look(core: Arc<Core>, ids: Arc<dyn Ids>) {
+    for round in 0_u64.. {
+        look_once(&core, round.is_multiple_of(3)).await;
+        sleep(jittered(core.options.safety_poll, ids.as_ref())).await;
+    }
+}
+
+/// What the news would have said: which requirements wait and, when `watched`, how watched operations stand.
+async fn look_once(core: &Core, watched: bool) {
+    match core.store.queued().await {
+        Ok(queued) => core.dispatcher.queued(queued),
+        Err(error) => note(&error, "the queue could not be read"),
+    }
+    if !watched {
+        return;
+    }
+    for chunk in core.hub.open().chunks(CHUNK) {
+        let ids: Vec<_> = chunk.iter().map(|(operation, _)| *operation).collect();
+        match core.store.operations(&ids).await {
+            Ok(found) => {
+                let mut gone: BTreeSet<_> = ids.into_iter().collect();
+                for (operation, job) in found {
+                    core.hub.publish(&Arc::new(job));
+                    if !operation.cancelled {
+                        gone.remove(&operation.id);
+                    }
+                }
+                core.hub.cancel(&gone.into_iter().collect::<Vec<_>>());
+            }
+            Err(error) => note(&error, "watched operations could not be read"),
+        }
+    }
+}
+
+async fn take_back(core: Arc<Core>, mut returned: mpsc::UnboundedReceiver<Undelivered>) {
+    while let Some(undelivered) = returned.recv().await {
+        let taken =
+            engine::give_back(core.store.as_ref(), core.replica, &undelivered, core.options.retry).await;
+        match taken {
+            Ok(effects) => core.apply(effects),
+            Err(error) => note(&error, "undelivered leases stay until their session ends"),
+        }
+    }
+}
+
+async fn keep_watched(core: Arc<Core>) {
+    let grace = core.options.watch_grace;
+    loop {
+        sleep(grace / 3).await;
+        let jobs: Vec<JobId> = core.hub.open().into_iter().map(|(_, job)| job).collect();
+        for chunk in jobs.chunks(CHUNK) {
+            if let Err(error) = extend(&core, chunk, grace).await {
+                note(&error, "watches could not be renewed");
+            }
+        }
+    }
+}
+
+async fn extend(core: &Core, jobs: &[JobId], grace: Duration) -> Result<(), SchedulerError> {
+    let mut tx = core.store.begin().await?;
+    let until = tx.now().after(grace);
+    tx.extend_watch(jobs, until).await?;
+    tx.commit().await
+}
+
+/// Between three quarters and five quarters of an interval, so that replicas don't fall into step.
+fn jittered(interval: Duration, ids: &dyn Ids) -> Duration {
+    let random = u32::from(ids.next().as_bytes()[15]);
+    interval * (192 + random / 2) / 256
+}
+
+fn note(error: &SchedulerError, what: &str) {
+    if is_passing(error) {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}");
+    }
+}

@@ -1,0 +1,179 @@
+//! One replica of the scheduler: calls in, batches to the store, news out to those who wait.
+
+mod batcher;
+mod bots;
+mod clients;
+mod core;
+mod dispatcher;
+mod hub;
+mod loops;
+mod options;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+pub use bots::{Poll, Standing};
+pub use clients::ExecuteRequest;
+pub use hub::{View, Watch};
+pub use options::SchedulerOptions;
+
+use self::batcher::{Batcher, Limits};
+use self::core::Core;
+use crate::SchedulerError;
+use crate::engine::{self, BotReport, Registration, Submission, Submitted, Synced};
+use crate::ids::{Ids, JobId, OperationId, ReplicaId};
+use crate::job::Job;
+use crate::operation::Operation;
+use crate::properties::Requirement;
+use crate::session::Session;
+use crate::store::QueueStore;
+
+/// One replica of the scheduler. Dropping it stops its tasks; what it accepted goes on elsewhere.
+#[derive(Debug)]
+pub struct Scheduler {
+    core: Arc<Core>,
+    pools: BTreeMap<String, String>,
+    ids: Arc<dyn Ids>,
+    submissions: Batcher<Submission, (Submitted, Watch)>,
+    reports: Batcher<BotReport, Result<Synced, SchedulerError>>,
+    registrations: Batcher<Registration, Session>,
+    cancellations: Batcher<OperationId, Result<(), SchedulerError>>,
+    jobs: Batcher<JobId, Option<Arc<Job>>>,
+    operations: Batcher<OperationId, Option<(Operation, Arc<Job>)>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Scheduler {
+    /// Starts a replica on a store. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn start(options: SchedulerOptions, store: Arc<dyn QueueStore>, ids: Arc<dyn Ids>) -> Arc<Self> {
+        let limits = Limits { batch: options.batch, patience: options.patience };
+        let pools = options.pools();
+        let (core, returned) = Core::new(options, store, ReplicaId(ids.next()));
+        let mut tasks = JoinSet::new();
+        loops::spawn(&core, returned, &ids, &mut tasks);
+
+        let c = Arc::clone(&core);
+        let (submissions, work) = Batcher::new(limits, move |batch| submit(Arc::clone(&c), batch));
+        tasks.spawn(work);
+        let c = Arc::clone(&core);
+        let (reports, work) = Batcher::new(limits, move |batch| sync(Arc::clone(&c), batch));
+        tasks.spawn(work);
+        let c = Arc::clone(&core);
+        let one = Limits { batch: 1, ..limits };
+        let (registrations, work) = Batcher::new(one, move |batch| register(Arc::clone(&c), batch));
+        tasks.spawn(work);
+        let c = Arc::clone(&core);
+        let (cancellations, work) = Batcher::new(limits, move |batch| cancel(Arc::clone(&c), batch));
+        tasks.spawn(work);
+        let c = Arc::clone(&core);
+        let (jobs, work) = Batcher::new(limits, move |batch| load_jobs(Arc::clone(&c), batch));
+        tasks.spawn(work);
+        let c = Arc::clone(&core);
+        let (operations, work) = Batcher::new(limits, move |batch| load_operations(Arc::clone(&c), batch));
+        tasks.spawn(work);
+
+        Arc::new(Self {
+            core,
+            pools,
+            ids,
+            submissions,
+            reports,
+            registrations,
+            cancellations,
+            jobs,
+            operations,
+            _tasks: tasks,
+        })
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &SchedulerOptions {
+        &self.core.options
+    }
+
+    /// The pool that an instance belongs to: itself, unless the configuration groups it with others.
+    #[must_use]
+    pub fn pool<'a>(&'a self, instance: &'a str) -> &'a str {
+        self.pools.get(instance).map_or(instance, String::as_str)
+    }
+
+    /// What a job with this platform asks of a bot.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unsatisfiable`] where no bot could ever match.
+    pub fn requirement(
+        &self,
+        instance: &str,
+        platform: &[(String, String)],
+    ) -> Result<Requirement, SchedulerError> {
+        self.core.options.property_set.requirement(instance, self.pool(instance), platform)
+    }
+
+    /// Whether the database answers; for health, never on the path of a call.
+    ///
+    /// # Errors
+    /// What a call would have met.
+    pub async fn probe(&self) -> Result<(), SchedulerError> {
+        self.core.store.probe().await
+    }
+}
+
+async fn submit(core: Arc<Core>, batch: Vec<Submission>) -> Result<Vec<(Submitted, Watch)>, SchedulerError> {
+    let mut watches = Vec::with_capacity(batch.len());
+    let mut placed = |s: &Submitted| watches.push(core.hub.watch(s.operation.clone(), Arc::new(s.job.clone())));
+    let (submitted, effects) =
+        engine::submit(core.store.as_ref(), &batch, core.options.fair, &mut placed).await?;
+    core.dispatcher.learn(batch.into_iter().filter_map(|s| s.requirement));
+    core.apply(effects);
+    Ok(submitted.into_iter().zip(watches).collect())
+}
+
+async fn sync(
+    core: Arc<Core>,
+    batch: Vec<BotReport>,
+) -> Result<Vec<Result<Synced, SchedulerError>>, SchedulerError> {
+    let (synced, effects) =
+        engine::sync(core.store.as_ref(), core.replica, &batch, core.options.retry).await?;
+    core.apply(effects);
+    Ok(synced)
+}
+
+async fn register(core: Arc<Core>, batch: Vec<Registration>) -> Result<Vec<Session>, SchedulerError> {
+    let mut sessions = Vec::with_capacity(batch.len());
+    for registration in &batch {
+        let (session, effects) =
+            engine::register(core.store.as_ref(), registration, core.options.retry).await?;
+        core.apply(effects);
+        sessions.push(session);
+    }
+    Ok(sessions)
+}
+
+async fn cancel(
+    core: Arc<Core>,
+    batch: Vec<OperationId>,
+) -> Result<Vec<Result<(), SchedulerError>>, SchedulerError> {
+    let (answers, effects) = engine::cancel(core.store.as_ref(), &batch).await?;
+    core.apply(effects);
+    Ok(answers)
+}
+
+async fn load_jobs(core: Arc<Core>, batch: Vec<JobId>) -> Result<Vec<Option<Arc<Job>>>, SchedulerError> {
+    let found = core.store.jobs(&batch).await?;
+    let found: BTreeMap<JobId, Arc<Job>> = found.into_iter().map(|job| (job.id, Arc::new(job))).collect();
+    Ok(batch.iter().map(|id| found.get(id).cloned()).collect())
+}
+
+async fn load_operations(
+    core: Arc<Core>,
+    batch: Vec<OperationId>,
+) -> Result<Vec<Option<(Operation, Arc<Job>)>>, SchedulerError> {
+    let found = core.store.operations(&batch).await?;
+    let found: BTreeMap<OperationId, (Operation, Arc<Job>)> =
+        found.into_iter().map(|(operation, job)| (operation.id, (operation, Arc::new(job)))).collect();
+    Ok(batch.iter().map(|id| found.get(id).cloned()).collect())
+}

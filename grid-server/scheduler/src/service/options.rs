@@ -1,0 +1,93 @@
+//! [`SchedulerOptions`]: what a configuration says about a scheduler.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::SweepRules;
+use crate::properties::PropertySet;
+use crate::transition::RetryPolicy;
+
+/// What a configuration says about a scheduler. [`Default`] is BuildGrid's, where BuildGrid has one.
+#[derive(Clone, Debug)]
+pub struct SchedulerOptions {
+    /// How platforms are read.
+    pub property_set: PropertySet,
+    /// Groups of instances that share bots and in-flight jobs. An instance in no group is a pool of its own.
+    pub instance_pools: Vec<Vec<String>>,
+    /// How long a job may run, and the most that an action may ask for (`max-execution-timeout`, 7,200 s).
+    pub max_execution_timeout: Duration,
+    /// How long a session lives without a call (`bot-session-keepalive-timeout`, 600 s).
+    pub bot_session_keepalive_timeout: Duration,
+    /// How often a job may fail (`max-job-attempts`, 5).
+    pub retry: RetryPolicy,
+    /// How long a job may wait for a bot; `None` for ever (`queue-timeout-job-max-age`).
+    pub queue_timeout: Option<Duration>,
+    /// Whether a job that nobody has watched for [`SchedulerOptions::watch_grace`] ends
+    /// (`discard-unwatched-jobs`).
+    pub discard_unwatched_jobs: bool,
+    /// How long a job counts as watched after its watcher was last heard of: 60 s.
+    pub watch_grace: Duration,
+    /// How long completed jobs are kept; `None` for ever (`pruner-job-max-age`).
+    pub pruner_job_max_age: Option<Duration>,
+    /// How many completed jobs one round of the pruner removes (`pruner-max-delete-window`, 10,000).
+    pub pruner_max_delete_window: u32,
+    /// Whether invocations take turns within a priority. Off: priority, then age, as BuildGrid.
+    pub fair: bool,
+    /// Waiting jobs a platform label, at most (`max-queue-size`).
+    pub max_queue_size: Option<u64>,
+    /// How often what is overdue is looked for (`session-expiry-timer-interval`, 10 s).
+    pub sweep_interval: Duration,
+    /// How often the queue is looked at although no news came: what lost notifications cost at most.
+    pub safety_poll: Duration,
+    /// How long a call waits for a database that is away: 60 s.
+    pub patience: Duration,
+    /// How many calls one transaction serves.
+    pub batch: usize,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self {
+            property_set: PropertySet::default(),
+            instance_pools: Vec::new(),
+            max_execution_timeout: Duration::from_hours(2),
+            bot_session_keepalive_timeout: Duration::from_mins(10),
+            retry: RetryPolicy::default(),
+            queue_timeout: None,
+            discard_unwatched_jobs: false,
+            watch_grace: Duration::from_mins(1),
+            pruner_job_max_age: None,
+            pruner_max_delete_window: 10_000,
+            fair: false,
+            max_queue_size: None,
+            sweep_interval: Duration::from_secs(10),
+            safety_poll: Duration::from_secs(5),
+            patience: Duration::from_mins(1),
+            batch: 500,
+        }
+    }
+}
+
+impl SchedulerOptions {
+    /// The pool of each instance that shares one; the pool is named after its first instance.
+    pub(super) fn pools(&self) -> BTreeMap<String, String> {
+        let named = |pool: &Vec<String>| {
+            let name = pool.first().cloned().unwrap_or_default();
+            pool.iter().map(move |instance| (instance.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        self.instance_pools.iter().flat_map(named).collect()
+    }
+
+    pub(super) fn sweep_rules(&self) -> SweepRules {
+        SweepRules {
+            max_execution: self.max_execution_timeout,
+            timeout_grace: Duration::from_secs(30),
+            max_queued: self.queue_timeout,
+            discard_unwatched: self.discard_unwatched_jobs,
+            keep_completed: self.pruner_job_max_age,
+            prune_limit: self.pruner_max_delete_window,
+            batch: u32::try_from(self.batch).unwrap_or(u32::MAX),
+            retry: self.retry,
+        }
+    }
+}
