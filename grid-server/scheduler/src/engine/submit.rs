@@ -78,7 +78,7 @@ pub async fn submit(
 
 /// A slot is what submissions that can share a job share.
 fn slot(submission: &Submission) -> String {
-    submission.job.spec.merge_key().unwrap_or_else(|| submission.job.id.to_string())
+    submission.job.live_merge_key().unwrap_or_else(|| submission.job.id.to_string())
 }
 
 /// One job for each slot of the batch, in the order of merge keys so that two batches never wait for each other.
@@ -100,7 +100,8 @@ fn distinct_jobs(batch: &[Submission], now: grid_core::Timestamp) -> Vec<Job> {
 async fn take_turns(tx: &mut dyn QueueTx, jobs: &mut [Job]) -> StoreResult<()> {
     let mut flows: BTreeMap<FlowKey, Vec<usize>> = BTreeMap::new();
     for (index, job) in jobs.iter().enumerate() {
-        let flow = job.spec.flow.clone();
+        // The clock's own flow is the empty one.
+        let flow = format!("={}", job.spec.flow);
         let key = FlowKey { pool: job.spec.pool.clone(), priority: job.state.priority, flow };
         flows.entry(key).or_default().push(index);
     }
@@ -144,7 +145,7 @@ async fn place(
         if blocked.is_empty() {
             return Ok((placed, effects));
         }
-        let keys: Vec<String> = blocked.iter().filter_map(|job| job.spec.merge_key()).collect();
+        let keys: Vec<String> = blocked.iter().filter_map(Job::live_merge_key).collect();
         let mut there: HashMap<String, Job> = HashMap::new();
         for job in tx.lock_merge_keys(&keys).await? {
             there.extend(job.spec.merge_key().map(|key| (key, job)));

@@ -17,7 +17,7 @@ pub struct RequirementId(pub Uuid);
 
 impl fmt::Debug for RequirementId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 

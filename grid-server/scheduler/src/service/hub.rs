@@ -59,7 +59,7 @@ impl Drop for Watch {
 
 /// The watchers of one replica.
 #[derive(Debug, Default)]
-pub struct Hub {
+pub(super) struct Hub {
     state: Mutex<State>,
 }
 

@@ -1,0 +1,113 @@
+//! [`SqliteQueue`]: the queue in an SQLite file, for a grid of one process.
+//!
+//! One writer at a time, so transactions stand in an in-process queue rather than poll SQLite's lock; the
+//! scheduler's batches make each of them serve many calls. News goes over a channel of the process.
+
+mod read;
+mod tx;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use grid_core::{Clock, SystemClock};
+use grid_scheduler::filter::ListQuery;
+use grid_scheduler::ids::{JobId, OperationId};
+use grid_scheduler::job::Job;
+use grid_scheduler::operation::Operation;
+use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::session::Session;
+use grid_scheduler::store::{Depth, Event, QueueStore, QueueTx, StoreResult};
+use sqlx::SqlitePool;
+use tokio::sync::{Mutex, broadcast};
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::error::map;
+
+/// Events that a slow listener can be behind before it is told to look at everything.
+const BACKLOG: usize = 4_096;
+
+/// The queue in an SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteQueue {
+    pool: SqlitePool,
+    writer: Arc<Mutex<()>>,
+    news: broadcast::Sender<(u64, Event)>,
+    clock: Arc<dyn Clock>,
+    /// Which handle this is: a handle hears the news of the others.
+    handle: u64,
+}
+
+impl SqliteQueue {
+    /// The queue in this database, whose migrations have been run.
+    #[must_use]
+    pub fn new(pool: SqlitePool) -> Self {
+        Self::with_clock(pool, Arc::new(SystemClock))
+    }
+
+    /// As [`SqliteQueue::new`], with a clock of the caller's.
+    #[must_use]
+    pub fn with_clock(pool: SqlitePool, clock: Arc<dyn Clock>) -> Self {
+        Self { pool, writer: Arc::default(), news: broadcast::Sender::new(BACKLOG), clock, handle: 0 }
+    }
+
+    /// Another handle on the same queue, for another scheduler of this process.
+    #[must_use]
+    pub fn sibling(&self, handle: u64) -> Self {
+        Self { handle, ..self.clone() }
+    }
+}
+
+#[async_trait]
+impl QueueStore for SqliteQueue {
+    async fn begin(&self) -> StoreResult<Box<dyn QueueTx>> {
+        let turn = Arc::clone(&self.writer).lock_owned().await;
+        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(map)?;
+        Ok(Box::new(tx::SqliteTx::new(tx, turn, self.clock.now(), self.news.clone(), self.handle)))
+    }
+
+    async fn jobs(&self, ids: &[JobId]) -> StoreResult<Vec<Job>> {
+        read::jobs(&self.pool, ids).await
+    }
+
+    async fn operations(&self, ids: &[OperationId]) -> StoreResult<Vec<(Operation, Job)>> {
+        read::operations(&self.pool, ids).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>> {
+        read::list(&self.pool, query).await
+    }
+
+    async fn queued(&self) -> StoreResult<Vec<RequirementId>> {
+        read::queued(&self.pool).await
+    }
+
+    async fn depths(&self) -> StoreResult<Vec<Depth>> {
+        read::depths(&self.pool).await
+    }
+
+    async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
+        read::requirements(&self.pool, ids).await
+    }
+
+    async fn sessions(&self) -> StoreResult<Vec<Session>> {
+        read::sessions(&self.pool).await
+    }
+
+    fn events(&self) -> BoxStream<'static, Event> {
+        let own = self.handle;
+        BroadcastStream::new(self.news.subscribe())
+            .filter_map(move |news| async move {
+                match news {
+                    Ok((handle, _)) if handle == own => None,
+                    Ok((_, event)) => Some(event),
+                    Err(_) => Some(Event::Resync),
+                }
+            })
+            .boxed()
+    }
+
+    async fn probe(&self) -> StoreResult<()> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(map)
+    }
+}

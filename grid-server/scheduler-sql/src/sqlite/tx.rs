@@ -1,0 +1,408 @@
+//! One transaction on SQLite. Statements are prepared once a connection and run row by row: there is no network
+//! between, and the commit at the end is what costs.
+
+use async_trait::async_trait;
+use grid_core::Timestamp;
+use grid_scheduler::ids::{JobId, OperationId, SessionId};
+use grid_scheduler::job::Job;
+use grid_scheduler::operation::Operation;
+use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::session::Session;
+use grid_scheduler::store::{Event, FlowKey, Overdue, QueueTx, StoreResult};
+use sqlx::{Sqlite, Transaction};
+use tokio::sync::{OwnedMutexGuard, broadcast};
+use uuid::Uuid;
+
+use crate::error::map;
+use crate::rows::{self, JobRow};
+
+const JOB: &str = "SELECT id, spec, action, state, NULL AS response FROM jobs WHERE";
+
+/// A transaction, which holds the process's only right to write.
+pub(super) struct SqliteTx {
+    tx: Transaction<'static, Sqlite>,
+    now: Timestamp,
+    news: broadcast::Sender<(u64, Event)>,
+    handle: u64,
+    events: Vec<Event>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl SqliteTx {
+    pub(super) fn new(
+        tx: Transaction<'static, Sqlite>,
+        turn: OwnedMutexGuard<()>,
+        now: Timestamp,
+        news: broadcast::Sender<(u64, Event)>,
+        handle: u64,
+    ) -> Self {
+        Self { tx, now, news, handle, events: Vec::new(), _turn: turn }
+    }
+
+    async fn insert_job(&mut self, job: &Job) -> StoreResult<bool> {
+        let (c, s) = (rows::columns(job)?, rows::spec_columns(job)?);
+        let done = sqlx::query(
+            "INSERT INTO jobs (id, merge_key, requirement, stage, priority, turn, queued_at, session, started_at, \
+             deadline, completed_at, watched_until, label, action_digest, command, platform, spec, action, state, \
+             response) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(c.id)
+        .bind(c.merge_key)
+        .bind(job.spec.requirement.0)
+        .bind(c.stage)
+        .bind(c.priority)
+        .bind(c.turn)
+        .bind(job.state.queued_at.0)
+        .bind(c.session)
+        .bind(c.started_at)
+        .bind(c.deadline)
+        .bind(c.completed_at)
+        .bind(c.watched_until)
+        .bind(s.label)
+        .bind(s.action_digest)
+        .bind(s.command)
+        .bind(s.platform)
+        .bind(s.spec)
+        .bind(job.action.as_ref())
+        .bind(c.state)
+        .bind(c.response.as_deref())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(map)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn save_job(&mut self, job: &Job) -> StoreResult<()> {
+        let c = rows::columns(job)?;
+        sqlx::query(
+            "UPDATE jobs SET merge_key = ?, stage = ?, priority = ?, turn = ?, session = ?, started_at = ?, \
+             deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ? WHERE id = ?",
+        )
+        .bind(c.merge_key)
+        .bind(c.stage)
+        .bind(c.priority)
+        .bind(c.turn)
+        .bind(c.session)
+        .bind(c.started_at)
+        .bind(c.deadline)
+        .bind(c.completed_at)
+        .bind(c.watched_until)
+        .bind(c.state)
+        .bind(c.response.as_deref())
+        .bind(c.id)
+        .execute(&mut *self.tx)
+        .await
+        .map(|_| ())
+        .map_err(map)
+    }
+
+    /// Runs a statement once for each identifier.
+    async fn for_each(&mut self, sql: &'static str, ids: impl Iterator<Item = Uuid>) -> StoreResult<u64> {
+        let mut affected = 0;
+        for id in ids {
+            let done = sqlx::query(sql).bind(id).execute(&mut *self.tx).await.map_err(map)?;
+            affected += done.rows_affected();
+        }
+        Ok(affected)
+    }
+}
+
+/// The jobs of a statement that gives rows of [`JobRow`].
+macro_rules! jobs {
+    ($self:ident, $condition:literal $(, $bind:expr)*) => {{
+        let sql = const_format(JOB, $condition);
+        let rows: Vec<JobRow> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql))$(.bind($bind))*.fetch_all(&mut *$self.tx).await.map_err(map)?;
+        rows.into_iter().map(rows::job).collect::<StoreResult<Vec<Job>>>()
+    }};
+}
+
+fn const_format(head: &str, condition: &str) -> String {
+    format!("{head} {condition}")
+}
+
+#[async_trait]
+impl QueueTx for SqliteTx {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn insert_jobs(&mut self, jobs: &[Job]) -> StoreResult<Vec<JobId>> {
+        let mut refused = Vec::new();
+        for job in jobs {
+            if !self.insert_job(job).await? {
+                refused.push(job.id);
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn lock_merge_keys(&mut self, keys: &[String]) -> StoreResult<Vec<Job>> {
+        let mut found = Vec::new();
+        for key in keys {
+            found.extend(jobs!(self, "merge_key = ?", key)?);
+        }
+        Ok(found)
+    }
+
+    async fn lock_jobs(&mut self, ids: &[JobId]) -> StoreResult<Vec<Job>> {
+        let mut found = Vec::new();
+        for id in ids {
+            found.extend(jobs!(self, "id = ?", id.0)?);
+        }
+        Ok(found)
+    }
+
+    async fn lock_leased(&mut self, sessions: &[SessionId]) -> StoreResult<Vec<Job>> {
+        let mut found = Vec::new();
+        for session in sessions {
+            found.extend(jobs!(self, "stage = 3 AND session = ?", session.0)?);
+        }
+        Ok(found)
+    }
+
+    async fn lock_queued(&mut self, wants: &[(RequirementId, u32)]) -> StoreResult<Vec<Job>> {
+        let mut found = Vec::new();
+        for (requirement, limit) in wants {
+            found.extend(jobs!(
+                self,
+                "stage = 2 AND requirement = ? ORDER BY priority, turn, queued_at, id LIMIT ?",
+                requirement.0,
+                limit
+            )?);
+        }
+        found.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+        Ok(found)
+    }
+
+    async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
+        match overdue {
+            Overdue::Executing(since) => jobs!(self, "stage = 3 AND started_at < ? LIMIT ?", since.0, limit),
+            Overdue::OwnTimeout(grace) => {
+                let before = self.now.before(grace);
+                jobs!(self, "stage = 3 AND deadline IS NOT NULL AND deadline < ? LIMIT ?", before.0, limit)
+            }
+            Overdue::Queued(since) => jobs!(self, "stage = 2 AND queued_at < ? LIMIT ?", since.0, limit),
+            Overdue::Unwatched(since) => jobs!(self, "stage < 4 AND watched_until < ? LIMIT ?", since.0, limit),
+        }
+    }
+
+    async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {
+        for job in jobs {
+            self.save_job(job).await?;
+        }
+        Ok(())
+    }
+
+    async fn prune(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
+        sqlx::query(
+            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE stage = 4 AND completed_at < ? LIMIT ?)",
+        )
+        .bind(before.0)
+        .bind(limit)
+        .execute(&mut *self.tx)
+        .await
+        .map(|done| done.rows_affected())
+        .map_err(map)
+    }
+
+    async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {
+        for requirement in requirements {
+            sqlx::query("INSERT INTO requirements (id, body) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(requirement.id().0)
+                .bind(rows::encode(requirement)?)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn insert_operations(&mut self, operations: &[Operation]) -> StoreResult<()> {
+        for o in operations {
+            let (tool, client) = (&o.metadata, &o.client);
+            sqlx::query(
+                "INSERT INTO operations (id, job, instance, cancelled, created_at, tool_name, tool_version, \
+                 action_id, invocation_id, correlated_invocations_id, action_mnemonic, target_id, \
+                 configuration_id, client_workflow, client_actor, client_subject) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(o.id.0)
+            .bind(o.job.0)
+            .bind(&o.instance)
+            .bind(o.cancelled)
+            .bind(o.created_at.0)
+            .bind(&tool.tool_name)
+            .bind(&tool.tool_version)
+            .bind(&tool.action_id)
+            .bind(&tool.invocation_id)
+            .bind(&tool.correlated_invocations_id)
+            .bind(&tool.action_mnemonic)
+            .bind(&tool.target_id)
+            .bind(&tool.configuration_id)
+            .bind(&client.workflow)
+            .bind(&client.actor)
+            .bind(&client.subject)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn lock_operations(&mut self, jobs: &[JobId]) -> StoreResult<Vec<Operation>> {
+        let sql = format!("SELECT {} FROM operations o WHERE o.job = ?", rows::OPERATION);
+        let mut found = Vec::new();
+        for job in jobs {
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql.as_str())).bind(job.0);
+            for row in query.fetch_all(&mut *self.tx).await.map_err(map)? {
+                found.push(rows::operation(super::read::operation_row(&row, 0).map_err(map)?));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn jobs_of(&mut self, operations: &[OperationId]) -> StoreResult<Vec<(OperationId, JobId)>> {
+        let mut found = Vec::new();
+        for id in operations {
+            let job: Option<(Uuid,)> = sqlx::query_as("SELECT job FROM operations WHERE id = ?")
+                .bind(id.0)
+                .fetch_optional(&mut *self.tx)
+                .await
+                .map_err(map)?;
+            found.extend(job.map(|(job,)| (*id, JobId(job))));
+        }
+        Ok(found)
+    }
+
+    async fn cancel_operations(&mut self, ids: &[OperationId]) -> StoreResult<()> {
+        let sql = "UPDATE operations SET cancelled = 1 WHERE id = ?";
+        self.for_each(sql, ids.iter().map(|id| id.0)).await.map(|_| ())
+    }
+
+    async fn delete_operations(&mut self, ids: &[OperationId]) -> StoreResult<()> {
+        self.for_each("DELETE FROM operations WHERE id = ?", ids.iter().map(|id| id.0)).await.map(|_| ())
+    }
+
+    async fn extend_watch(&mut self, jobs: &[JobId], until: Timestamp) -> StoreResult<()> {
+        for id in jobs {
+            sqlx::query("UPDATE jobs SET watched_until = max(watched_until, ?) WHERE id = ? AND stage < 4")
+                .bind(until.0)
+                .bind(id.0)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn save_sessions(&mut self, sessions: &[Session]) -> StoreResult<()> {
+        for session in sessions {
+            sqlx::query(
+                "INSERT INTO sessions (id, pool, bot_id, expires_at, body) VALUES (?, ?, ?, ?, ?) \
+                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body",
+            )
+            .bind(session.id.0)
+            .bind(&session.pool)
+            .bind(&session.bot_id)
+            .bind(session.expires_at.0)
+            .bind(rows::encode(session)?)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn lock_sessions(&mut self, ids: &[SessionId]) -> StoreResult<Vec<Session>> {
+        let mut found = Vec::new();
+        for id in ids {
+            let row = sqlx::query_as("SELECT id, expires_at, body FROM sessions WHERE id = ?")
+                .bind(id.0)
+                .fetch_optional(&mut *self.tx)
+                .await
+                .map_err(map)?;
+            found.extend(row.map(rows::session).transpose()?);
+        }
+        Ok(found)
+    }
+
+    async fn lock_bot(&mut self, pool: &str, bot_id: &str) -> StoreResult<Vec<Session>> {
+        sqlx::query_as("SELECT id, expires_at, body FROM sessions WHERE pool = ? AND bot_id = ?")
+            .bind(pool)
+            .bind(bot_id)
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(map)?
+            .into_iter()
+            .map(rows::session)
+            .collect()
+    }
+
+    async fn lock_expired(&mut self, limit: u32) -> StoreResult<Vec<Session>> {
+        sqlx::query_as("SELECT id, expires_at, body FROM sessions WHERE expires_at < ? LIMIT ?")
+            .bind(self.now.0)
+            .bind(limit)
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(map)?
+            .into_iter()
+            .map(rows::session)
+            .collect()
+    }
+
+    async fn delete_sessions(&mut self, ids: &[SessionId]) -> StoreResult<()> {
+        self.for_each("DELETE FROM sessions WHERE id = ?", ids.iter().map(|id| id.0)).await.map(|_| ())
+    }
+
+    async fn take_turns(&mut self, flows: &[(FlowKey, u32)], step: i64) -> StoreResult<Vec<i64>> {
+        let mut turns = Vec::with_capacity(flows.len());
+        for (key, count) in flows {
+            let taken = step.saturating_mul(i64::from(*count));
+            let (turn,): (i64,) = sqlx::query_as(
+                "INSERT INTO turns (pool, priority, flow, turn, taken) VALUES (?1, ?2, ?3, ?4 + coalesce( \
+                 (SELECT turn FROM turns WHERE pool = ?1 AND priority = ?2 AND flow = ''), 0), ?4) \
+                 ON CONFLICT (pool, priority, flow) DO UPDATE SET taken = excluded.taken, \
+                 turn = max(turns.turn, excluded.turn - excluded.taken) + excluded.taken RETURNING turn",
+            )
+            .bind(&key.pool)
+            .bind(key.priority)
+            .bind(&key.flow)
+            .bind(taken)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(map)?;
+            turns.push(turn);
+        }
+        Ok(turns)
+    }
+
+    async fn serve_turns(&mut self, clocks: &[(FlowKey, i64)]) -> StoreResult<()> {
+        for (key, turn) in clocks {
+            sqlx::query(
+                "INSERT INTO turns (pool, priority, flow, turn, taken) VALUES (?, ?, '', ?, 0) \
+                 ON CONFLICT (pool, priority, flow) DO UPDATE SET turn = max(turns.turn, excluded.turn)",
+            )
+            .bind(&key.pool)
+            .bind(key.priority)
+            .bind(turn)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    async fn commit(self: Box<Self>) -> StoreResult<()> {
+        self.tx.commit().await.map_err(map)?;
+        for event in self.events {
+            // Nobody listens where there is one scheduler only.
+            let _ = self.news.send((self.handle, event));
+        }
+        Ok(())
+    }
+}
