@@ -127,7 +127,11 @@ fn parse(url: &str) -> Result<Target, DatabaseError> {
             // Three slashes and a relative path, four and an absolute one; or the path alone.
             let path = rest.strip_prefix("///").unwrap_or_else(|| rest.trim_start_matches("//"));
             let path = path.split('?').next().unwrap_or_default();
-            if path.is_empty() || path == ":memory:" { Err(DatabaseError::InMemory) } else { Ok(Target::Sqlite(path.into())) }
+            if path.is_empty() || path == ":memory:" {
+                Err(DatabaseError::InMemory)
+            } else {
+                Ok(Target::Sqlite(path.into()))
+            }
         }
         other => Err(DatabaseError::Scheme(other.into())),
     }

@@ -115,7 +115,9 @@ where
 {
     match (field, value) {
         (Field::Name, Value::Text(text)) => {
-            let id = text.parse::<Uuid>().map_err(|_| invalid("filter", &format!("name {text:?} is not a UUID")))?;
+            let id = text
+                .parse::<Uuid>()
+                .map_err(|_| invalid("filter", &format!("name {text:?} is not a UUID")))?;
             sql.push_bind(id);
         }
         (_, Value::Text(text)) => {

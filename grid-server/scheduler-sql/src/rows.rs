@@ -141,7 +141,13 @@ macro_rules! operation_at {
         use sqlx::Row as _;
         let (row, at) = ($row, $offset);
         sqlx::Result::Ok((
-            (row.try_get(at)?, row.try_get(at + 1)?, row.try_get(at + 2)?, row.try_get(at + 3)?, row.try_get(at + 4)?),
+            (
+                row.try_get(at)?,
+                row.try_get(at + 1)?,
+                row.try_get(at + 2)?,
+                row.try_get(at + 3)?,
+                row.try_get(at + 4)?,
+            ),
             (
                 row.try_get(at + 5)?,
                 row.try_get(at + 6)?,
@@ -159,8 +165,9 @@ macro_rules! operation_at {
 pub(crate) use operation_at;
 
 pub(crate) fn session((id, expires_at, body): (Uuid, i64, String)) -> StoreResult<Session> {
-    let mut session: Session = serde_json::from_str(&body)
-        .map_err(|e| SchedulerError::Internal(format!("session {id} is damaged or of a newer version: {e}")))?;
+    let mut session: Session = serde_json::from_str(&body).map_err(|e| {
+        SchedulerError::Internal(format!("session {id} is damaged or of a newer version: {e}"))
+    })?;
     session.id = SessionId(id);
     session.expires_at = Timestamp(expires_at);
     Ok(session)

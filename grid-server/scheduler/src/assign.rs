@@ -77,7 +77,8 @@ impl Fits<'_> {
             let Some(requirement) = requirements.get(&id) else {
                 return Vec::new();
             };
-            let fit = |(i, s): (usize, &Slots)| (i, requirement.matches(&s.session.pool, &s.session.properties));
+            let fit =
+                |(i, s): (usize, &Slots)| (i, requirement.matches(&s.session.pool, &s.session.properties));
             slots.iter().enumerate().map(fit).filter(|(_, fit)| *fit > Match::No).collect()
         })
     }

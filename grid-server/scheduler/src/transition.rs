@@ -84,8 +84,7 @@ pub fn assign(job: &mut Job, session: &Session, now: Timestamp) -> Option<Lease>
         return None;
     }
     let attempt = job.state.attempts.saturating_add(1);
-    let lease =
-        Lease { session: session.id, bot_id: session.bot_id.clone(), attempt, acknowledged: false };
+    let lease = Lease { session: session.id, bot_id: session.bot_id.clone(), attempt, acknowledged: false };
     job.state.stage = Stage::Executing;
     job.state.attempts = attempt;
     job.state.started_at = Some(now);

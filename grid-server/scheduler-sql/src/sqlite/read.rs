@@ -27,7 +27,8 @@ pub(super) fn operation_row(row: &SqliteRow, at: usize) -> sqlx::Result<Operatio
 pub(super) async fn jobs(pool: &SqlitePool, ids: &[JobId]) -> StoreResult<Vec<Job>> {
     let mut found = Vec::with_capacity(ids.len());
     for chunk in ids.chunks(CHUNK) {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, spec, action, state, response FROM jobs WHERE id IN ");
+        let mut query =
+            QueryBuilder::<Sqlite>::new("SELECT id, spec, action, state, response FROM jobs WHERE id IN ");
         query.push_tuples_of(chunk.iter().map(|id| id.0));
         let rows: Vec<JobRow> = query.build_query_as().fetch_all(pool).await.map_err(map)?;
         for row in rows {
@@ -37,10 +38,7 @@ pub(super) async fn jobs(pool: &SqlitePool, ids: &[JobId]) -> StoreResult<Vec<Jo
     Ok(found)
 }
 
-pub(super) async fn operations(
-    pool: &SqlitePool,
-    ids: &[OperationId],
-) -> StoreResult<Vec<(Operation, Job)>> {
+pub(super) async fn operations(pool: &SqlitePool, ids: &[OperationId]) -> StoreResult<Vec<(Operation, Job)>> {
     let mut found = Vec::with_capacity(ids.len());
     for chunk in ids.chunks(CHUNK) {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
@@ -67,7 +65,13 @@ fn pair(row: &SqliteRow) -> StoreResult<(Operation, Job)> {
     let operation = operation_row(row, 0).map(rows::operation).map_err(map)?;
     let at = rows::OPERATION_WIDTH;
     let get = || -> sqlx::Result<JobRow> {
-        Ok((row.try_get(at)?, row.try_get(at + 1)?, row.try_get(at + 2)?, row.try_get(at + 3)?, row.try_get(at + 4)?))
+        Ok((
+            row.try_get(at)?,
+            row.try_get(at + 1)?,
+            row.try_get(at + 2)?,
+            row.try_get(at + 3)?,
+            row.try_get(at + 4)?,
+        ))
     };
     Ok((operation, rows::job(get().map_err(map)?)?))
 }
@@ -102,10 +106,7 @@ pub(super) async fn depths(pool: &SqlitePool) -> StoreResult<Vec<Depth>> {
     Ok(rows.into_iter().map(depth).collect())
 }
 
-pub(super) async fn requirements(
-    pool: &SqlitePool,
-    ids: &[RequirementId],
-) -> StoreResult<Vec<Requirement>> {
+pub(super) async fn requirements(pool: &SqlitePool, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT body FROM requirements WHERE id IN ");
     query.push_tuples_of(ids.iter().map(|id| id.0));
     let rows: Vec<(String,)> = query.build_query_as().fetch_all(pool).await.map_err(map)?;

@@ -183,7 +183,9 @@ impl QueueTx for SqliteTx {
                 jobs!(self, "stage = 3 AND deadline IS NOT NULL AND deadline < ? LIMIT ?", before.0, limit)
             }
             Overdue::Queued(since) => jobs!(self, "stage = 2 AND queued_at < ? LIMIT ?", since.0, limit),
-            Overdue::Unwatched(since) => jobs!(self, "stage < 4 AND watched_until < ? LIMIT ?", since.0, limit),
+            Overdue::Unwatched(since) => {
+                jobs!(self, "stage < 4 AND watched_until < ? LIMIT ?", since.0, limit)
+            }
         }
     }
 

@@ -5,10 +5,10 @@
 //! are told by the store.
 
 mod claim;
+mod give_back;
 mod operations;
 mod register;
 mod submit;
-mod give_back;
 mod sweep;
 mod sync;
 

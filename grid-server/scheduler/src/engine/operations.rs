@@ -49,10 +49,7 @@ fn answers(ids: &[OperationId], known: &HashMap<OperationId, JobId>) -> Vec<Resu
     ids.iter().map(found).collect()
 }
 
-async fn end_unwanted(
-    tx: &mut dyn QueueTx,
-    cancelled: &HashMap<OperationId, JobId>,
-) -> StoreResult<Effects> {
+async fn end_unwanted(tx: &mut dyn QueueTx, cancelled: &HashMap<OperationId, JobId>) -> StoreResult<Effects> {
     let ids: Vec<JobId> = cancelled.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
     // The job's lock comes first: who joins the job waits for it, and so is seen here or comes too late.
     let jobs = tx.lock_jobs(&ids).await?;

@@ -59,7 +59,11 @@ pub async fn sweep(store: &dyn QueueStore, rules: &SweepRules) -> StoreResult<(b
             (Overdue::Queued(now.before(max)), ErrorCode::Unavailable, message)
         }),
         rules.discard_unwatched.then(|| {
-            (Overdue::Unwatched(now), ErrorCode::Cancelled, "nobody watches the operation any more".to_owned())
+            (
+                Overdue::Unwatched(now),
+                ErrorCode::Cancelled,
+                "nobody watches the operation any more".to_owned(),
+            )
         }),
     ];
     for (overdue, code, message) in ends.into_iter().flatten() {
@@ -80,11 +84,7 @@ pub async fn sweep(store: &dyn QueueStore, rules: &SweepRules) -> StoreResult<(b
     Ok((more, effects))
 }
 
-async fn close_expired(
-    tx: &mut dyn QueueTx,
-    rules: &SweepRules,
-    effects: &mut Effects,
-) -> StoreResult<bool> {
+async fn close_expired(tx: &mut dyn QueueTx, rules: &SweepRules, effects: &mut Effects) -> StoreResult<bool> {
     let expired = tx.lock_expired(rules.batch).await?;
     if expired.is_empty() {
         return Ok(false);

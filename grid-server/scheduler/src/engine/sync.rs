@@ -98,8 +98,7 @@ fn find<'a>(
     sessions: &'a mut HashMap<SessionId, Session>,
     report: &BotReport,
 ) -> Result<&'a mut Session, SchedulerError> {
-    let session =
-        sessions.get_mut(&report.session).ok_or(SchedulerError::SessionNotFound(report.session))?;
+    let session = sessions.get_mut(&report.session).ok_or(SchedulerError::SessionNotFound(report.session))?;
     if session.bot_id != report.bot_id {
         return Err(SchedulerError::SessionMismatch {
             session: report.session,

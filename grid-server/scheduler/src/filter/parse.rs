@@ -92,11 +92,10 @@ impl<'a> Cursor<'a> {
         if field.is_none() && name != "sort_order" {
             let known: Vec<_> = FIELDS.iter().map(|(n, _)| *n).collect();
             let expected = format!("expected one of {}, sort_order", known.join(", "));
-            return Err(self.error(start, if name.is_empty() {
-                expected
-            } else {
-                format!("{name:?} is not a parameter; {expected}")
-            }));
+            return Err(self.error(
+                start,
+                if name.is_empty() { expected } else { format!("{name:?} is not a parameter; {expected}") },
+            ));
         }
         self.skip_space();
         let operator = self.at;
@@ -159,8 +158,7 @@ fn read(field: Field, text: &str) -> Result<Value, String> {
             stage.map(|(_, number)| Value::Number(*number)).ok_or_else(|| format!("{text:?}: {expected}"))
         }
         Field::Platform => {
-            let (key, value) =
-                text.split_once(':').ok_or_else(|| format!("{text:?}: expected KEY:VALUE"))?;
+            let (key, value) = text.split_once(':').ok_or_else(|| format!("{text:?}: expected KEY:VALUE"))?;
             Ok(Value::Property { key: key.into(), value: value.into() })
         }
         Field::QueuedTime | Field::StartTime | Field::CompletedTime => time(text).map(Value::Number),
@@ -201,7 +199,8 @@ mod tests {
 
     #[test]
     fn conditions_and_order_are_read() {
-        let filter = parse("completed_time > 2020-07-30T14:30:00 & sort_order=stage & sort_order = name(desc)");
+        let filter =
+            parse("completed_time > 2020-07-30T14:30:00 & sort_order=stage & sort_order = name(desc)");
         let filter = filter.unwrap();
         assert_eq!(filter.conditions[0].value, Value::Number(1_596_119_400_000_000));
         assert_eq!(filter.conditions[0].comparison, Comparison::Greater);
