@@ -1,0 +1,52 @@
+//! `grid-runner`: runs commands that grid-worker has staged, in any image.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use grid_worker::runner::serve::ServeOptions;
+use grid_worker::runner::{install, serve, supervise};
+
+/// Runs commands for grid-worker; holds no credentials and needs nothing of the image that it runs in.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve Buildbarn's runner protocol on a UNIX socket.
+    Serve(ServeOptions),
+    /// Copy this binary to DIR/grid-runner, for a container of another image.
+    Install {
+        /// The directory to copy to, made where it is missing.
+        dir: PathBuf,
+    },
+    /// Run one command; only `serve` calls this.
+    #[command(hide = true)]
+    Supervise,
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    grid_worker::logs::start();
+    let result = match command {
+        Command::Serve(options) => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(Into::into)
+            .and_then(|runtime| runtime.block_on(serve::serve(options))),
+        Command::Install { dir } => install::install(&dir),
+        Command::Supervise => supervise::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

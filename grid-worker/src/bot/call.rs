@@ -1,0 +1,92 @@
+//! The calls of a session, and what their failures mean for it.
+//!
+//! Neighbour: `session` decides when to call.
+
+use std::time::Duration;
+
+use grid_proto::reapi::ExecuteOperationMetadata;
+use grid_proto::rwapi::bots_client::BotsClient;
+use grid_proto::rwapi::{BotSession, CreateBotSessionRequest, UpdateBotSessionRequest};
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+
+use crate::connect::Remote;
+
+/// Trailing metadata: an ExecuteOperationMetadata for each lease, with the names of its log streams.
+const OPERATION_METADATA: &str = "executeoperationmetadata-bin";
+/// The largest message that is taken: a session with the actions of all its leases.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// A session as the server sees it, and what it says about the leases.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) session: BotSession,
+    pub(super) metadata: Vec<ExecuteOperationMetadata>,
+}
+
+/// What a failed call means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The long poll ended without news: call again.
+    Quiet,
+    /// The server is away, or doesn't let us in at the moment: call again after a pause.
+    Away,
+    /// The server doesn't know the session (any more).
+    SessionLost,
+}
+
+pub(super) fn meaning(status: &Status) -> Failure {
+    match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled => Failure::Quiet,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::DataLoss
+        | Code::Aborted
+        | Code::FailedPrecondition => Failure::SessionLost,
+        _ => Failure::Away,
+    }
+}
+
+fn stub(remote: &Remote) -> BotsClient<Remote> {
+    BotsClient::new(remote.clone())
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+/// Opens a session in `parent`, the instance.
+pub(super) async fn create(
+    remote: &Remote,
+    parent: &str,
+    session: BotSession,
+    patience: Duration,
+) -> Result<Answer, Status> {
+    let mut request =
+        Request::new(CreateBotSessionRequest { parent: parent.to_owned(), bot_session: Some(session) });
+    request.set_timeout(patience);
+    let (metadata, session, _) = stub(remote).create_bot_session(request).await?.into_parts();
+    Ok(Answer { session, metadata: about_leases(&metadata) })
+}
+
+/// Reports the session's state; the server may wait up to `patience` for something to answer.
+pub(super) async fn update(
+    remote: &Remote,
+    session: BotSession,
+    patience: Duration,
+) -> Result<Answer, Status> {
+    let name = session.name.clone();
+    let mut request =
+        Request::new(UpdateBotSessionRequest { name, bot_session: Some(session), update_mask: None });
+    request.set_timeout(patience);
+    let (metadata, session, _) = stub(remote).update_bot_session(request).await?.into_parts();
+    Ok(Answer { session, metadata: about_leases(&metadata) })
+}
+
+fn about_leases(metadata: &MetadataMap) -> Vec<ExecuteOperationMetadata> {
+    metadata
+        .get_all_bin(OPERATION_METADATA)
+        .iter()
+        .filter_map(|value| value.to_bytes().ok())
+        .filter_map(|bytes| ExecuteOperationMetadata::decode(bytes).ok())
+        .collect()
+}

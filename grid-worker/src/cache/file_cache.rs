@@ -1,0 +1,347 @@
+//! [`FileCache`]: the cached files on disk, fetched once however many actions want them.
+//!
+//! Files are written under `partial/`, checked, given their mode, and only then renamed into one of 256
+//! directories: what is there is whole, also after a crash. Neighbours: `index` decides what stays, `cas`
+//! fetches, `stage` places.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use grid_core::Digest;
+use parking_lot::Mutex;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, open, renameat, unlinkat};
+use rustix::io::Errno;
+use tokio::sync::watch;
+
+use super::index::{Index, footprint};
+use super::key::FileKey;
+use super::partial::Partial;
+use super::place::{self, Placement};
+use crate::cas::Cas;
+use crate::cas::plan::plan;
+use crate::error::WorkerError;
+
+/// Fetches under way at once for one action.
+const PARALLEL_FETCHES: usize = 8;
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A bounded cache of input files in a directory of its own.
+#[derive(Debug)]
+pub struct FileCache {
+    root: PathBuf,
+    pub(super) shards: Vec<OwnedFd>,
+    pub(super) partial: OwnedFd,
+    placement: Placement,
+    capacity: u64,
+    state: Mutex<State>,
+    names: AtomicU64,
+    cas: Cas,
+}
+
+#[derive(Debug)]
+struct State {
+    index: Index,
+    /// Files that somebody fetches; the channel closes when that ended, well or not.
+    in_flight: HashMap<FileKey, watch::Receiver<()>>,
+}
+
+/// Files that stay in the cache as long as this is held.
+#[derive(Debug)]
+pub struct Pins {
+    cache: Arc<FileCache>,
+    keys: Vec<FileKey>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut state = self.cache.state.lock();
+        for key in &self.keys {
+            state.index.unpin(key);
+        }
+        self.cache.trim(&mut state);
+    }
+}
+
+/// The promise to fetch files; whoever waits for them looks again when it is dropped.
+struct Claim<'a> {
+    cache: &'a FileCache,
+    keys: Vec<FileKey>,
+    _done: watch::Sender<()>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut state = self.cache.state.lock();
+        for key in &self.keys {
+            state.in_flight.remove(key);
+        }
+    }
+}
+
+impl FileCache {
+    /// Opens the cache in `root`, made where it is missing, and takes over the files that are there.
+    ///
+    /// # Errors
+    /// Where the directory can't be made or read.
+    pub fn open(root: &Path, capacity: u64, placement: Placement, cas: Cas) -> std::io::Result<Self> {
+        let make = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(root)?;
+        std::fs::set_permissions(root, PermissionsExt::from_mode(0o700))?;
+        let partial = root.join("partial");
+        if partial.exists() {
+            std::fs::remove_dir_all(&partial)?;
+        }
+        make(&partial)?;
+        let mut index = Index::new(capacity);
+        let mut shards = Vec::with_capacity(256);
+        for number in 0..256 {
+            let shard = root.join(format!("files/{number:02x}"));
+            make(&shard)?;
+            take_over(&shard, number, &mut index)?;
+            shards.push(open(&shard, DIRECTORY, Mode::empty())?);
+        }
+        let partial = open(&partial, DIRECTORY, Mode::empty())?;
+        let cache = Self {
+            root: root.to_owned(),
+            shards,
+            partial,
+            placement,
+            capacity,
+            state: Mutex::new(State { index, in_flight: HashMap::new() }),
+            names: AtomicU64::new(0),
+            cas,
+        };
+        cache.trim(&mut cache.state.lock());
+        Ok(cache)
+    }
+
+    /// Where the cache is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Bytes and number of the cached files.
+    #[must_use]
+    pub fn usage(&self) -> (u64, usize) {
+        let state = self.state.lock();
+        (state.index.bytes(), state.index.len())
+    }
+
+    /// Has all of `keys` in the cache, and keeps them there until the result is dropped. Keys of empty files
+    /// need no place in it and are skipped.
+    ///
+    /// # Errors
+    /// [`WorkerError::Missing`] with all that the CAS lacks, and the other errors of fetching and of the disk.
+    pub async fn acquire(self: &Arc<Self>, keys: Vec<FileKey>) -> Result<Pins, WorkerError> {
+        let mut wanted = keys;
+        wanted.retain(|key| key.digest.size() > 0);
+        let needed = wanted.iter().map(|key| footprint(key.digest.size())).sum();
+        if needed > self.capacity {
+            return Err(WorkerError::TooLarge { needed, capacity: self.capacity });
+        }
+        let mut pins = Pins { cache: self.clone(), keys: Vec::with_capacity(wanted.len()) };
+        loop {
+            let (claim, waits) = self.claim(&mut wanted, &mut pins);
+            if let Some(claim) = claim {
+                self.fetch(&claim.keys).await?;
+            }
+            if wanted.is_empty() {
+                return Ok(pins);
+            }
+            // Nothing is claimed while waiting, so no two can wait for each other.
+            for mut wait in waits {
+                let _ = wait.changed().await;
+            }
+        }
+    }
+
+    /// Pins what is here, claims what nobody fetches, and gives what to wait for; `wanted` keeps what isn't
+    /// pinned.
+    fn claim<'a>(
+        &'a self,
+        wanted: &mut Vec<FileKey>,
+        pins: &mut Pins,
+    ) -> (Option<Claim<'a>>, Vec<watch::Receiver<()>>) {
+        let (done, receiver) = watch::channel(());
+        let (mut claimed, mut waits) = (Vec::new(), Vec::new());
+        let mut state = self.state.lock();
+        wanted.retain(|key| {
+            if state.index.pin(key) {
+                pins.keys.push(*key);
+                return false;
+            }
+            match state.in_flight.get(key) {
+                Some(wait) => waits.push(wait.clone()),
+                None => {
+                    state.in_flight.insert(*key, receiver.clone());
+                    claimed.push(*key);
+                }
+            }
+            true
+        });
+        let claim = (!claimed.is_empty()).then(|| Claim { cache: self, keys: claimed, _done: done });
+        (claim, waits)
+    }
+
+    /// Brings claimed files into the cache, unused: whoever claimed them pins them next. The space is made when
+    /// they are pinned, for to be evicted in between would only cost a second fetch.
+    async fn fetch(self: &Arc<Self>, keys: &[FileKey]) -> Result<(), WorkerError> {
+        let mut by_digest: HashMap<Digest, Vec<FileKey>> = HashMap::new();
+        for key in keys {
+            by_digest.entry(key.digest).or_default().push(*key);
+        }
+        let limit = self.cas.capabilities().await?.batch_limit;
+        let plan = plan(by_digest.keys().copied(), limit);
+        let by_digest = &by_digest;
+        let mut fetches: Vec<BoxFuture<'_, _>> = Vec::new();
+        fetches.extend(plan.batches.into_iter().map(|batch| self.fetch_batch(batch, by_digest).boxed()));
+        fetches.extend(plan.streams.into_iter().map(|digest| self.fetch_stream(digest, by_digest).boxed()));
+        let mut results = stream::iter(fetches).buffer_unordered(PARALLEL_FETCHES);
+        let mut missing = Vec::new();
+        while let Some(result) = results.next().await {
+            match result {
+                Err(WorkerError::Missing(digests)) => missing.extend(digests),
+                other => other?,
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(WorkerError::Missing(missing)) }
+    }
+
+    async fn fetch_batch(
+        self: &Arc<Self>,
+        batch: Vec<Digest>,
+        keys: &HashMap<Digest, Vec<FileKey>>,
+    ) -> Result<(), WorkerError> {
+        let contents = self.cas.read_batch(&batch).await?;
+        let files: Vec<_> = contents
+            .into_iter()
+            .flat_map(|(digest, content)| {
+                keys.get(&digest).into_iter().flatten().map(move |key| (*key, content.clone()))
+            })
+            .collect();
+        let cache = self.clone();
+        blocking(move || {
+            for (key, content) in files {
+                let stored = Partial::create(cache.clone()).and_then(|mut partial| {
+                    partial.write_all(&content)?;
+                    cache.keep(partial, &key, 0)
+                });
+                stored.map_err(|error| WorkerError::local("writing to the cache", error))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn fetch_stream(
+        self: &Arc<Self>,
+        digest: Digest,
+        keys: &HashMap<Digest, Vec<FileKey>>,
+    ) -> Result<(), WorkerError> {
+        for key in keys.get(&digest).into_iter().flatten() {
+            let partial = self.cas.read_stream(&digest, || Partial::create(self.clone())).await?;
+            self.keep(partial, key, 0).map_err(|error| WorkerError::local("writing to the cache", error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes content of this process's own into the cache: the probe's program.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn insert(self: &Arc<Self>, key: FileKey, content: &[u8]) -> std::io::Result<Pins> {
+        let mut partial = Partial::create(self.clone())?;
+        partial.write_all(content)?;
+        self.keep(partial, &key, 1)?;
+        Ok(Pins { cache: self.clone(), keys: vec![key] })
+    }
+
+    /// Puts a pinned file into `directory`.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the cached file is gone.
+    pub fn place(&self, key: &FileKey, directory: impl AsFd, name: &str) -> std::io::Result<()> {
+        if key.digest.size() == 0 {
+            // Its own inode each time: file systems bound the links of one, and every tree has empty files.
+            return Ok(place::finish(&place::create(directory, name)?, key)?);
+        }
+        let cached = key.file_name();
+        let shard = &self.shards[key.shard()];
+        let placed = match self.placement {
+            Placement::Copy => place::copy(shard, &cached, &directory, name, key),
+            Placement::Link => match place::link(shard, &cached, &directory, name) {
+                Err(Errno::MLINK) => self.renew(key, &cached, &directory, name),
+                other => other.map_err(Into::into),
+            },
+        };
+        if placed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            // Somebody else removed it: the next action fetches it again.
+            self.state.lock().index.remove(key);
+        }
+        placed
+    }
+
+    /// An inode has all the links that it can have: its place in the cache goes to a new one.
+    fn renew(&self, key: &FileKey, cached: &str, directory: impl AsFd, name: &str) -> std::io::Result<()> {
+        let fresh = self.next_name();
+        place::copy(&self.shards[key.shard()], cached, &self.partial, &fresh, key)?;
+        place::link(&self.partial, &fresh, directory, name)?;
+        Ok(renameat(&self.partial, &fresh, &self.shards[key.shard()], cached)?)
+    }
+
+    pub(super) fn next_name(&self) -> String {
+        self.names.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    /// Makes a written file one of the cache's.
+    fn keep(&self, partial: Partial, key: &FileKey, users: usize) -> std::io::Result<()> {
+        partial.keep(key)?;
+        self.state.lock().index.insert(*key, users);
+        Ok(())
+    }
+
+    /// Removes what the index gives up. Under the lock, for a file that is fetched again must not be removed
+    /// after it came back.
+    fn trim(&self, state: &mut State) {
+        for key in state.index.evict() {
+            let removed = unlinkat(&self.shards[key.shard()], key.file_name(), AtFlags::empty());
+            if let Err(error) = removed {
+                tracing::warn!(%error, file = key.file_name(), "can't remove a file of the cache");
+            }
+        }
+    }
+}
+
+/// Takes the files of a directory into the index; what is none of the cache's, or has not its size, goes.
+fn take_over(shard: &Path, number: usize, index: &mut Index) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(shard)? {
+        let entry = entry?;
+        let key = entry.file_name().to_str().and_then(FileKey::parse).filter(|key| key.shard() == number);
+        let metadata = entry.metadata()?;
+        let sound = |key: &FileKey| {
+            metadata.is_file()
+                && metadata.size() == key.digest.size()
+                && metadata.mode() & 0o7777 == key.mode()
+        };
+        match key.filter(sound) {
+            Some(key) => index.insert(key, 0),
+            None => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WorkerError> + Send + 'static,
+) -> Result<T, WorkerError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| WorkerError::Internal(error.to_string()))?
+}

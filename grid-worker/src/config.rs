@@ -1,0 +1,146 @@
+//! What `grid-worker` is told: arguments, each with its environment variable, checked all at once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+
+/// The only argument with which the binary does not work but is the probe that a worker runs.
+pub const PROBE: &str = "probe";
+
+/// Takes actions from a build grid, and has them run by grid-runner.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Settings {
+    /// The Bots service: http://HOST:PORT or https://HOST:PORT.
+    #[arg(long, env = "GRID_WORKER_BOTS")]
+    pub bots: String,
+    /// The CAS and ByteStream services; the same as --bots where it is not given.
+    #[arg(long, env = "GRID_WORKER_CAS")]
+    pub cas: Option<String>,
+    /// The instance to work for.
+    #[arg(long, env = "GRID_WORKER_INSTANCE", default_value = "")]
+    pub instance: String,
+    /// File with the bearer token for the grid, read again when it changes.
+    #[arg(long, env = "GRID_WORKER_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file of the authorities to trust, instead of the system's.
+    #[arg(long, env = "GRID_WORKER_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file of this worker's certificate chain.
+    #[arg(long, env = "GRID_WORKER_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of this worker's key.
+    #[arg(long, env = "GRID_WORKER_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// This worker's name, unique in the grid; the host's name and a random part where it is not given.
+    #[arg(long, env = "GRID_WORKER_NAME")]
+    pub name: Option<String>,
+    /// How many actions run at once.
+    #[arg(long, env = "GRID_WORKER_CONCURRENCY", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    /// A platform property as KEY=VALUE; may be repeated, also for one key.
+    #[arg(long = "property", env = "GRID_WORKER_PROPERTIES", value_delimiter = ',', value_parser = property)]
+    pub properties: Vec<(String, String)>,
+    /// The runner's socket: unix:PATH.
+    #[arg(long, env = "GRID_WORKER_RUNNER", value_parser = unix_path)]
+    pub runner: PathBuf,
+    /// The directory that actions run in, shared with the runner.
+    #[arg(long, env = "GRID_WORKER_BUILD_DIR")]
+    pub build_dir: PathBuf,
+    /// The directory of cached inputs, this worker's alone.
+    #[arg(long, env = "GRID_WORKER_CACHE_DIR")]
+    pub cache_dir: PathBuf,
+    /// The most bytes of cached inputs.
+    #[arg(long, env = "GRID_WORKER_CACHE_SIZE", default_value_t = 10 << 30)]
+    pub cache_size: u64,
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env = "GRID_WORKER_ADMIN")]
+    pub admin: Option<std::net::SocketAddr>,
+    /// Seconds that running actions have to finish after SIGTERM before they are given back.
+    #[arg(long, env = "GRID_WORKER_GRACE", default_value_t = 25)]
+    pub grace: u64,
+    /// Seconds that the server may hold a call while there is no work.
+    #[arg(long, env = "GRID_WORKER_POLL", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=600))]
+    pub poll: u64,
+    /// Compress streams with zstd where the server offers it: for slow networks, at the price of CPU time.
+    #[arg(long, env = "GRID_WORKER_ZSTD")]
+    pub zstd: bool,
+    /// The command that proves the runner, its words divided by spaces; `none` for no proof. By default this
+    /// program itself is staged and run, which needs nothing of the runner's image.
+    #[arg(long, env = "GRID_WORKER_PROBE")]
+    pub probe: Option<String>,
+    /// What actions may use.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+}
+
+/// What actions may use; without a value there is no limit but those of the pod.
+#[derive(Args, Clone, Debug)]
+pub struct LimitSettings {
+    /// Bytes of standard output and standard error of an action, each.
+    #[arg(long, env = "GRID_WORKER_LOG_LIMIT", default_value_t = 256 << 20)]
+    pub log_limit: u64,
+    /// Bytes of memory of an action's processes together.
+    #[arg(long, env = "GRID_WORKER_MEMORY_LIMIT")]
+    pub memory_limit: Option<u64>,
+    /// Processes of an action alive at once.
+    #[arg(long, env = "GRID_WORKER_PROCESS_LIMIT")]
+    pub process_limit: Option<u64>,
+    /// Bytes of any one file that an action writes.
+    #[arg(long, env = "GRID_WORKER_FILE_LIMIT")]
+    pub file_limit: Option<u64>,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+fn unix_path(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => Err(format!("{text:?} is not unix:PATH")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: &[&str]) -> Result<Settings, clap::Error> {
+        let base = [
+            "grid-worker",
+            "--bots",
+            "http://a:1",
+            "--runner",
+            "unix:/r",
+            "--build-dir",
+            "/b",
+            "--cache-dir",
+            "/c",
+        ];
+        Settings::try_parse_from(base.iter().chain(extra))
+    }
+
+    #[test]
+    fn properties_may_repeat_a_key() {
+        let settings = parse(&["--property", "a=1", "--property", "a=2=3"]).unwrap();
+        let expected = [("a", "1"), ("a", "2=3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(settings.properties, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (arguments, named) in [
+            (["--property", "=x"], "KEY=VALUE"),
+            (["--concurrency", "0"], "concurrency"),
+            (["--tls-cert", "x"], "tls-key"),
+            (["--poll", "1"], "poll"),
+        ] {
+            let message = parse(&arguments).unwrap_err().to_string();
+            assert!(message.contains(named), "{message}");
+        }
+    }
+}

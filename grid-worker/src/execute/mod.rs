@@ -1,0 +1,220 @@
+//! From a lease to a result: fetch, stage, run, upload.
+//!
+//! [`Executor::execute`] is the whole way on one screen; [`assignment`] reads the lease, [`workspace`] owns
+//! the directory, [`timeline`] the timestamps, [`janitor`] what is left over. Dropping the future at any step
+//! ends the action: the runner kills the command, and the directory goes.
+
+pub mod assignment;
+pub mod janitor;
+mod logs;
+pub mod timeline;
+pub mod workspace;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grid_core::Digest;
+use grid_proto::reapi::{ActionResult, Command};
+use grid_proto::rpc::Status as LeaseStatus;
+use grid_proto::runner::RunRequest;
+use parking_lot::Mutex;
+use tonic::Code;
+
+use crate::cache::FileCache;
+use crate::cas::Cas;
+use crate::error::WorkerError;
+use crate::runner_client::{Ran, RunnerClient};
+use crate::stage::{self, InputTree, Trees};
+use crate::upload::collect::{self, Collected};
+use crate::upload::declared::Declared;
+use crate::upload::send;
+use assignment::Assignment;
+use timeline::{Step, Timeline};
+use workspace::{Workspace, Workspaces};
+
+/// What becomes of a lease.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// OK where there is a result that stands; else why not.
+    pub status: LeaseStatus,
+    /// The result; with DEADLINE_EXCEEDED what was produced until then.
+    pub result: Option<ActionResult>,
+    /// Whether the worker itself is at fault.
+    pub own_fault: bool,
+}
+
+impl Outcome {
+    fn failed(error: &WorkerError) -> Self {
+        Self { status: error.to_status(), result: None, own_fault: error.is_own_fault() }
+    }
+
+    /// The outcome of an action that is given back to the scheduler.
+    #[must_use]
+    pub fn given_back() -> Self {
+        Self::failed(&WorkerError::GivenBack)
+    }
+}
+
+/// Executes actions; shared by all that run at once.
+#[derive(Debug)]
+pub struct Executor {
+    /// The worker's name, for the result's metadata.
+    pub name: String,
+    /// Where blobs come from and go to.
+    pub cas: Cas,
+    /// Known directories.
+    pub trees: Trees,
+    /// Cached files.
+    pub cache: Arc<FileCache>,
+    /// Runs the commands.
+    pub runner: RunnerClient,
+    /// Where actions get their directories.
+    pub workspaces: Workspaces,
+}
+
+impl Executor {
+    /// Executes an assignment. Whatever fails becomes a status; `timeline` shows how far it got meanwhile.
+    pub async fn execute(&self, assignment: &Assignment, timeline: &Mutex<Timeline>) -> Outcome {
+        timeline.lock().mark(Step::WorkerStart);
+        let result = self.try_execute(assignment, timeline).await;
+        timeline.lock().mark(Step::WorkerCompleted);
+        match result {
+            Ok((mut result, ran)) => {
+                let mut metadata = timeline.lock().metadata(&self.name);
+                metadata.auxiliary_metadata = ran.usage;
+                result.execution_metadata = Some(metadata);
+                let status = if ran.timed_out { timed_out() } else { LeaseStatus::default() };
+                Outcome { status, result: Some(result), own_fault: false }
+            }
+            Err(error) => {
+                tracing::warn!(action = %assignment.action_digest, %error, "an action ended without a result");
+                Outcome::failed(&error)
+            }
+        }
+    }
+
+    async fn try_execute(
+        &self,
+        assignment: &Assignment,
+        timeline: &Mutex<Timeline>,
+    ) -> Result<(ActionResult, Ran), WorkerError> {
+        timeline.lock().mark(Step::InputFetchStart);
+        let (command, tree) = tokio::try_join!(
+            self.cas.read_message::<Command>("command", &assignment.command_digest),
+            self.trees.fetch(assignment.input_root_digest),
+        )?;
+        let declared = Declared::new(&command)?;
+        let environment = environment(&command)?;
+        let pins = self.cache.acquire(tree.files()).await?;
+        let workspace = self.workspaces.create(&assignment.action_digest)?;
+        self.stage(tree, &workspace, &declared).await?;
+        timeline.lock().mark(Step::InputFetchCompleted);
+
+        timeline.lock().mark(Step::ExecutionStart);
+        let request = request(command, environment, &workspace, &declared);
+        let ran = self.runner.run(request, assignment.timeout).await?;
+        timeline.lock().mark(Step::ExecutionCompleted);
+        drop(pins);
+
+        timeline.lock().mark(Step::OutputUploadStart);
+        let result = self.upload(assignment, &workspace, declared, &ran).await?;
+        timeline.lock().mark(Step::OutputUploadCompleted);
+        Ok((result, ran))
+    }
+
+    async fn stage(
+        &self,
+        tree: InputTree,
+        workspace: &Workspace,
+        declared: &Declared,
+    ) -> Result<(), WorkerError> {
+        let (cache, root) = (self.cache.clone(), workspace.root());
+        let parents: Vec<_> = declared.parents().into_iter().map(Path::to_owned).collect();
+        blocking(move || {
+            let staged = root.try_clone().map_err(|error| WorkerError::local("the input root", error))?;
+            stage::lay_out(&tree, staged, &cache)?;
+            parents.iter().try_for_each(|parent| workspace::make_parents(&root, parent))
+        })
+        .await
+    }
+
+    async fn upload(
+        &self,
+        assignment: &Assignment,
+        workspace: &Workspace,
+        declared: Declared,
+        ran: &Ran,
+    ) -> Result<ActionResult, WorkerError> {
+        let (root, function) = (workspace.root(), assignment.action_digest.function());
+        let Collected { mut result, blobs } =
+            blocking(move || collect::collect(&root, &declared, function)).await?;
+        result.exit_code = ran.exit_code;
+        logs::attach(&self.cas, workspace, function, ran, &mut result).await?;
+        send::send(&self.cas, &workspace.root(), blobs).await?;
+        Ok(result)
+    }
+}
+
+fn environment(command: &Command) -> Result<HashMap<String, String>, WorkerError> {
+    if command.arguments.is_empty() {
+        return Err(WorkerError::Invalid("the command has no arguments".to_owned()));
+    }
+    let mut environment = HashMap::new();
+    for variable in &command.environment_variables {
+        let (name, value) = (&variable.name, &variable.value);
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(WorkerError::Invalid(format!("environment variable {name:?} can't be set")));
+        }
+        environment.insert(name.clone(), value.clone());
+    }
+    Ok(environment)
+}
+
+fn request(
+    command: Command,
+    environment_variables: HashMap<String, String>,
+    workspace: &Workspace,
+    declared: &Declared,
+) -> RunRequest {
+    RunRequest {
+        arguments: command.arguments,
+        environment_variables,
+        working_directory: declared.working_directory.display().to_string(),
+        stdout_path: workspace.below("logs/stdout"),
+        stderr_path: workspace.below("logs/stderr"),
+        input_root_directory: workspace.below("root"),
+        temporary_directory: workspace.below("tmp"),
+        server_logs_directory: workspace.below("logs"),
+    }
+}
+
+fn timed_out() -> LeaseStatus {
+    LeaseStatus {
+        code: Code::DeadlineExceeded.into(),
+        message: "the action's timeout passed".to_owned(),
+        details: Vec::new(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WorkerError> + Send + 'static,
+) -> Result<T, WorkerError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| WorkerError::Internal(error.to_string()))?
+}
+
+/// How long an action may run; `None` where it doesn't say.
+pub(crate) fn duration(wire: Option<&prost_types::Duration>) -> Option<Duration> {
+    let wire = wire?;
+    let seconds = u64::try_from(wire.seconds).ok()?;
+    let nanos = u32::try_from(wire.nanos).ok()?;
+    let duration = Duration::new(seconds, nanos);
+    (!duration.is_zero()).then_some(duration)
+}
+
+/// The digest as a directory's name: the same for every attempt at an action, so that paths which get into
+/// outputs are the same too.
+pub(crate) fn directory_name(action: &Digest) -> String {
+    action.hash_hex().chars().take(16).collect()
+}

@@ -1,0 +1,105 @@
+//! [`Health`]: whether the worker may take work, looked at from time to time.
+//!
+//! A worker without its runner or with a full disk would fail one action after the other, faster than any
+//! healthy one succeeds; so it takes none, and says why. Neighbours: `probe` proves the runner, `bot` tells
+//! the server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::statvfs;
+use tokio::sync::watch;
+
+use crate::bot::Fate;
+use crate::execute::Executor;
+use crate::execute::janitor::Janitor;
+use crate::metrics::Metrics;
+use crate::probe::{self, Probe};
+
+/// How often the worker is looked at.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Below this part of the disk, in percent, nothing new is started.
+const FREE_PERCENT: u64 = 3;
+
+/// Watches one worker.
+#[derive(Debug)]
+pub struct Health {
+    fate: watch::Sender<Fate>,
+    executor: Arc<Executor>,
+    metrics: Arc<Metrics>,
+    janitor: Janitor,
+    build: PathBuf,
+    probe: Probe,
+}
+
+impl Health {
+    /// A watcher that hasn't looked yet.
+    #[must_use]
+    pub fn new(
+        fate: watch::Sender<Fate>,
+        executor: Arc<Executor>,
+        metrics: Arc<Metrics>,
+        janitor: Janitor,
+        build: PathBuf,
+        probe: Probe,
+    ) -> Self {
+        Self { fate, executor, metrics, janitor, build, probe }
+    }
+
+    /// Looks until the worker leaves.
+    pub async fn watch(self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let trouble = self.trouble().await;
+            self.metrics.healthy.set(i64::from(trouble.is_none()));
+            self.measure();
+            let next = trouble.map_or(Fate::Healthy, Fate::Unhealthy);
+            let mut left = false;
+            self.fate.send_if_modified(|fate| {
+                left = fate.is_final();
+                let changes = !left && *fate != next;
+                if changes {
+                    fate.clone_from(&next);
+                }
+                changes
+            });
+            if left {
+                return;
+            }
+        }
+    }
+
+    /// What keeps the worker from taking work.
+    async fn trouble(&self) -> Option<String> {
+        for path in [self.build.as_path(), self.executor.cache.root()] {
+            match statvfs(path) {
+                Ok(disk) if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT => {
+                    return Some(format!(
+                        "less than {FREE_PERCENT} % of the disk of {} is free",
+                        path.display()
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return Some(format!("{}: {error}", path.display())),
+            }
+        }
+        // A worker that was unhealthy has to prove itself anew; else it is enough that the runner is there.
+        let unwell = matches!(&*self.fate.borrow(), Fate::Unhealthy(_));
+        let runner = if unwell {
+            probe::prove(&self.probe, &self.executor.runner, &self.executor.workspaces).await.map(|_| ())
+        } else {
+            self.executor.runner.check(std::path::Path::new("")).await
+        };
+        runner.err().map(|error| error.to_string())
+    }
+
+    fn measure(&self) {
+        let (bytes, files) = self.executor.cache.usage();
+        self.metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.cache_files.set(i64::try_from(files).unwrap_or(i64::MAX));
+        self.metrics.remains.set(i64::try_from(self.janitor.left()).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,26 @@
+//! The worker of a build grid, in two processes that trust each other only as far as they must.
+//!
+//! `grid-worker` holds the credentials: it takes leases ([`bot`]), fetches inputs into a cache of its own
+//! ([`cas`], [`cache`]), stages them by hard links ([`stage`]), has the command run, and uploads the outputs
+//! ([`upload`]). `grid-runner` ([`runner`]) holds nothing: it runs commands, in any image, as another user.
+//! The one that writes executables never forks, and the one that forks never writes them.
+
+pub mod admin;
+pub mod bot;
+pub mod cache;
+pub mod cas;
+pub mod config;
+pub mod connect;
+pub mod error;
+pub mod execute;
+pub mod health;
+pub mod logs;
+pub mod metrics;
+pub mod probe;
+pub mod retry;
+pub mod runner;
+pub mod runner_client;
+pub mod runner_protocol;
+pub mod stage;
+pub mod upload;
+pub mod work;

@@ -1,3 +1,0 @@
-//! The worker's bot and the runner of commands.
-
-fn main() {}

@@ -1,0 +1,27 @@
+//! The runner: spawns commands that grid-worker has staged, and holds no credentials.
+//!
+//! It serves Buildbarn's `buildbarn.runner.Runner` on a UNIX socket. Each command gets a supervisor of its own
+//! ([`supervise`]): a second, single-threaded process of the same binary that is the subreaper of everything
+//! the command starts, so that whatever happens to the command, the call or the server, the whole tree dies.
+//!
+//! ```text
+//!  worker ──socket──▶ service ─▶ launch ──stdin: task──▶ supervise ──▶ the command and all its processes
+//!                        │          ◀──stdout: report──
+//!                        └─▶ settle (outputs become readable and removable for the worker)
+//! ```
+//!
+//! The runner refuses to fetch, cache or write files for a command: an executable that it wrote could be open
+//! in a child that it forks at that moment, and then could not be executed (ETXTBSY).
+
+pub mod install;
+mod launch;
+mod lookup;
+mod orphans;
+mod paths;
+mod peer;
+mod process_tree;
+pub mod serve;
+mod service;
+mod settle;
+pub mod supervise;
+mod task;

@@ -1,0 +1,183 @@
+//! Buildbarn's `Runner` service: from a request to a task, and from a report to an answer.
+//!
+//! Neighbours: `launch` runs the task, `settle` opens up what it made, [`crate::runner_protocol`] names the
+//! metadata. A call that is dropped ends its command; the work goes on detached until nothing of it is left.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use grid_proto::any;
+use grid_proto::resourceusage::PosixResourceUsage;
+use grid_proto::runner::runner_server::Runner;
+use grid_proto::runner::{CheckReadinessRequest, RunRequest, RunResponse};
+use prost_types::Duration;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::launch::{self, LaunchError};
+use super::orphans::Children;
+use super::paths;
+use super::settle::{self, FileTime};
+use super::task::{End, Limits, Report, Task, Usage};
+use crate::runner_protocol as protocol;
+
+/// The service over one build directory.
+#[derive(Clone, Debug)]
+pub(super) struct RunnerService {
+    build: Arc<Path>,
+    children: Children,
+}
+
+impl RunnerService {
+    pub(super) fn new(build: &Path, children: Children) -> Self {
+        Self { build: build.into(), children }
+    }
+
+    /// The task of `request`, and the directories to settle after it.
+    fn task(&self, request: RunRequest, limits: Limits) -> Result<(Task, Vec<PathBuf>), Status> {
+        let below = |base: &Path, field, path: &str| {
+            paths::below(base, field, path).map_err(|error| Status::invalid_argument(error.to_string()))
+        };
+        let root = below(&self.build, "input_root_directory", &request.input_root_directory)?;
+        let directory = below(&root, "working_directory", &request.working_directory)?;
+        let mut settled = vec![root];
+        let mut environment: std::collections::BTreeMap<_, _> =
+            request.environment_variables.into_iter().collect();
+        if let Some(name) = environment.keys().find(|n| n.is_empty() || n.contains(['=', '\0'])) {
+            return Err(Status::invalid_argument(format!(
+                "{name:?} can't be an environment variable's name"
+            )));
+        }
+        let nul = environment.values().chain(&request.arguments).find(|text| text.contains('\0'));
+        if let Some(text) = nul {
+            return Err(Status::invalid_argument(format!("{text:?} holds a NUL character")));
+        }
+        if !request.temporary_directory.is_empty() {
+            let temporary = below(&self.build, "temporary_directory", &request.temporary_directory)?;
+            // A default as REAPI allows it: the command's own value stands.
+            environment.entry("TMPDIR".to_owned()).or_insert_with(|| temporary.display().to_string());
+            settled.push(temporary);
+        }
+        let task = Task {
+            arguments: request.arguments,
+            environment,
+            directory,
+            stdout: below(&self.build, "stdout_path", &request.stdout_path)?,
+            stderr: below(&self.build, "stderr_path", &request.stderr_path)?,
+            limits,
+        };
+        Ok((task, settled))
+    }
+}
+
+#[tonic::async_trait]
+impl Runner for RunnerService {
+    async fn check_readiness(&self, request: Request<CheckReadinessRequest>) -> Result<Response<()>, Status> {
+        let path = paths::below(&self.build, "path", &request.into_inner().path)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        match tokio::fs::symlink_metadata(&path).await {
+            Ok(_) => Ok(Response::new(())),
+            Err(error) => Err(Status::unavailable(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunResponse>, Status> {
+        let limits = limits(request.metadata())?;
+        let (task, settled) = self.task(request.into_inner(), limits)?;
+        let abandoned = CancellationToken::new();
+        let _abandon = abandoned.clone().drop_guard();
+        let children = self.children.clone();
+        let work = tokio::spawn(async move {
+            let report = launch::run(&children, &task, &abandoned).await;
+            let since = FileTime::of(&task.stdout);
+            let settled = tokio::task::spawn_blocking(move || {
+                settled.iter().try_for_each(|root| settle::settle(root, since))
+            });
+            if let Ok(Err(error)) = settled.await {
+                tracing::warn!(%error, "some of a command's files could not be made readable for the worker");
+            }
+            report
+        });
+        let report = work.await.map_err(|error| Status::internal(error.to_string()))?;
+        answer(report)
+    }
+}
+
+fn limits(metadata: &MetadataMap) -> Result<Limits, Status> {
+    Ok(Limits {
+        timeout_ms: number(metadata, protocol::TIMEOUT_MS)?,
+        log_bytes: number(metadata, protocol::LOG_BYTES)?,
+        memory_bytes: number(metadata, protocol::MEMORY_BYTES)?,
+        processes: number(metadata, protocol::PROCESSES)?,
+        file_bytes: number(metadata, protocol::FILE_BYTES)?,
+    })
+}
+
+fn number(metadata: &MetadataMap, key: &'static str) -> Result<Option<u64>, Status> {
+    let Some(value) = metadata.get(key) else { return Ok(None) };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| u64::from_str(text).ok())
+        .map(Some)
+        .ok_or_else(|| Status::invalid_argument(format!("metadata {key} is not a whole number")))
+}
+
+fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, Status> {
+    let report = report.map_err(|error| {
+        tracing::error!(%error, "a command could not be run to its end");
+        Status::internal(error.to_string())
+    })?;
+    // What SIGKILL gives, for the two ends that the runner itself brought about.
+    let killed = protocol::SIGNAL_BASE + rustix::process::Signal::KILL.as_raw();
+    let mut signal = None;
+    let (code, outcome) = match report.end {
+        End::Exited(code) => (code, None),
+        End::NotStarted { code, .. } => (code, None),
+        End::Signalled(number) => {
+            signal = Some(number);
+            (protocol::SIGNAL_BASE + number, None)
+        }
+        End::TimedOut => (killed, Some((protocol::TIMED_OUT, String::new()))),
+        End::OverLimit(reason) => (killed, Some((protocol::OVER_LIMIT, reason))),
+        End::Abandoned => return Err(Status::cancelled("the call was dropped")),
+    };
+    let usage = any::pack(&usage(&report.usage, signal));
+    let mut response = Response::new(RunResponse { exit_code: code.into(), resource_usage: vec![usage] });
+    if let Some((outcome, reason)) = outcome {
+        let metadata = response.metadata_mut();
+        metadata.insert(protocol::OUTCOME, tonic::metadata::MetadataValue::from_static(outcome));
+        if let Ok(reason) = reason.parse() {
+            metadata.insert(protocol::REASON, reason);
+        }
+    }
+    Ok(response)
+}
+
+fn usage(usage: &Usage, signal: Option<i32>) -> PosixResourceUsage {
+    let duration = |micros: i64| Duration {
+        seconds: micros / 1_000_000,
+        nanos: i32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0),
+    };
+    PosixResourceUsage {
+        user_time: Some(duration(usage.user_us)),
+        system_time: Some(duration(usage.system_us)),
+        maximum_resident_set_size: usage.max_rss_bytes,
+        page_reclaims: usage.minor_faults,
+        page_faults: usage.major_faults,
+        block_input_operations: usage.block_reads,
+        block_output_operations: usage.block_writes,
+        voluntary_context_switches: usage.voluntary_switches,
+        involuntary_context_switches: usage.involuntary_switches,
+        termination_signal: signal.map(signal_name).unwrap_or_default(),
+        ..PosixResourceUsage::default()
+    }
+}
+
+/// The signal's name without `SIG`, as Buildbarn gives it; its number where it has none.
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number)
+        .map_or_else(|_| number.to_string(), |signal| signal.as_str().trim_start_matches("SIG").to_owned())
+}

@@ -1,0 +1,214 @@
+//! The supervisor of one command: `grid-runner supervise`, started by `launch`.
+//!
+//! It reads a [`Task`] from standard input, runs it, and writes a [`Report`] to standard output once nothing
+//! that the command started is alive any more. Standard input stays open as a lifeline: when it ends, nobody
+//! waits for the command, and the tree is killed. That needs no timer and no heartbeat, and holds when the
+//! server is killed too.
+//!
+//! It is a process of its own, with a single thread, because the things it sets (subreaper, umask, limits,
+//! session) belong to a process, and because every child it can wait for belongs to its command.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, WaitStatus, getpid, pidfd_open, set_child_subreaper,
+    set_dumpable_behavior, setrlimit, setsid, umask,
+};
+
+use super::lookup;
+use super::process_tree;
+use super::task::{End, Limits, Report, Task, Usage};
+use crate::runner_protocol::{NOT_EXECUTABLE, NOT_FOUND};
+
+/// How often a tree with limits is looked at: nothing announces growth.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// Adjustment of the score by which the kernel chooses whom to kill when memory runs out: commands before the
+/// runner.
+const OOM_SCORE: &str = "500";
+
+/// Runs the task on standard input to its end.
+///
+/// # Errors
+/// Where the task can't be read or the process can't be set up; how the command ended is no error.
+pub fn run() -> anyhow::Result<()> {
+    let mut input = BufReader::new(std::io::stdin());
+    let mut line = String::new();
+    input.read_line(&mut line).context("reading the task")?;
+    let task: Task = serde_json::from_str(&line).context("parsing the task")?;
+    set_up(&task.limits).context("setting up the supervisor")?;
+    let end = match start(&task) {
+        Ok(pid) => attend(pid, &task)?,
+        Err(end) => end,
+    };
+    let report = Report { end, usage: usage()? };
+    let mut text = serde_json::to_string(&report)?;
+    text.push('\n');
+    // The reader may be gone; then nobody asks.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Makes this process what the command's processes shall inherit, and their last parent.
+fn set_up(limits: &Limits) -> anyhow::Result<()> {
+    // Before the process becomes non-dumpable, for its /proc files then belong to root. Some sandboxes forbid
+    // it; the command then has the runner's own score.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    set_child_subreaper(Some(getpid()))?;
+    rustix::thread::set_no_new_privs(true)?;
+    setsid()?;
+    umask(Mode::from_raw_mode(0o022));
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    if limits.file_bytes.is_some() {
+        setrlimit(Resource::Fsize, Rlimit { current: limits.file_bytes, maximum: limits.file_bytes })?;
+    }
+    Ok(())
+}
+
+/// Starts the command; where that is impossible, says so in its standard error too, as a shell would.
+fn start(task: &Task) -> Result<Pid, End> {
+    let not_started = |code: i32, reason: String| End::NotStarted { code, reason };
+    let create = |path: &Path| {
+        create_log(path).map_err(|error| {
+            not_started(NOT_EXECUTABLE, format!("can't create the file for the command's output: {error}"))
+        })
+    };
+    let (stdout, mut stderr) = (create(&task.stdout)?, create(&task.stderr)?);
+    spawn(task, stdout, &stderr).map_err(|(code, reason)| {
+        let _ = writeln!(stderr, "{reason}");
+        not_started(code, reason)
+    })
+}
+
+fn create_log(path: &Path) -> std::io::Result<File> {
+    // Appending, so that a command that opens /dev/stderr itself doesn't overwrite what is there.
+    OpenOptions::new().append(true).create_new(true).mode(0o644).open(path)
+}
+
+fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Pid, (i32, String)> {
+    let name = task.arguments.first().map_or("", String::as_str);
+    let path = task.environment.get("PATH").cloned().or_else(|| std::env::var("PATH").ok());
+    let program = lookup::program(name, path.as_deref(), &task.directory).map_err(|e| (e.code, e.reason))?;
+    let stderr = stderr.try_clone().map_err(|error| (NOT_EXECUTABLE, error.to_string()))?;
+    let child = Command::new(program)
+        .arg0(name)
+        .args(task.arguments.iter().skip(1))
+        .env_clear()
+        .envs(&task.environment)
+        .current_dir(&task.directory)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn();
+    match child {
+        Ok(child) => Pid::from_raw(i32::try_from(child.id()).unwrap_or(0))
+            .ok_or_else(|| (NOT_EXECUTABLE, format!("{name}: no process id"))),
+        // The file was there: what is missing is the interpreter that it names.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err((NOT_FOUND, format!("{name}: the file is there, its interpreter is not")))
+        }
+        Err(error) => Err((NOT_EXECUTABLE, format!("{name}: {error}"))),
+    }
+}
+
+/// Waits for the command's end or a reason to end it, and leaves nothing of it alive.
+fn attend(pid: Pid, task: &Task) -> anyhow::Result<End> {
+    let reason = wait(pid, task);
+    let status = process_tree::end_all(pid);
+    match reason? {
+        Some(end) => Ok(end),
+        None => status.and_then(end_of).context("the command's status was lost"),
+    }
+}
+
+/// `None` where the command ended by itself.
+fn wait(pid: Pid, task: &Task) -> anyhow::Result<Option<End>> {
+    let process = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open: Linux 5.3 or later is needed")?;
+    let stdin = std::io::stdin();
+    let deadline = task.limits.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    loop {
+        let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+        match poll(&mut fds, patience(deadline, &task.limits).as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(None);
+        }
+        if !fds[1].revents().is_empty() {
+            return Ok(Some(End::Abandoned));
+        }
+        if deadline.is_some_and(|d| Instant::now() >= d) {
+            return Ok(Some(End::TimedOut));
+        }
+        if let Some(what) = exceeded(task) {
+            return Ok(Some(End::OverLimit(what)));
+        }
+    }
+}
+
+/// How long to wait for an event; `None` for as long as it takes.
+fn patience(deadline: Option<Instant>, limits: &Limits) -> Option<Timespec> {
+    let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+    let watch = limits.need_watching().then_some(WATCH_INTERVAL);
+    left.into_iter().chain(watch).min().and_then(|wait| Timespec::try_from(wait).ok())
+}
+
+fn exceeded(task: &Task) -> Option<String> {
+    let limits = &task.limits;
+    let log = limits.log_bytes.and_then(|most| {
+        let over = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.len() > most);
+        let name = if over(&task.stdout) {
+            "output"
+        } else if over(&task.stderr) {
+            "error"
+        } else {
+            return None;
+        };
+        Some(format!("standard {name} is longer than {most} bytes"))
+    });
+    if log.is_some() || (limits.memory_bytes.is_none() && limits.processes.is_none()) {
+        return log;
+    }
+    let tree = process_tree::descendants(getpid());
+    let memory: u64 = tree.iter().map(|p| p.resident_pages).sum::<u64>() * rustix::param::page_size() as u64;
+    if let Some(most) = limits.memory_bytes.filter(|most| memory > *most) {
+        return Some(format!("the command's processes hold {memory} bytes of memory; {most} are allowed"));
+    }
+    let most = limits.processes.filter(|most| tree.len() as u64 > *most)?;
+    Some(format!("the command has {} processes; {most} are allowed", tree.len()))
+}
+
+fn end_of(status: WaitStatus) -> Option<End> {
+    status.exit_status().map(End::Exited).or_else(|| status.terminating_signal().map(End::Signalled))
+}
+
+/// What the reaped children used: after [`process_tree::end_all`] these are all the command's processes.
+fn usage() -> anyhow::Result<Usage> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
+    let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();
+    Ok(Usage {
+        user_us: micros(usage.user_time()),
+        system_us: micros(usage.system_time()),
+        // Linux counts in KiB.
+        max_rss_bytes: usage.max_rss() * 1024,
+        minor_faults: usage.minor_page_faults(),
+        major_faults: usage.major_page_faults(),
+        block_reads: usage.block_reads(),
+        block_writes: usage.block_writes(),
+        voluntary_switches: usage.voluntary_context_switches(),
+        involuntary_switches: usage.involuntary_context_switches(),
+    })
+}

@@ -1,0 +1,102 @@
+//! What the runner's server tells a supervisor ([`Task`]) and what comes back ([`Report`]).
+//!
+//! Both are one line of JSON on the supervisor's standard input and output. Neighbours: `launch` writes tasks
+//! and reads reports, `supervise` does the reverse.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A command to run, with every path absolute.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Task {
+    /// The arguments, `arguments[0]` as the client gave it.
+    pub(crate) arguments: Vec<String>,
+    /// The whole environment.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The working directory.
+    pub(crate) directory: PathBuf,
+    /// The file to create for standard output.
+    pub(crate) stdout: PathBuf,
+    /// The file to create for standard error.
+    pub(crate) stderr: PathBuf,
+    /// What the command may use.
+    pub(crate) limits: Limits,
+}
+
+/// What a command may use. `None` is no limit.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Limits {
+    /// Wall-clock time, in milliseconds.
+    pub(crate) timeout_ms: Option<u64>,
+    /// Bytes of standard output and standard error, each.
+    pub(crate) log_bytes: Option<u64>,
+    /// Bytes of resident memory of all processes together.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Processes alive at once.
+    pub(crate) processes: Option<u64>,
+    /// Bytes of any one file written.
+    pub(crate) file_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Whether any limit needs the supervisor to look at the tree from time to time.
+    pub(crate) const fn need_watching(&self) -> bool {
+        self.log_bytes.is_some() || self.memory_bytes.is_some() || self.processes.is_some()
+    }
+}
+
+/// How a command ended, and what it used.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Report {
+    /// How it ended.
+    pub(crate) end: End,
+    /// What all its processes used together.
+    pub(crate) usage: Usage,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) enum End {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// It never ran: the shell's exit code for that, and why.
+    NotStarted {
+        /// 126 or 127.
+        code: i32,
+        /// Why, for the client.
+        reason: String,
+    },
+    /// Killed when its time was over.
+    TimedOut,
+    /// Killed because it used too much.
+    OverLimit(String),
+    /// Killed because nobody waits for it any more.
+    Abandoned,
+}
+
+/// What a tree of processes used, from the kernel's accounts of reaped children.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Usage {
+    /// Microseconds in user mode.
+    pub(crate) user_us: i64,
+    /// Microseconds in the kernel.
+    pub(crate) system_us: i64,
+    /// The largest resident set of any one process, in bytes.
+    pub(crate) max_rss_bytes: i64,
+    /// Page faults without I/O.
+    pub(crate) minor_faults: i64,
+    /// Page faults with I/O.
+    pub(crate) major_faults: i64,
+    /// Blocks read.
+    pub(crate) block_reads: i64,
+    /// Blocks written.
+    pub(crate) block_writes: i64,
+    /// Context switches that a process asked for.
+    pub(crate) voluntary_switches: i64,
+    /// Context switches that were forced on it.
+    pub(crate) involuntary_switches: i64,
+}

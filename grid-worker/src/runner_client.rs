@@ -1,0 +1,139 @@
+//! The worker's side of the runner's protocol: any runner that speaks Buildbarn's.
+//!
+//! Neighbours: `execute` runs commands through it, [`crate::runner_protocol`] names what only our own runner
+//! understands. A runner that doesn't enforce the timeout is cut off a little later.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use grid_proto::runner::runner_client::RunnerClient as Stub;
+use grid_proto::runner::{CheckReadinessRequest, RunRequest, RunResponse};
+use hyper_util::rt::TokioIo;
+use prost_types::Any;
+use tokio::net::UnixStream;
+use tonic::metadata::{AsciiMetadataKey, MetadataMap};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+use crate::error::WorkerError;
+use crate::runner_protocol as protocol;
+
+/// How long after its time a command may still be reported on by the runner, which has to kill it first.
+const LENIENCY: Duration = Duration::from_secs(5);
+
+/// What commands may use, as the pool sets it; `None` leaves it to the runner.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Bytes of standard output and standard error, each.
+    pub log_bytes: Option<u64>,
+    /// Bytes of resident memory of an action's processes together.
+    pub memory_bytes: Option<u64>,
+    /// Processes of an action alive at once.
+    pub processes: Option<u64>,
+    /// Bytes of any one file.
+    pub file_bytes: Option<u64>,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its exit code; 128 and the signal's number where a signal ended it.
+    pub exit_code: i32,
+    /// What the runner measured.
+    pub usage: Vec<Any>,
+    /// Whether its time was over.
+    pub timed_out: bool,
+    /// The limit that it passed, for the client.
+    pub over_limit: Option<String>,
+}
+
+/// A client of one runner. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct RunnerClient {
+    channel: Channel,
+    limits: Limits,
+}
+
+impl RunnerClient {
+    /// A client of the runner on this UNIX socket; it is connected to when it is needed.
+    #[must_use]
+    pub fn new(socket: PathBuf, limits: Limits) -> Self {
+        let connector = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        // The address is never used: the connector goes to the socket.
+        let channel = Endpoint::from_static("http://runner").connect_with_connector_lazy(connector);
+        Self { channel, limits }
+    }
+
+    /// Whether the runner is there and sees `path`, relative to the build directory.
+    ///
+    /// # Errors
+    /// [`WorkerError::Runner`].
+    pub async fn check(&self, path: &Path) -> Result<(), WorkerError> {
+        let request = CheckReadinessRequest { path: path.display().to_string() };
+        let answer = Stub::new(self.channel.clone()).check_readiness(request).await;
+        answer.map(|_| ()).map_err(|status| WorkerError::Runner(Box::new(status)))
+    }
+
+    /// Runs a command to its end or for `timeout`. Dropping the future kills the command.
+    ///
+    /// # Errors
+    /// [`WorkerError::Runner`] where the runner failed; nothing is known about the command then.
+    pub async fn run(&self, request: RunRequest, timeout: Option<Duration>) -> Result<Ran, WorkerError> {
+        let mut request = Request::new(request);
+        let millis = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+        let metadata = request.metadata_mut();
+        put(metadata, protocol::TIMEOUT_MS, millis);
+        put(metadata, protocol::LOG_BYTES, self.limits.log_bytes);
+        put(metadata, protocol::MEMORY_BYTES, self.limits.memory_bytes);
+        put(metadata, protocol::PROCESSES, self.limits.processes);
+        put(metadata, protocol::FILE_BYTES, self.limits.file_bytes);
+        let mut stub = Stub::new(self.channel.clone());
+        let call = stub.run(request);
+        let answer = match timeout.and_then(|t| t.checked_add(LENIENCY)) {
+            None => call.await,
+            Some(limit) => match tokio::time::timeout(limit, call).await {
+                Ok(answer) => answer,
+                Err(_) => return Ok(cut_off()),
+            },
+        };
+        match answer {
+            Ok(answer) => Ok(read(answer)),
+            Err(status) => Err(failure(status)),
+        }
+    }
+}
+
+fn put(metadata: &mut MetadataMap, key: &'static str, value: Option<u64>) {
+    if let Some(value) = value {
+        metadata.insert(AsciiMetadataKey::from_static(key), value.into());
+    }
+}
+
+fn read(answer: tonic::Response<RunResponse>) -> Ran {
+    let text = |key| answer.metadata().get(key).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let outcome = text(protocol::OUTCOME);
+    let over_limit = (outcome.as_deref() == Some(protocol::OVER_LIMIT))
+        .then(|| text(protocol::REASON).unwrap_or_else(|| "a limit was passed".to_owned()));
+    let timed_out = outcome.as_deref() == Some(protocol::TIMED_OUT);
+    let RunResponse { exit_code, resource_usage } = answer.into_inner();
+    let exit_code = i32::try_from(exit_code).unwrap_or(i32::MAX);
+    Ran { exit_code, usage: resource_usage, timed_out, over_limit }
+}
+
+/// The end of a command that a runner without timeouts went on with.
+fn cut_off() -> Ran {
+    let exit_code = protocol::SIGNAL_BASE + rustix::process::Signal::KILL.as_raw();
+    Ran { exit_code, usage: Vec::new(), timed_out: true, over_limit: None }
+}
+
+/// A runner that refuses the request as such blames the command, anything else is its own trouble.
+fn failure(status: Status) -> WorkerError {
+    if status.code() == tonic::Code::InvalidArgument {
+        WorkerError::Invalid(status.message().to_owned())
+    } else {
+        WorkerError::Runner(Box::new(status))
+    }
+}

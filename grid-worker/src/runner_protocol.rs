@@ -1,0 +1,35 @@
+//! What grid-worker and grid-runner say to each other beyond Buildbarn's runner protocol.
+//!
+//! Everything here travels as gRPC metadata, so that a runner or a worker that knows none of it still
+//! understands every call: absent keys mean the runner's defaults, unknown keys are ignored. Neighbours:
+//! `runner::service` reads the requests and writes the outcome, `runner_client` does the reverse. The module
+//! refuses to hold behaviour.
+
+/// How long the command may run, in milliseconds. After it the runner kills the tree and answers, so that the
+/// worker can still collect what was produced.
+pub const TIMEOUT_MS: &str = "grid-runner-timeout-ms";
+/// The most bytes that standard output and standard error may hold, each.
+pub const LOG_BYTES: &str = "grid-runner-log-bytes";
+/// The most bytes of resident memory of the command's processes together.
+pub const MEMORY_BYTES: &str = "grid-runner-memory-bytes";
+/// The most processes that may be alive at once.
+pub const PROCESSES: &str = "grid-runner-processes";
+/// The most bytes of one file that the command writes.
+pub const FILE_BYTES: &str = "grid-runner-file-bytes";
+
+/// In the answer: how the command ended, where the exit code alone doesn't tell. One of [`TIMED_OUT`],
+/// [`OVER_LIMIT`].
+pub const OUTCOME: &str = "grid-runner-outcome";
+/// Value of [`OUTCOME`]: the timeout passed and the tree was killed.
+pub const TIMED_OUT: &str = "timed-out";
+/// Value of [`OUTCOME`]: a limit was passed and the tree was killed; [`REASON`] says which.
+pub const OVER_LIMIT: &str = "over-limit";
+/// In the answer: the limit that was passed, as text for the client.
+pub const REASON: &str = "grid-runner-reason";
+
+/// The exit code for a command that was found but can't be executed, as shells give it.
+pub const NOT_EXECUTABLE: i32 = 126;
+/// The exit code for a command that was not found, as shells give it.
+pub const NOT_FOUND: i32 = 127;
+/// What a terminating signal's number is added to for the exit code, as shells do.
+pub const SIGNAL_BASE: i32 = 128;

@@ -1,0 +1,164 @@
+//! A grid in a test: Bots, CAS and ByteStream in memory, with a real grid-worker and grid-runner beside it.
+//!
+//! As root the two run as two users, as in a pod; else both are the caller.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub(crate) mod server;
+pub(crate) mod tree;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::time::Duration;
+
+use grid_proto::reapi::{Action, ActionResult, Command, command::EnvironmentVariable};
+use grid_proto::rpc::Status;
+
+use server::FakeGrid;
+use tree::Tree;
+
+pub(crate) const WORKER_UID: u32 = 65_531;
+pub(crate) const RUNNER_UID: u32 = 65_533;
+/// For what must happen, but has no other bound.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A grid with one worker.
+pub(crate) struct Grid {
+    pub(crate) server: FakeGrid,
+    pub(crate) address: SocketAddr,
+    pub(crate) worker: Option<Child>,
+    pub(crate) runner: Option<Child>,
+    pub(crate) directory: tempfile::TempDir,
+    arguments: Vec<String>,
+}
+
+impl Drop for Grid {
+    fn drop(&mut self) {
+        for child in [&mut self.worker, &mut self.runner].into_iter().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl Grid {
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts with more arguments for the worker.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        let server = FakeGrid::default();
+        let address = server.serve().await;
+        let directory = tempfile::tempdir().unwrap();
+        let open = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).unwrap();
+        for (name, uid) in [("build", WORKER_UID), ("cache", WORKER_UID), ("run", RUNNER_UID)] {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            if is_root() {
+                std::os::unix::fs::chown(&path, Some(uid), Some(uid)).unwrap();
+            }
+        }
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let mut grid = Self { server, address, worker: None, runner: None, directory, arguments };
+        grid.start_runner();
+        grid.start_worker();
+        grid
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn start_runner(&mut self) {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_grid-runner"));
+        process.arg("serve").arg("--socket").arg(self.path("run/socket"));
+        process.arg("--build-dir").arg(self.path("build"));
+        if is_root() {
+            process.args(["--worker-uid", &WORKER_UID.to_string()]);
+        }
+        self.runner = Some(spawn(&mut process, RUNNER_UID));
+    }
+
+    pub(crate) fn start_worker(&mut self) {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_grid-worker"));
+        process.args(["--bots", &format!("http://{}", self.address), "--name", "bot"]);
+        process.args(["--runner", &format!("unix:{}", self.path("run/socket").display())]);
+        process.arg("--build-dir").arg(self.path("build")).arg("--cache-dir").arg(self.path("cache"));
+        process.args(["--property", "OSFamily=linux"]).args(&self.arguments);
+        self.worker = Some(spawn(&mut process, WORKER_UID));
+    }
+
+    /// Runs a command over an input tree to its result.
+    pub(crate) async fn run(&self, command: &Command, inputs: &Tree) -> (Status, ActionResult) {
+        let lease = self.submit(command, inputs, |_| {});
+        self.result(&lease).await
+    }
+
+    /// Queues a command; `edit` may change its action.
+    pub(crate) fn submit(&self, command: &Command, inputs: &Tree, edit: impl FnOnce(&mut Action)) -> String {
+        let input_root_digest = Some(inputs.store(&self.server));
+        let command_digest = Some(self.server.put_message(command));
+        let mut action = Action { command_digest, input_root_digest, ..Action::default() };
+        edit(&mut action);
+        self.server.put_message(&action);
+        self.server.enqueue(&action)
+    }
+
+    pub(crate) async fn result(&self, lease: &str) -> (Status, ActionResult) {
+        tokio::time::timeout(PATIENCE, self.server.result(lease)).await.expect("a result in time")
+    }
+
+    /// Waits until nothing of any action is left in the build directory.
+    pub(crate) async fn swept(&self) {
+        self.until("an empty build directory", || {
+            std::fs::read_dir(self.path("build")).unwrap().count() == 0
+        })
+        .await;
+    }
+
+    /// Waits for a condition that nothing announces.
+    pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("{what} in time"));
+    }
+}
+
+fn spawn(process: &mut Process, uid: u32) -> Child {
+    if is_root() {
+        process.uid(uid).gid(uid);
+    }
+    let level = std::env::var("GRID_TEST_LOG").unwrap_or_else(|_| "error".to_owned());
+    process.env("RUST_LOG", level).stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// A command of the shell with the usual PATH.
+pub(crate) fn shell(script: &str) -> Command {
+    let path = EnvironmentVariable { name: "PATH".to_owned(), value: "/usr/bin:/bin".to_owned() };
+    Command {
+        arguments: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        environment_variables: vec![path],
+        ..Command::default()
+    }
+}
+
+/// A command of the shell with outputs.
+pub(crate) fn making(script: &str, outputs: &[&str]) -> Command {
+    Command { output_paths: outputs.iter().map(|o| (*o).to_owned()).collect(), ..shell(script) }
+}
+
+pub(crate) fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}

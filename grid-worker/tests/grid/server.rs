@@ -1,0 +1,438 @@
+//! The servers of a test's grid, in memory, with faults on demand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use grid_core::DigestFunction;
+use grid_proto::any;
+use grid_proto::bytestream::byte_stream_server::{ByteStream, ByteStreamServer};
+use grid_proto::bytestream::*;
+use grid_proto::reapi::capabilities_server::{Capabilities, CapabilitiesServer};
+use grid_proto::reapi::content_addressable_storage_server::{
+    ContentAddressableStorage, ContentAddressableStorageServer,
+};
+use grid_proto::reapi::*;
+use grid_proto::rpc;
+use grid_proto::rwapi::bots_server::{Bots, BotsServer};
+use grid_proto::rwapi::{
+    BotSession, BotStatus, CreateBotSessionRequest, Lease, LeaseState, PostBotEventTempRequest,
+    UpdateBotSessionRequest,
+};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::Notify;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status};
+
+/// Everything that the servers know.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) blobs: HashMap<String, Bytes>,
+    /// The calls so far, by name.
+    pub(crate) calls: BTreeMap<&'static str, usize>,
+    /// Calls that fail from now on, and with what.
+    pub(crate) faults: HashMap<&'static str, Code>,
+    /// Blobs that are answered with other content.
+    pub(crate) corrupt: HashMap<String, Bytes>,
+    /// The leases that the bot should have, with how they stand.
+    pub(crate) leases: BTreeMap<String, Lease>,
+    pub(crate) results: BTreeMap<String, (rpc::Status, Option<ActionResult>)>,
+    /// How often each lease was reported as completed.
+    pub(crate) reported: BTreeMap<String, usize>,
+    /// The last report of the bot.
+    pub(crate) report: BotSession,
+    /// All statuses that the bot had.
+    pub(crate) statuses: Vec<BotStatus>,
+    pub(crate) sessions: usize,
+    pub(crate) stdout_stream: String,
+    pub(crate) stderr_stream: String,
+    /// Whether results are taken but their leases go on being listed.
+    pub(crate) deaf: bool,
+    /// What was written to log streams, by resource name.
+    pub(crate) streams: BTreeMap<String, (Vec<u8>, bool)>,
+    version: u64,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct FakeGrid {
+    pub(crate) state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    leases: Arc<AtomicU64>,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl FakeGrid {
+    pub(crate) async fn serve(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = Server::builder()
+            .add_service(BotsServer::new(self.clone()))
+            .add_service(ContentAddressableStorageServer::new(self.clone()))
+            .add_service(CapabilitiesServer::new(self.clone()))
+            .add_service(ByteStreamServer::new(self.clone()))
+            .serve_with_incoming(incoming);
+        tokio::spawn(server);
+        address
+    }
+
+    pub(crate) fn put(&self, content: &[u8]) -> Digest {
+        let digest = grid_core::Digest::of(DigestFunction::Sha256, content);
+        self.state.lock().blobs.insert(digest.to_string(), Bytes::copy_from_slice(content));
+        Digest { hash: digest.hash_hex(), size_bytes: digest.size_signed() }
+    }
+
+    pub(crate) fn put_message(&self, message: &impl Message) -> Digest {
+        self.put(&message.encode_to_vec())
+    }
+
+    pub(crate) fn get(&self, digest: &Digest) -> Bytes {
+        if digest.size_bytes == 0 {
+            return Bytes::new();
+        }
+        self.state.lock().blobs.get(&key(digest)).cloned().expect("a result names a blob that is not there")
+    }
+
+    pub(crate) fn get_message<M: Message + Default>(&self, digest: &Digest) -> M {
+        M::decode(self.get(digest)).unwrap()
+    }
+
+    /// Gives the bot a lease.
+    pub(crate) fn enqueue(&self, action: &Action) -> String {
+        let id = format!("lease-{}", self.leases.fetch_add(1, Ordering::Relaxed));
+        let lease = Lease {
+            id: id.clone(),
+            payload: Some(any::pack(action)),
+            state: LeaseState::Active.into(),
+            ..Lease::default()
+        };
+        let mut state = self.state.lock();
+        state.leases.insert(id.clone(), lease);
+        state.version += 1;
+        drop(state);
+        self.changed.notify_waiters();
+        id
+    }
+
+    /// Takes a lease away from the bot.
+    pub(crate) fn cancel(&self, id: &str) {
+        let mut state = self.state.lock();
+        state.leases.remove(id);
+        state.version += 1;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn fault(&self, call: &'static str, code: Option<Code>) {
+        let mut state = self.state.lock();
+        match code {
+            Some(code) => state.faults.insert(call, code),
+            None => state.faults.remove(call),
+        };
+    }
+
+    pub(crate) async fn result(&self, id: &str) -> (rpc::Status, ActionResult) {
+        loop {
+            let changed = self.changed.notified();
+            if let Some((status, result)) = self.state.lock().results.get(id).cloned() {
+                return (status, result.unwrap_or_default());
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the state is as `condition` wants it.
+    pub(crate) async fn until(&self, condition: impl Fn(&State) -> bool) {
+        let waited = tokio::time::timeout(super::PATIENCE, async {
+            loop {
+                let changed = self.changed.notified();
+                if condition(&self.state.lock()) {
+                    return;
+                }
+                changed.await;
+            }
+        });
+        waited.await.expect("the server's state in time");
+    }
+
+    fn called(&self, call: &'static str) -> Result<(), Status> {
+        let mut state = self.state.lock();
+        *state.calls.entry(call).or_default() += 1;
+        let fault = state.faults.get(call).copied();
+        drop(state);
+        self.changed.notify_waiters();
+        fault.map_or(Ok(()), |code| Err(Status::new(code, "a fault that the test asked for")))
+    }
+
+    fn session(&self, mut session: BotSession) -> Response<BotSession> {
+        let state = self.state.lock();
+        session.version = state.version.to_string();
+        session.leases = state.leases.values().cloned().collect();
+        let metadata = ExecuteOperationMetadata {
+            action_digest: None,
+            stdout_stream_name: state.stdout_stream.clone(),
+            stderr_stream_name: state.stderr_stream.clone(),
+            ..ExecuteOperationMetadata::default()
+        };
+        let mut about = Vec::new();
+        if !state.stdout_stream.is_empty() {
+            for lease in state.leases.values() {
+                let value = &lease.payload.as_ref().unwrap().value;
+                let digest = grid_core::Digest::of(DigestFunction::Sha256, value);
+                let mut metadata = metadata.clone();
+                metadata.action_digest =
+                    Some(Digest { hash: digest.hash_hex(), size_bytes: digest.size_signed() });
+                about.push(metadata);
+            }
+        }
+        drop(state);
+        let mut response = Response::new(session);
+        for metadata in about {
+            let value = tonic::metadata::MetadataValue::from_bytes(&metadata.encode_to_vec());
+            response.metadata_mut().append_bin("executeoperationmetadata-bin", value);
+        }
+        response
+    }
+
+    /// Takes in a report; whether it changed anything.
+    fn take(&self, report: &BotSession) {
+        let mut state = self.state.lock();
+        state.report = report.clone();
+        let status = report.status();
+        if state.statuses.last() != Some(&status) {
+            state.statuses.push(status);
+        }
+        for lease in &report.leases {
+            if lease.state() == LeaseState::Completed {
+                *state.reported.entry(lease.id.clone()).or_default() += 1;
+                if state.leases.contains_key(&lease.id) {
+                    let result = lease.result.as_ref().map(|r| any::unpack(r).unwrap());
+                    let status = lease.status.clone().unwrap_or_default();
+                    state.results.entry(lease.id.clone()).or_insert((status, result));
+                    if state.deaf {
+                        state.leases.insert(lease.id.clone(), lease.clone());
+                    } else {
+                        state.leases.remove(&lease.id);
+                    }
+                    state.version += 1;
+                }
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+fn key(digest: &Digest) -> String {
+    format!("{}/{}", digest.hash, digest.size_bytes)
+}
+
+#[tonic::async_trait]
+impl Bots for FakeGrid {
+    async fn create_bot_session(
+        &self,
+        request: Request<CreateBotSessionRequest>,
+    ) -> Result<Response<BotSession>, Status> {
+        self.called("CreateBotSession")?;
+        let mut session = request.into_inner().bot_session.unwrap();
+        assert_eq!(session.leases, [], "a new session brings no leases");
+        let mut state = self.state.lock();
+        state.sessions += 1;
+        session.name = format!("session-{}", state.sessions);
+        drop(state);
+        self.take(&session);
+        Ok(self.session(session))
+    }
+
+    async fn update_bot_session(
+        &self,
+        request: Request<UpdateBotSessionRequest>,
+    ) -> Result<Response<BotSession>, Status> {
+        self.called("UpdateBotSession")?;
+        let report = request.into_inner().bot_session.unwrap();
+        self.take(&report);
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.state.lock().version.to_string() != report.version {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(3), wait).await;
+        Ok(self.session(report))
+    }
+
+    async fn post_bot_event_temp(&self, _: Request<PostBotEventTempRequest>) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+#[tonic::async_trait]
+impl Capabilities for FakeGrid {
+    async fn get_capabilities(
+        &self,
+        _: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<ServerCapabilities>, Status> {
+        self.called("GetCapabilities")?;
+        let cache = CacheCapabilities {
+            digest_functions: vec![1],
+            max_batch_total_size_bytes: 1 << 20,
+            ..CacheCapabilities::default()
+        };
+        Ok(Response::new(ServerCapabilities { cache_capabilities: Some(cache), ..Default::default() }))
+    }
+}
+
+#[tonic::async_trait]
+impl ContentAddressableStorage for FakeGrid {
+    type GetTreeStream = Answers<GetTreeResponse>;
+    type GetChunkMappingStream = Answers<GetChunkMappingResponse>;
+
+    async fn get_chunk_mapping(
+        &self,
+        _: Request<GetChunkMappingRequest>,
+    ) -> Result<Response<Self::GetChunkMappingStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn register_chunk_mapping(
+        &self,
+        _: Request<tonic::Streaming<RegisterChunkMappingRequest>>,
+    ) -> Result<Response<RegisterChunkMappingResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn find_missing_blobs(
+        &self,
+        request: Request<FindMissingBlobsRequest>,
+    ) -> Result<Response<FindMissingBlobsResponse>, Status> {
+        self.called("FindMissingBlobs")?;
+        let state = self.state.lock();
+        let mut missing_blob_digests = request.into_inner().blob_digests;
+        missing_blob_digests.retain(|digest| !state.blobs.contains_key(&key(digest)));
+        Ok(Response::new(FindMissingBlobsResponse { missing_blob_digests }))
+    }
+
+    async fn batch_update_blobs(
+        &self,
+        request: Request<BatchUpdateBlobsRequest>,
+    ) -> Result<Response<BatchUpdateBlobsResponse>, Status> {
+        self.called("BatchUpdateBlobs")?;
+        let mut responses = Vec::new();
+        for blob in request.into_inner().requests {
+            let digest = self.put(&blob.data);
+            assert_eq!(Some(&digest), blob.digest.as_ref(), "an upload with a wrong digest");
+            responses.push(batch_update_blobs_response::Response { digest: Some(digest), status: None });
+        }
+        Ok(Response::new(BatchUpdateBlobsResponse { responses }))
+    }
+
+    async fn batch_read_blobs(
+        &self,
+        request: Request<BatchReadBlobsRequest>,
+    ) -> Result<Response<BatchReadBlobsResponse>, Status> {
+        self.called("BatchReadBlobs")?;
+        let state = self.state.lock();
+        let answer = |digest: Digest| {
+            let key = key(&digest);
+            let found = state.corrupt.get(&key).or_else(|| state.blobs.get(&key)).cloned();
+            let code = if found.is_some() { Code::Ok } else { Code::NotFound };
+            let status = Some(rpc::Status { code: code.into(), ..Default::default() });
+            let data = found.unwrap_or_default();
+            batch_read_blobs_response::Response { digest: Some(digest), data, status, compressor: 0 }
+        };
+        let responses = request.into_inner().digests.into_iter().map(answer).collect();
+        Ok(Response::new(BatchReadBlobsResponse { responses }))
+    }
+
+    async fn get_tree(
+        &self,
+        request: Request<GetTreeRequest>,
+    ) -> Result<Response<Self::GetTreeStream>, Status> {
+        self.called("GetTree")?;
+        let mut open = vec![request.into_inner().root_digest.unwrap()];
+        let mut directories = Vec::new();
+        while let Some(digest) = open.pop() {
+            let blob = self.state.lock().blobs.get(&key(&digest)).cloned();
+            let Some(blob) = blob else { continue };
+            let directory = Directory::decode(blob).unwrap();
+            open.extend(directory.directories.iter().filter_map(|d| d.digest.clone()));
+            directories.push(directory);
+        }
+        let page = GetTreeResponse { directories, next_page_token: String::new() };
+        Ok(Response::new(Box::pin(stream::iter([Ok(page)]))))
+    }
+
+    async fn split_blob(&self, _: Request<SplitBlobRequest>) -> Result<Response<SplitBlobResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn splice_blob(
+        &self,
+        _: Request<SpliceBlobRequest>,
+    ) -> Result<Response<SpliceBlobResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+#[tonic::async_trait]
+impl ByteStream for FakeGrid {
+    type ReadStream = Answers<ReadResponse>;
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        self.called("Read")?;
+        let name = request.into_inner().resource_name;
+        let key = name.strip_prefix("blobs/").ok_or_else(|| Status::invalid_argument(name.clone()))?;
+        let state = self.state.lock();
+        let blob = state.corrupt.get(key).or_else(|| state.blobs.get(key)).cloned();
+        let blob = blob.ok_or_else(|| Status::not_found(name.clone()))?;
+        let pieces: Vec<_> =
+            blob.chunks(100_000).map(|c| Ok(ReadResponse { data: blob.slice_ref(c) })).collect();
+        Ok(Response::new(Box::pin(stream::iter(pieces))))
+    }
+
+    async fn write(
+        &self,
+        request: Request<tonic::Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        self.called("Write")?;
+        let mut pieces = request.into_inner();
+        let (mut name, mut content) = (String::new(), Vec::new());
+        while let Some(piece) = pieces.message().await? {
+            if name.is_empty() {
+                name = piece.resource_name;
+            }
+            assert_eq!(piece.write_offset, i64::try_from(content.len()).unwrap());
+            content.extend_from_slice(&piece.data);
+            if !name.starts_with("uploads/") {
+                let mut state = self.state.lock();
+                let stream = state.streams.entry(name.clone()).or_default();
+                stream.0.extend_from_slice(&piece.data);
+                stream.1 |= piece.finish_write;
+                drop(state);
+                self.changed.notify_waiters();
+            }
+        }
+        if name.starts_with("uploads/") {
+            let digest = self.put(&content);
+            assert!(name.ends_with(&format!("/blobs/{}", key(&digest))), "{name} with {}", key(&digest));
+        }
+        Ok(Response::new(WriteResponse { committed_size: i64::try_from(content.len()).unwrap() }))
+    }
+
+    async fn query_write_status(
+        &self,
+        _: Request<QueryWriteStatusRequest>,
+    ) -> Result<Response<QueryWriteStatusResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
