@@ -1,3 +1,90 @@
-//! Reconciles BuildGrid, CasStorage and WorkerPool.
+//! The grid operator: watches BuildGrid, CasStorage and WorkerPool, and keeps what they ask for running.
+//!
+//! - `args`: the command line;
+//! - `admin`: metrics and probes over plain HTTP;
+//! - `election`: who of several replicas writes;
+//! - `controllers`: watches, and the reconcilers behind them;
+//! - `metrics`: what it counts.
 
-fn main() {}
+mod admin;
+mod args;
+mod controllers;
+mod election;
+mod metrics;
+mod scope;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use grid_operator_apply::Leadership;
+use grid_operator_controllers::{Context, Images, SystemMint};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use args::Args;
+use metrics::Metrics;
+use scope::Scope;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    // Two libraries bring a provider each; without a choice, the first TLS connection would panic.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = kube::Client::try_default().await.context("no API server to talk to")?;
+    let scope = Scope::new(client.clone(), args.watch_namespace.clone());
+    scope.check_crds().await?;
+    if args.check {
+        tracing::info!("the three resources are there and may be read");
+        return Ok(());
+    }
+    let shutdown = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
+
+    let metrics = Arc::new(Metrics::new());
+    let leadership = if args.leader_elect { Leadership::none() } else { Leadership::sole() };
+    let admin = admin::serve(args.admin, Arc::clone(&metrics), leadership.clone(), shutdown.clone());
+    let admin = tokio::spawn(admin);
+
+    let images = Images { registry: args.image_registry.clone(), version: args.image_version.clone() };
+    let context =
+        Context::new(client.clone(), leadership.clone(), images, Arc::new(SystemMint), args.pod_name.clone());
+    let shared = Arc::new(controllers::Shared::new(context, metrics));
+    if args.leader_elect {
+        election::run(&args, client, leadership, &scope, &shared, &shutdown).await;
+    } else {
+        controllers::run(&scope, &shared, shutdown.clone()).await;
+    }
+    shutdown.cancel();
+    admin.await.context("the admin server")?
+}
+
+/// Ends everything in order when the process is told to end.
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals can't be listened for");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("told to end");
+    shutdown.cancel();
+}

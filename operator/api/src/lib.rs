@@ -1,1 +1,42 @@
-//! The three custom resources.
+//! The three custom resources of `grid.build/v1alpha1`: BuildGrid, CasStorage and WorkerPool.
+//!
+//! Types, defaults and CEL rules: everything that the API server can check alone is said here, so that a
+//! wrong manifest is refused when it is applied. What lies behind a reference is the controllers' to check.
+//! This crate has no client and makes no request.
+//!
+//! Two rules hold for every type here: no field is accepted and then ignored, and every string, list and map
+//! is bounded, for the API server budgets CEL by these bounds.
+
+#![allow(unreachable_pub, reason = "the schema derive makes public types that stay inside their module")]
+
+mod buildgrid;
+mod cas_storage;
+mod common;
+mod generate;
+mod storages;
+mod worker_pool;
+
+pub use buildgrid::{
+    ActionCacheSpec, BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, ExecutionSpec,
+    IngressSpec, LruActionCache, SelfSigned, ServiceSpec, ServicesSpec, TlsSpec, Topology,
+};
+pub use cas_storage::{CasStorage, CasStorageSpec, CasStorageStatus, CleanupSpec};
+pub use common::{
+    ByteSize, DeletionPolicy, Empty, LocalRef, PodTemplate, PodTemplateMetadata, SecretKeyRef, Span,
+    VolumeSpec,
+};
+pub use generate::crds;
+pub use storages::{
+    DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteStorage, ReplicatedStorage, S3Credentials,
+    S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, StorageKind,
+    WithCacheStorage,
+};
+pub use worker_pool::{
+    GridCredentials, GridRef, GridTls, PlatformProperty, PoolCache, PoolResources, WorkerPool,
+    WorkerPoolSpec, WorkerPoolStatus,
+};
+
+/// The API group of every resource.
+pub const GROUP: &str = "grid.build";
+/// The version that is served and stored.
+pub const VERSION: &str = "v1alpha1";

@@ -1,1 +1,26 @@
-//! The three reconcilers.
+//! The three reconcilers. Each is observe → validate → build → apply → status, and each step is a type.
+//!
+//! - `buildgrid`, `casstorage`, `workerpool`: one folder a resource;
+//! - `names`: every name, label and selector, in one place;
+//! - `server_config`: the YAML that grid-server reads;
+//! - `workload`: pods, containers and Services as all three make them;
+//! - `context`: what the reconcilers are given: client, time, randomness.
+//!
+//! `validate` is where a wish is refused; `build` is pure and can't fail for what passed it. The reconcilers
+//! don't schedule themselves: the binary wires them to watches and decides when to try again.
+
+pub mod buildgrid;
+pub mod casstorage;
+mod context;
+mod error;
+mod names;
+mod outcome;
+mod server_config;
+mod trouble;
+pub mod workerpool;
+mod workload;
+
+pub use context::{Context, Images, Mint, SystemMint};
+pub use error::{Error, Result};
+pub use names::{MANAGED_BY, MANAGER, managed_selector, owner_of};
+pub use outcome::Outcome;

@@ -1,0 +1,216 @@
+//! WorkerPool: pods that run actions of a grid, each in the user's own toolchain image.
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{ByteSize, PodTemplate, SecretKeyRef, conditions};
+
+/// Workers of one kind: one image, one set of platform properties.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "grid.build",
+    version = "v1alpha1",
+    kind = "WorkerPool",
+    plural = "workerpools",
+    shortname = "pool",
+    category = "grid-build",
+    namespaced,
+    status = "WorkerPoolStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "Workers of a grid: pods that run actions in a toolchain image.",
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
+    validation = ("size(self.metadata.name) <= 40", "a WorkerPool's name has at most 40 characters: names of pods are made from it"),
+    printcolumn(name = "Grid", type_ = "string", json_path = ".spec.gridRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Concurrency", type_ = "integer", json_path = ".spec.concurrency"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.properties) || self.properties.all(p, self.properties.filter(q, q.name == p.name && q.value == p.value).size() == 1)", "a platform property is given twice with the same value")
+)]
+pub struct WorkerPoolSpec {
+    /// The grid whose actions it runs.
+    pub grid_ref: GridRef,
+    /// Image that the actions run in. Nothing has to be in it but the tools: the runner is brought along.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// Platform properties that the workers offer, besides `OSFamily` and `ISA` of their node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub properties: Vec<PlatformProperty>,
+    /// Actions that one pod runs at a time.
+    #[serde(default = "WorkerPoolSpec::default_concurrency")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub concurrency: i32,
+    /// Number of pods; unset, it is left to who scales the pool.
+    #[serde(default = "WorkerPoolSpec::default_replicas", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub replicas: Option<i32>,
+    /// Instance of the grid to serve.
+    #[serde(default)]
+    #[schemars(length(max = 255))]
+    pub instance_name: String,
+    /// The cache of inputs.
+    #[serde(default)]
+    pub cache: PoolCache,
+    /// Resources of the containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<PoolResources>,
+    /// Seconds that running actions have to finish when a pod is to leave.
+    #[serde(default = "WorkerPoolSpec::default_grace_period")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub grace_period_seconds: i64,
+    /// Version of the worker's images; the grid's where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    pub version: Option<String>,
+    /// Laid over the pods' template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplate>,
+    /// Leave everything as it is, whatever changes.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+impl WorkerPoolSpec {
+    fn default_concurrency() -> i32 {
+        1
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "the shape serde asks for")]
+    fn default_replicas() -> Option<i32> {
+        Some(1)
+    }
+
+    fn default_grace_period() -> i64 {
+        600
+    }
+}
+
+/// A grid of this namespace by name, or one elsewhere by address.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("has(self.name) != has(self.address)", "gridRef is either name, a BuildGrid of this namespace, or address, the Bots service of a grid elsewhere"),
+    validation = ("!has(self.name) || !(has(self.casAddress) || has(self.tls) || has(self.credentials))", "casAddress, tls and credentials go with address: a grid that is named brings its own"),
+    validation = ("!has(self.tls) || (has(self.address) && self.address.startsWith('https://'))", "tls is for an https:// address")
+)]
+pub struct GridRef {
+    /// Name of a BuildGrid in this namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+    /// URL of the Bots service of a grid elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://.+$"))]
+    pub address: Option<String>,
+    /// URL of that grid's CAS, where it isn't the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://.+$"))]
+    pub cas_address: Option<String>,
+    /// How the certificate of that grid is verified; by the well-known authorities where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GridTls>,
+    /// What the workers show that grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<GridCredentials>,
+}
+
+/// Verification of a grid elsewhere.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GridTls {
+    /// The CA that signed its certificate, in PEM.
+    pub ca_secret_ref: SecretKeyRef,
+}
+
+/// What workers show a grid elsewhere.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GridCredentials {
+    /// The worker token.
+    pub token_secret_ref: SecretKeyRef,
+}
+
+/// A platform property: a name and a value. A name may be given with several values.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub struct PlatformProperty {
+    /// Name, as in the action's `Platform.Property`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^=\s]+$"))]
+    pub name: String,
+    /// Value, as in the action's `Platform.Property`.
+    #[schemars(length(max = 512))]
+    pub value: String,
+}
+
+/// Where inputs are cached and actions run.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolCache {
+    /// Bytes of inputs that a pod keeps. The volume is half as large again, for what actions write.
+    #[serde(default = "PoolCache::default_size")]
+    pub size: ByteSize,
+    /// Use an ephemeral claim of this StorageClass; the node's own disk where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+impl PoolCache {
+    fn default_size() -> ByteSize {
+        "10Gi".into()
+    }
+}
+
+impl Default for PoolCache {
+    fn default() -> Self {
+        Self { size: Self::default_size(), storage_class_name: None }
+    }
+}
+
+/// Resources of the two containers of a worker pod.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+pub struct PoolResources {
+    /// Of grid-worker, which fetches and uploads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<ResourceRequirements>,
+    /// Of the runner, in which the actions run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner: Option<ResourceRequirements>,
+}
+
+/// What the operator saw and did.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerPoolStatus {
+    /// The generation that this status tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Progressing, Degraded, DependenciesReady, Paused.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    /// Pods that exist.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods whose worker takes actions.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Label selector of the pods, for who scales the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub selector: Option<String>,
+    /// Version of the worker's images in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub version: Option<String>,
+}

@@ -1,0 +1,213 @@
+//! The YAML of each of a grid's servers.
+
+use std::collections::BTreeSet;
+
+use grid_operator_api::SecretKeyRef;
+
+use super::super::roles::{Role, serving};
+use super::super::validate::{Grid, Storage};
+use crate::names::{GRPC_PORT, SERVER_ADMIN_PORT};
+use crate::server_config::storage::{VOLUME_DIR, disk_limit, secret_path};
+use crate::server_config::yaml::Node;
+use crate::workload::CREDENTIALS_DIR;
+
+/// Anchors of what the servers share by name.
+const DATABASE: &str = "grid-database";
+const STORE: &str = "grid-storage";
+const RESULTS: &str = "grid-results";
+const QUEUE: &str = "grid-queue";
+
+/// A server's configuration, and the keys of Secrets that it reads.
+pub(crate) struct Config {
+    pub(crate) yaml: String,
+    pub(crate) secrets: BTreeSet<(String, String)>,
+}
+
+/// Composes the configuration of a role.
+pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
+    let mut composed = Composed::default();
+    let storage = composed.storage(grid, role);
+    composed.database(grid);
+    let executes = grid.spec.execution.enabled && (role.has_execution() || role.has_bots());
+    let needs_results = role.has_action_cache() || executes;
+    if needs_results {
+        composed.results(grid, role, &storage);
+    }
+    if executes {
+        composed.schedulers.push(scheduler(grid, &storage));
+    }
+    let instance = Node::Map(vec![
+        ("name", instance_names(&grid.spec.instances)),
+        ("connections", Node::List(composed.connections)),
+        ("storages", Node::List(composed.storages)),
+        ("caches", Node::List(composed.caches)),
+        ("schedulers", Node::List(composed.schedulers)),
+        ("services", Node::List(services(role, executes, &storage))),
+    ]);
+    let mut document = vec![
+        ("description", Node::text(format!("{} of the grid {}", role.component(), grid.owner.name))),
+        ("server", Node::List(vec![channel()])),
+        ("admin", admin()),
+        ("state-directory", Node::text(VOLUME_DIR)),
+    ];
+    if executes {
+        document.push((
+            "grid-credentials",
+            Node::Map(vec![
+                ("worker-token", Node::text(format!("{CREDENTIALS_DIR}/worker-token"))),
+                ("admin-token", Node::text(format!("{CREDENTIALS_DIR}/admin-token"))),
+            ]),
+        ));
+    }
+    document.push(("instances", Node::List(vec![instance])));
+    Config { yaml: Node::Map(document).to_yaml(), secrets: composed.secrets }
+}
+
+/// The address that every server of a pod listens on.
+pub(crate) fn channel() -> Node {
+    let address = format!("[::]:{GRPC_PORT}");
+    Node::tagged("!channel", vec![("address", Node::text(address)), ("insecure-mode", Node::flag(true))])
+}
+
+/// The address of a server's metrics and probes.
+pub(crate) fn admin() -> Node {
+    Node::Map(vec![("address", Node::text(format!("0.0.0.0:{SERVER_ADMIN_PORT}")))])
+}
+
+fn instance_names(names: &[String]) -> Node {
+    match names {
+        [one] => Node::text(one),
+        several => Node::List(several.iter().map(Node::text).collect()),
+    }
+}
+
+#[derive(Default)]
+struct Composed {
+    connections: Vec<Node>,
+    storages: Vec<Node>,
+    caches: Vec<Node>,
+    schedulers: Vec<Node>,
+    secrets: BTreeSet<(String, String)>,
+}
+
+impl Composed {
+    /// The grid's storage as this role sees it; its anchor.
+    fn storage(&mut self, grid: &Grid<'_>, role: Role) -> String {
+        match &grid.storage {
+            Storage::Embedded(embedded) if grid.volume_role() == Some(role) => {
+                let size = embedded.volume.size.bytes().unwrap_or_default();
+                let map = vec![
+                    ("path", Node::text(format!("{VOLUME_DIR}/cas"))),
+                    ("max-size", Node::number(disk_limit(size))),
+                ];
+                self.storages.push(Node::anchored("!disk-storage", STORE, map));
+                STORE.to_owned()
+            }
+            Storage::Embedded(_) => {
+                let cas = serving(grid.spec.topology, Role::has_cas).component();
+                let url = grid.names().pods_url(cas, &grid.owner.namespace);
+                self.storages.push(Node::anchored("!remote-storage", STORE, vec![("url", Node::text(url))]));
+                STORE.to_owned()
+            }
+            Storage::Shared(access) => {
+                let view = access.view(&grid.owner.namespace, STORE);
+                self.connections.extend(view.connections);
+                self.storages.extend(view.storages);
+                self.secrets.extend(view.secrets);
+                view.serve
+            }
+        }
+    }
+
+    fn database(&mut self, grid: &Grid<'_>) {
+        let connection = match &grid.database {
+            Some(database) => {
+                let SecretKeyRef { name, key } = &database.secret;
+                self.secrets.insert((name.clone(), key.clone()));
+                Node::read_file(secret_path(&database.secret))
+            }
+            None => Node::text(format!("sqlite:///{VOLUME_DIR}/grid.db")),
+        };
+        // A Job migrates PostgreSQL before any server starts; nothing but the server itself can reach SQLite.
+        let automigrate = Node::flag(grid.database.is_none());
+        let map = vec![("connection-string", connection), ("automigrate", automigrate)];
+        self.connections.push(Node::anchored("!sql-connection", DATABASE, map));
+    }
+
+    fn results(&mut self, grid: &Grid<'_>, role: Role, storage: &str) {
+        let spec = &grid.spec.action_cache;
+        let options = [
+            ("allow-updates", Node::flag(spec.allow_updates)),
+            ("cache-failed-actions", Node::flag(spec.cache_failed_actions)),
+        ];
+        let (tag, mut map) = match &spec.lru {
+            Some(_) if !role.has_action_cache() => {
+                let url = grid.names().pods_url(Role::ActionCache.component(), &grid.owner.namespace);
+                self.caches.push(Node::anchored(
+                    "!remote-action-cache",
+                    RESULTS,
+                    vec![("url", Node::text(url))],
+                ));
+                return;
+            }
+            Some(lru) => ("!lru-action-cache", vec![("max-cached-refs", Node::number(lru.max_entries))]),
+            None => ("!sql-action-cache", vec![("sql", Node::alias(DATABASE))]),
+        };
+        map.insert(0, ("storage", Node::alias(storage)));
+        map.extend(options);
+        self.caches.push(Node::anchored(tag, RESULTS, map));
+    }
+}
+
+fn scheduler(grid: &Grid<'_>, storage: &str) -> Node {
+    let execution = &grid.spec.execution;
+    let keys = |keys: &Option<Vec<String>>| Node::List(keys.iter().flatten().map(Node::text).collect());
+    let mut properties = vec![];
+    if execution.match_property_keys.is_some() {
+        properties.push(("match-property-keys", keys(&execution.match_property_keys)));
+    }
+    if execution.wildcard_property_keys.is_some() {
+        properties.push(("wildcard-property-keys", keys(&execution.wildcard_property_keys)));
+    }
+    let mut map = vec![
+        ("storage", Node::alias(storage)),
+        ("sql", Node::alias(DATABASE)),
+        ("action-cache", Node::alias(RESULTS)),
+        ("max-execution-timeout", Node::number(grid.max_execution_seconds)),
+    ];
+    if !properties.is_empty() {
+        map.push(("property-set", Node::tagged("!dynamic-property-set", properties)));
+    }
+    Node::anchored("!sql-scheduler", QUEUE, map)
+}
+
+fn services(role: Role, executes: bool, storage: &str) -> Vec<Node> {
+    let storage = || ("storage", Node::alias(storage));
+    let sql = || ("sql", Node::alias(DATABASE));
+    let scheduler = || ("scheduler", Node::alias(QUEUE));
+    let mut services = vec![];
+    if role.has_action_cache() {
+        services.push(Node::tagged("!action-cache", vec![("cache", Node::alias(RESULTS))]));
+    }
+    if role.has_cas() {
+        services.push(Node::tagged("!cas", vec![storage()]));
+        services.push(Node::tagged("!bytestream", vec![storage()]));
+        services.push(Node::tagged("!remote-asset", vec![storage(), sql()]));
+    }
+    if role.has_cas() || executes {
+        // With the executing servers too: they make the streams that workers write.
+        services.push(Node::tagged("!logstream", vec![sql()]));
+    }
+    if role.has_execution() {
+        services.push(Node::tagged("!build-events", vec![sql()]));
+    }
+    if executes && role.has_execution() {
+        let endpoints = Node::List(vec![Node::text("execution"), Node::text("operations")]);
+        services.push(Node::tagged("!execution", vec![scheduler(), ("endpoints", endpoints)]));
+        services.push(Node::tagged("!fleet", vec![scheduler()]));
+    }
+    if executes && role.has_bots() {
+        services.push(Node::tagged("!bots", vec![scheduler()]));
+    }
+    services
+}

@@ -1,0 +1,112 @@
+//! The way in: the ingress with a path for each gRPC service, and the Secrets of the grid.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+    IngressSpec, IngressTLS, ServiceBackendPort,
+};
+
+use super::super::roles::{Role, routes, serving};
+use super::super::tls::Secrets;
+use super::super::validate::{Grid, Tls};
+use crate::names::{GRPC_PORT, HOST_ANNOTATION, NOT_AFTER_ANNOTATION};
+
+const COMPONENT: &str = "front";
+
+/// Where clients reach the grid, as host and port, and whether with TLS.
+pub(crate) fn address(grid: &Grid<'_>) -> (String, bool) {
+    match &grid.spec.ingress {
+        Some(ingress) => {
+            let tls = !matches!(grid.tls, Some(Tls::Disabled));
+            let port = ingress.port.unwrap_or(if tls { 443 } else { 80 });
+            (format!("{}:{port}", ingress.host), tls)
+        }
+        None => {
+            let front = serving(grid.spec.topology, Role::has_execution).component();
+            (format!("{}.{}.svc:{GRPC_PORT}", grid.names().component(front), grid.owner.namespace), false)
+        }
+    }
+}
+
+/// The ingress, if the grid has one.
+pub(super) fn ingress(grid: &Grid<'_>) -> Option<Ingress> {
+    let spec = grid.spec.ingress.as_ref()?;
+    let paths = routes(grid.spec.topology, grid.spec.execution.enabled)
+        .into_iter()
+        .map(|(service, role)| path(grid, service, role))
+        .collect();
+    let secret = match &grid.tls {
+        Some(Tls::Given { secret, .. }) => Some(secret.clone()),
+        Some(Tls::SelfSigned { .. }) => Some(grid.names().certificate()),
+        Some(Tls::Disabled) | None => None,
+    };
+    let mut metadata = grid.owner.meta(grid.owner.name.clone(), COMPONENT);
+    metadata.annotations = spec.annotations.clone();
+    Some(Ingress {
+        metadata,
+        spec: Some(IngressSpec {
+            ingress_class_name: spec.class_name.clone(),
+            rules: Some(vec![IngressRule {
+                host: Some(spec.host.clone()),
+                http: Some(HTTPIngressRuleValue { paths }),
+            }]),
+            tls: secret.map(|secret| {
+                vec![IngressTLS { hosts: Some(vec![spec.host.clone()]), secret_name: Some(secret) }]
+            }),
+            ..IngressSpec::default()
+        }),
+        ..Ingress::default()
+    })
+}
+
+fn path(grid: &Grid<'_>, service: &str, role: Role) -> HTTPIngressPath {
+    HTTPIngressPath {
+        path: Some(format!("/{service}")),
+        path_type: "Prefix".into(),
+        backend: IngressBackend {
+            service: Some(IngressServiceBackend {
+                name: grid.names().component(role.component()),
+                port: Some(ServiceBackendPort { name: Some("grpc".into()), number: None }),
+            }),
+            resource: None,
+        },
+    }
+}
+
+/// The tokens of workers and operator, and the certificate with its CA where the operator makes them.
+pub(super) fn secrets(grid: &Grid<'_>, secrets: &Secrets) -> Vec<Secret> {
+    let names = grid.names();
+    let mut objects = vec![];
+    if grid.spec.execution.enabled {
+        let tokens = [("worker-token", &secrets.worker_token), ("admin-token", &secrets.admin_token)];
+        objects.push(secret(grid, names.credentials(), "Opaque", &tokens));
+    }
+    if let Some(certificate) = &secrets.certificate {
+        let authority = [("ca.crt", &certificate.authority), ("ca.key", &certificate.authority_key)];
+        objects.push(secret(grid, names.authority(), "Opaque", &authority));
+        let pair = [
+            ("tls.crt", &certificate.chain),
+            ("tls.key", &certificate.key),
+            ("ca.crt", &certificate.authority),
+        ];
+        let mut served = secret(grid, names.certificate(), "kubernetes.io/tls", &pair);
+        served.metadata.annotations = Some(BTreeMap::from([
+            (HOST_ANNOTATION.to_owned(), certificate.host.clone()),
+            (NOT_AFTER_ANNOTATION.to_owned(), certificate.not_after.clone()),
+        ]));
+        objects.push(served);
+    }
+    objects
+}
+
+fn secret(grid: &Grid<'_>, name: String, type_: &str, data: &[(&str, &String)]) -> Secret {
+    Secret {
+        metadata: grid.owner.meta(name, COMPONENT),
+        type_: Some(type_.to_owned()),
+        data: Some(data.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect()),
+        ..Secret::default()
+    }
+}

@@ -1,0 +1,67 @@
+//! The Job that brings the database up to the servers' version, under a name made of what it does: another
+//! version or another database is another Job, and a Job that is done stays done.
+
+use grid_operator_apply::content_hash;
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, PodTemplateSpec};
+use kube::api::ObjectMeta;
+use serde_json::json;
+
+use super::super::validate::{Database, Grid};
+use crate::names::{REVISION_ANNOTATION, TEMPLATE_REVISION, VERSION_ANNOTATION};
+use crate::server_config::storage::{SECRETS_DIR, secret_path};
+use crate::workload::{SERVER_USER, container_security, mount, pod_security, secret_volume};
+
+const COMPONENT: &str = "migrate";
+
+/// The Job, if the grid has a database.
+pub(super) fn job(grid: &Grid<'_>) -> Option<Job> {
+    let database = grid.database.as_ref()?;
+    let hash = content_hash(&json!([grid.image, database.secret, database.hash]));
+    let mut metadata = grid.owner.meta(grid.names().migration(&hash), COMPONENT);
+    metadata.annotations = Some(
+        [(VERSION_ANNOTATION, grid.version.as_str()), (REVISION_ANNOTATION, TEMPLATE_REVISION)]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+    );
+    Some(Job {
+        metadata,
+        spec: Some(JobSpec {
+            backoff_limit: Some(4),
+            active_deadline_seconds: Some(3_600),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(grid.owner.labels(COMPONENT)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(grid, database)),
+            },
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    })
+}
+
+fn pod(grid: &Grid<'_>, database: &Database) -> PodSpec {
+    let secret = &database.secret;
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        service_account_name: Some(grid.names().service_account()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            fs_group: Some(SERVER_USER),
+            ..pod_security(SERVER_USER)
+        }),
+        containers: vec![Container {
+            name: "migrate".into(),
+            image: Some(grid.image.clone()),
+            args: Some(vec!["migrate".into(), "--database-file".into(), secret_path(secret)]),
+            volume_mounts: Some(vec![mount("database", &format!("{SECRETS_DIR}/{}", secret.name), true)]),
+            security_context: Some(container_security()),
+            ..Container::default()
+        }],
+        volumes: Some(vec![secret_volume("database", &secret.name, &[&secret.key])]),
+        ..PodSpec::default()
+    }
+}

@@ -1,0 +1,55 @@
+//! The objects of a grid, computed from a valid wish: no request, no clock, no failure.
+//!
+//! - `config`: each server's YAML;
+//! - `server`: its workload, Services and budget;
+//! - `front`: the ingress and the Secrets of its TLS;
+//! - `clients`: ready-made configuration for clients;
+//! - `migration`: the Job that brings the database up to date.
+
+mod clients;
+mod config;
+mod front;
+mod migration;
+mod server;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use super::roles::Role;
+use super::tls::Secrets;
+use super::validate::Grid;
+
+pub(crate) use front::address;
+
+/// Every object of a grid.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) service_account: ServiceAccount,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) config_maps: Vec<ConfigMap>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) ingress: Option<Ingress>,
+    pub(crate) migration: Option<Job>,
+    pub(crate) deployments: Vec<Deployment>,
+    pub(crate) stateful_sets: Vec<StatefulSet>,
+    pub(crate) budgets: Vec<PodDisruptionBudget>,
+}
+
+/// Builds them.
+pub(crate) fn build(grid: &Grid<'_>, secrets: &Secrets) -> Objects {
+    let mut objects = Objects {
+        service_account: server::service_account(grid),
+        secrets: front::secrets(grid, secrets),
+        config_maps: vec![clients::config_map(grid, secrets)],
+        ingress: front::ingress(grid),
+        migration: migration::job(grid),
+        ..Objects::default()
+    };
+    for role in Role::of(grid.spec.topology) {
+        server::add(grid, *role, &mut objects);
+    }
+    objects
+}

@@ -1,0 +1,92 @@
+//! The reconciler of BuildGrid: observe → validate → build → apply → status.
+//!
+//! - `observe`: the grid's objects, and what it refers to;
+//! - `validate`: the wish, checked against that, as [`validate::Grid`];
+//! - `build`: the objects, purely;
+//! - `status`: the conditions, purely.
+
+mod build;
+mod observe;
+mod roles;
+mod rollout;
+mod status;
+mod tls;
+mod validate;
+
+use std::time::Duration;
+
+use grid_operator_api::BuildGrid;
+use grid_operator_apply::{Applied, Change, write_status};
+
+pub(crate) use roles::{bots_url, cas_url};
+pub(crate) use validate::effective_version;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::outcome::Outcome;
+use crate::trouble::Trouble;
+use observe::World;
+use status::Report;
+
+/// How often what no watch tells of (a Secret of the user's, a certificate's age) is looked at.
+const CHECK_AGAIN: Duration = Duration::from_secs(300);
+
+/// Brings one grid's objects into the state that its spec asks for, and its status up to date.
+///
+/// # Errors
+/// Where the API server can't be asked or refuses a write. The status tells of it all the same.
+pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
+    if grid.metadata.deletion_timestamp.is_some() {
+        return Ok(Outcome::AwaitChange);
+    }
+    let world = observe::observe(grid, context).await?;
+    let mut report = Report::new(grid, &world);
+    let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
+    let result = bring_about(grid, &world, context, &mut report, &mut applied).await;
+    if let Err(error) = &result
+        && !error.is_conflict()
+    {
+        report.trouble = Some(Trouble::from(error));
+    }
+    tell(grid, context, &applied.changes).await;
+    let updated = status::with_status(grid, &report, &applied.observed, context.mint.now());
+    write_status(&context.client, &context.leadership, grid, &updated).await?;
+    result?;
+    Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
+}
+
+async fn bring_about(
+    grid: &BuildGrid,
+    world: &World,
+    context: &Context,
+    report: &mut Report,
+    applied: &mut Applied,
+) -> Result<()> {
+    if grid.spec.paused {
+        return Ok(());
+    }
+    let valid = match validate::validate(grid, world, &context.images) {
+        Ok(valid) => valid,
+        Err(trouble) => {
+            report.trouble = Some(trouble);
+            return Ok(());
+        }
+    };
+    let secrets = tls::secrets(&valid, world, context.mint.as_ref())?;
+    let objects = build::build(&valid, &secrets);
+    report.valid(&valid);
+    rollout::roll_out(objects, &valid, context, report, applied).await
+}
+
+/// Says in events what was done.
+async fn tell(grid: &BuildGrid, context: &Context, changes: &[Change]) {
+    for change in changes {
+        let (reason, kind, name) = match change {
+            Change::Created(kind, name) => ("Created", kind, name),
+            Change::Updated(kind, name) => ("Updated", kind, name),
+            Change::Deleted(kind, name) => ("Deleted", kind, name),
+        };
+        let note = format!("{} {name}", kind.kind);
+        context.events.normal(grid, reason, "Reconcile", note).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! Which server serves which gRPC service, and where.
+
+use grid_operator_api::{BuildGridSpec, ServiceSpec, Topology};
+
+use crate::names::Names;
+
+/// A kind of server of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Every service.
+    Server,
+    /// Execution, Operations, Capabilities, Build Events, Fleet.
+    Execution,
+    /// Bots.
+    Bots,
+    /// CAS, ByteStream, LogStream, Remote Asset.
+    Cas,
+    /// ActionCache.
+    ActionCache,
+}
+
+impl Role {
+    /// The roles of a topology.
+    pub(crate) fn of(topology: Topology) -> &'static [Self] {
+        match topology {
+            Topology::Combined => &[Self::Server],
+            Topology::Split => &[Self::Execution, Self::Bots, Self::Cas, Self::ActionCache],
+        }
+    }
+
+    /// Its part of names and labels.
+    pub(crate) fn component(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Execution => "execution",
+            Self::Bots => "bots",
+            Self::Cas => "cas",
+            Self::ActionCache => "action-cache",
+        }
+    }
+
+    pub(crate) fn has_execution(self) -> bool {
+        matches!(self, Self::Server | Self::Execution)
+    }
+
+    pub(crate) fn has_bots(self) -> bool {
+        matches!(self, Self::Server | Self::Bots)
+    }
+
+    pub(crate) fn has_cas(self) -> bool {
+        matches!(self, Self::Server | Self::Cas)
+    }
+
+    pub(crate) fn has_action_cache(self) -> bool {
+        matches!(self, Self::Server | Self::ActionCache)
+    }
+
+    /// What the spec says of it.
+    pub(crate) fn service(self, spec: &BuildGridSpec) -> ServiceSpec {
+        let services = spec.services.as_ref();
+        let service = services.and_then(|s| match self {
+            Self::Server => s.server.as_ref(),
+            Self::Execution => s.execution.as_ref(),
+            Self::Bots => s.bots.as_ref(),
+            Self::Cas => s.cas.as_ref(),
+            Self::ActionCache => s.action_cache.as_ref(),
+        });
+        service.cloned().unwrap_or_default()
+    }
+}
+
+/// The role among `roles` that a predicate picks; the first where none does.
+pub(crate) fn serving(topology: Topology, serves: fn(Role) -> bool) -> Role {
+    let roles = Role::of(topology);
+    roles.iter().copied().find(|role| serves(*role)).unwrap_or(roles[0])
+}
+
+/// Where the workers of a grid connect to.
+pub(crate) fn bots_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
+    Names(grid).pods_url(serving(spec.topology, Role::has_bots).component(), namespace)
+}
+
+/// Where the workers of a grid fetch and store blobs.
+pub(crate) fn cas_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
+    Names(grid).pods_url(serving(spec.topology, Role::has_cas).component(), namespace)
+}
+
+/// The gRPC services that the ingress leads to, with who serves them. Bots and Fleet are not among them: they are
+/// for the grid's own parts.
+pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, Role)> {
+    let front = serving(topology, Role::has_execution);
+    let cas = serving(topology, Role::has_cas);
+    let action_cache = serving(topology, Role::has_action_cache);
+    let mut routes = vec![
+        ("build.bazel.remote.execution.v2.ActionCache", action_cache),
+        ("build.bazel.remote.execution.v2.Capabilities", front),
+        ("build.bazel.remote.execution.v2.ContentAddressableStorage", cas),
+        ("google.bytestream.ByteStream", cas),
+        ("build.bazel.remote.asset.v1.Fetch", cas),
+        ("build.bazel.remote.asset.v1.Push", cas),
+        ("build.bazel.remote.logstream.v1.LogStreamService", cas),
+        ("google.devtools.build.v1.PublishBuildEvent", front),
+        ("build.buildgrid.QueryBuildEvents", front),
+        ("grpc.health.v1.Health", front),
+        ("grpc.reflection.v1.ServerReflection", front),
+        ("grpc.reflection.v1alpha.ServerReflection", front),
+    ];
+    if executes {
+        routes.push(("build.bazel.remote.execution.v2.Execution", front));
+        routes.push(("google.longrunning.Operations", front));
+    }
+    routes.sort_by_key(|(service, _)| *service);
+    routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_route_leads_to_bots_or_fleet() {
+        for topology in [Topology::Combined, Topology::Split] {
+            for (service, role) in routes(topology, true) {
+                assert!(!service.contains("Bots") && !service.contains("fleet"), "{service}");
+                assert_ne!(role, Role::Bots, "{service}");
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The order in which a grid's objects are applied, and what each step waits for.
+//!
+//! Foundation (accounts, secrets, configuration, Services, ingress) first; then the migration, which every
+//! workload waits for: while it runs or after it failed, the old pods go on as they are. What is no longer wanted is
+//! removed last, once all that is wanted has been rolled out.
+
+use grid_operator_apply::{Applied, Desired, Kind, Observed};
+use k8s_openapi::api::batch::v1::Job;
+use serde::Serialize;
+
+use super::build::Objects;
+use super::status::{Migration, Report};
+use super::validate::Grid;
+use crate::context::Context;
+use crate::error::Result;
+use crate::workload::{Progress, overlay};
+
+/// Objects in the order of their application.
+struct Phases {
+    foundation: Vec<Desired>,
+    migration: Option<Desired>,
+    workloads: Vec<Desired>,
+}
+
+/// Applies a grid's objects, as far as its migration allows.
+pub(crate) async fn roll_out(
+    objects: Objects,
+    grid: &Grid<'_>,
+    context: &Context,
+    report: &mut Report,
+    applied: &mut Applied,
+) -> Result<()> {
+    let (uid, namespace) = (&grid.owner.uid, &grid.owner.namespace);
+    let phases = phases(objects, grid)?;
+    context.applier.apply(uid, namespace, &phases.foundation, applied).await?;
+    if let Some(job) = &phases.migration {
+        // A Job can't be changed: one that exists is the one that is wanted, for its name says what it does.
+        if applied.observed.get(job.kind(), job.name()).is_none() {
+            context.applier.apply(uid, namespace, std::slice::from_ref(job), applied).await?;
+        }
+        let state = migration_state(&applied.observed, job.name());
+        report.migration = Some((job.name().to_owned(), state));
+        if state != Migration::Succeeded {
+            return Ok(());
+        }
+    }
+    context.applier.apply(uid, namespace, &phases.workloads, applied).await?;
+    let is_settled = |workload: &Desired| Progress::of(&applied.observed, workload.name()).settled;
+    if !phases.workloads.iter().all(is_settled) {
+        return Ok(());
+    }
+    let wanted: Vec<Desired> =
+        phases.foundation.into_iter().chain(phases.migration).chain(phases.workloads).collect();
+    context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
+    Ok(())
+}
+
+/// Every object goes into its phase; one that is forgotten doesn't compile.
+fn phases(objects: Objects, grid: &Grid<'_>) -> Result<Phases> {
+    let Objects {
+        service_account,
+        secrets,
+        config_maps,
+        services,
+        ingress,
+        migration,
+        deployments,
+        stateful_sets,
+        budgets,
+    } = objects;
+    let mut foundation = vec![Desired::new(&service_account)?];
+    for secret in &secrets {
+        foundation.push(Desired::new(secret)?);
+    }
+    for config_map in &config_maps {
+        foundation.push(Desired::new(config_map)?);
+    }
+    for service in &services {
+        foundation.push(Desired::new(service)?);
+    }
+    if let Some(ingress) = &ingress {
+        foundation.push(Desired::new(ingress)?);
+    }
+    let mut workloads = vec![];
+    for deployment in &deployments {
+        workloads.push(workload(deployment, grid)?);
+    }
+    for stateful_set in &stateful_sets {
+        workloads.push(workload(stateful_set, grid)?);
+    }
+    for budget in &budgets {
+        workloads.push(Desired::new(budget)?);
+    }
+    let migration = migration.map(|job| Desired::new(&job)).transpose()?;
+    Ok(Phases { foundation, migration, workloads })
+}
+
+fn workload<K: k8s_openapi::Resource + Serialize>(object: &K, grid: &Grid<'_>) -> Result<Desired> {
+    let value = overlay(serde_json::to_value(object)?, grid.spec.pod_template.as_ref());
+    Ok(Desired::from_value(Kind::of::<K>(), value)?)
+}
+
+fn migration_state(observed: &Observed, name: &str) -> Migration {
+    match observed.typed::<Job>(name) {
+        Some(job) if has_condition(&job, "Complete") => Migration::Succeeded,
+        Some(job) if job_failed(&job) => Migration::Failed,
+        _ => Migration::Running,
+    }
+}
+
+/// A Job that will not be tried again.
+pub(crate) fn job_failed(job: &Job) -> bool {
+    has_condition(job, "Failed")
+}
+
+fn has_condition(job: &Job, type_: &str) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == type_ && c.status == "True")
+}

@@ -1,0 +1,270 @@
+//! The status of a grid as a pure function of what was found, what was done, what was said before, and the time.
+
+use grid_operator_api::{BuildGrid, BuildGridStatus};
+use grid_operator_apply::{Observed, Status, Wanted, merge};
+use k8s_openapi::jiff::Timestamp;
+
+use super::build::address;
+use super::observe::World;
+use super::roles::Role;
+use super::validate::Grid;
+use crate::names::Names;
+use crate::trouble::Trouble;
+use crate::workload::Progress;
+
+/// How far the database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Migration {
+    Running,
+    Succeeded,
+    Failed,
+}
+
+/// What a pass found out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// What is wrong.
+    pub(crate) trouble: Option<Trouble>,
+    /// The migration's Job, and how far it is.
+    pub(crate) migration: Option<(String, Migration)>,
+    /// A storage that the grid refers to and that isn't ready.
+    storage_waits: Option<String>,
+    migration_log: Option<String>,
+    address: Option<String>,
+    version: Option<String>,
+    is_valid: bool,
+}
+
+impl Report {
+    pub(crate) fn new(_grid: &BuildGrid, world: &World) -> Self {
+        let storage_waits = world.storage.as_ref().and_then(|storage| {
+            let ready = storage.status.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == "Ready");
+            match ready {
+                Some(ready) if ready.status == "True" => None,
+                Some(ready) => Some(ready.message.clone()),
+                None => Some("it has not been looked at yet".to_owned()),
+            }
+        });
+        Self { storage_waits, migration_log: world.migration_log.clone(), ..Self::default() }
+    }
+
+    /// The wish is valid.
+    pub(crate) fn valid(&mut self, grid: &Grid<'_>) {
+        let (host, tls) = address(grid);
+        self.address = Some(format!("{}://{host}", if tls { "grpcs" } else { "grpc" }));
+        self.version = Some(grid.version.clone());
+        self.is_valid = true;
+    }
+}
+
+/// The grid with its new status.
+pub(crate) fn with_status(
+    grid: &BuildGrid,
+    report: &Report,
+    observed: &Observed,
+    now: Timestamp,
+) -> BuildGrid {
+    let old = grid.status.clone().unwrap_or_default();
+    let generation = grid.metadata.generation;
+    let conditions = if grid.spec.paused {
+        paused(&old)
+    } else {
+        let servers = Servers::of(grid, observed);
+        conditions(grid, report, &servers)
+    };
+    let name = grid.metadata.name.as_deref().unwrap_or_default();
+    let status = BuildGridStatus {
+        observed_generation: generation,
+        conditions: merge(&old.conditions, conditions, generation, now),
+        address: report.address.clone().or(old.address),
+        clients_config_map: report.is_valid.then(|| Names(name).clients()).or(old.clients_config_map),
+        version: report.version.clone().or(old.version),
+    };
+    let mut updated = grid.clone();
+    updated.status = Some(status);
+    updated
+}
+
+/// Paused says so, and lets the other conditions stand as they were.
+fn paused(old: &BuildGridStatus) -> Vec<Wanted> {
+    let message = "spec.paused is set: the grid is left as it is; set it to false to go on";
+    let kept = old.conditions.iter().find(|c| c.type_ == "Ready");
+    let ready = match kept {
+        Some(ready) if ready.status == "True" => Wanted::new("Ready", true, "Paused", message),
+        _ => Wanted::new("Ready", Status::Unknown, "Paused", message),
+    };
+    vec![ready, Wanted::new("Paused", true, "Asked", message)]
+}
+
+fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers) -> Vec<Wanted> {
+    let mut said =
+        vec![dependencies(report), clients(), progressing(report, servers), degraded(report, servers)];
+    said.push(ready(report, servers));
+    if grid.spec.database.is_some() {
+        said.push(migration(report));
+    }
+    said
+}
+
+fn ready(report: &Report, servers: &Servers) -> Wanted {
+    if let Some(trouble) = &report.trouble {
+        return Wanted::new("Ready", false, trouble.reason, &trouble.message);
+    }
+    match &report.migration {
+        Some((job, Migration::Running)) if !servers.all_available() => {
+            return Wanted::new("Ready", false, "Migrating", format!("the servers wait for the Job {job}"));
+        }
+        Some((job, Migration::Failed)) if !servers.all_available() => {
+            return Wanted::new("Ready", false, "MigrationFailed", failure(report, job));
+        }
+        _ => {}
+    }
+    match servers.missing.as_slice() {
+        [] => Wanted::new("Ready", true, "Available", "every service is served"),
+        missing => {
+            Wanted::new("Ready", false, "Unavailable", format!("no pod is ready of {}", missing.join(", ")))
+        }
+    }
+}
+
+fn progressing(report: &Report, servers: &Servers) -> Wanted {
+    if report.trouble.is_some() {
+        return Wanted::new(
+            "Progressing",
+            false,
+            "Stopped",
+            "nothing goes on until the trouble is over: see Ready",
+        );
+    }
+    match &report.migration {
+        Some((job, Migration::Running)) => Wanted::new(
+            "Progressing",
+            true,
+            "Migrating",
+            format!("the Job {job} brings the database up to date"),
+        ),
+        Some((job, Migration::Failed)) => Wanted::new(
+            "Progressing",
+            false,
+            "MigrationFailed",
+            format!("the rollout waits for the Job {job}"),
+        ),
+        _ if servers.unsettled.is_empty() => {
+            Wanted::new("Progressing", false, "RolledOut", "nothing is left to do")
+        }
+        _ => {
+            let servers = servers.unsettled.join(", ");
+            Wanted::new(
+                "Progressing",
+                true,
+                "RollingOut",
+                format!("pods are being replaced or started: {servers}"),
+            )
+        }
+    }
+}
+
+fn degraded(report: &Report, servers: &Servers) -> Wanted {
+    if let Some(trouble) = &report.trouble {
+        return Wanted::new("Degraded", true, trouble.reason, &trouble.message);
+    }
+    if let Some((job, Migration::Failed)) = &report.migration {
+        return Wanted::new("Degraded", true, "MigrationFailed", failure(report, job));
+    }
+    match servers.short.as_slice() {
+        [] => Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way"),
+        short => Wanted::new(
+            "Degraded",
+            true,
+            "PodsMissing",
+            format!("not every pod is available: {}", short.join(", ")),
+        ),
+    }
+}
+
+fn dependencies(report: &Report) -> Wanted {
+    match (&report.trouble, &report.storage_waits) {
+        (Some(trouble), _) if trouble.is_dependency() => {
+            Wanted::new("DependenciesReady", false, trouble.reason, &trouble.message)
+        }
+        (_, Some(waits)) => Wanted::new(
+            "DependenciesReady",
+            false,
+            "StorageNotReady",
+            format!("the CasStorage isn't ready: {waits}"),
+        ),
+        _ => Wanted::new("DependenciesReady", true, "Found", "everything that the grid refers to is there"),
+    }
+}
+
+fn clients() -> Wanted {
+    Wanted::new(
+        "ClientsAuthenticated",
+        false,
+        "Open",
+        "whoever reaches the grid may build on it and write to its caches: let only trusted networks reach it",
+    )
+}
+
+fn migration(report: &Report) -> Wanted {
+    match &report.migration {
+        Some((job, Migration::Succeeded)) => Wanted::new(
+            "MigrationSucceeded",
+            true,
+            "Migrated",
+            format!("the Job {job} brought the database up to date"),
+        ),
+        Some((job, Migration::Running)) => {
+            Wanted::new("MigrationSucceeded", Status::Unknown, "Running", format!("the Job {job} is running"))
+        }
+        Some((job, Migration::Failed)) => {
+            Wanted::new("MigrationSucceeded", false, "MigrationFailed", failure(report, job))
+        }
+        None => {
+            Wanted::new("MigrationSucceeded", Status::Unknown, "Waiting", "it begins once the grid is valid")
+        }
+    }
+}
+
+fn failure(report: &Report, job: &str) -> String {
+    let log = report.migration_log.as_deref().unwrap_or("its log could not be read");
+    format!(
+        "the Job {job} failed, and the old pods go on: remove the cause, then `kubectl delete job {job}` to try again. It said: {log}"
+    )
+}
+
+/// The servers of a grid, by what they lack.
+#[derive(Default)]
+struct Servers {
+    /// Without any pod that is available.
+    missing: Vec<String>,
+    /// With fewer pods than wanted, and no rollout going on.
+    short: Vec<String>,
+    /// In the middle of a rollout.
+    unsettled: Vec<String>,
+}
+
+impl Servers {
+    fn of(grid: &BuildGrid, observed: &Observed) -> Self {
+        let name = grid.metadata.name.as_deref().unwrap_or_default();
+        let mut servers = Self::default();
+        for role in Role::of(grid.spec.topology) {
+            let workload = Names(name).component(role.component());
+            let progress = Progress::of(observed, &workload);
+            if progress.available == 0 {
+                servers.missing.push(workload.clone());
+            }
+            if !progress.settled {
+                servers.unsettled.push(workload.clone());
+            }
+            if progress.available > 0 && progress.short {
+                servers.short.push(workload);
+            }
+        }
+        servers
+    }
+
+    fn all_available(&self) -> bool {
+        self.missing.is_empty()
+    }
+}

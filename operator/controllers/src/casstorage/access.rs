@@ -1,0 +1,115 @@
+//! How the servers of a grid reach a CasStorage: by opening its storages themselves where all of them are shared,
+//! else through the CasStorage's own servers, each of which is a shard where there are several.
+
+use std::collections::BTreeSet;
+
+use grid_operator_api::{CasStorage, CasStorageSpec};
+use kube::ResourceExt;
+
+use crate::names::Names;
+use crate::server_config::storage::{Tree, compose, shards};
+use crate::server_config::yaml::Node;
+use crate::trouble::Trouble;
+
+/// The component of a CasStorage's servers.
+pub(crate) const SERVER: &str = "server";
+
+/// What grids have to know of a CasStorage.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Access {
+    name: String,
+    replicas: i32,
+    has_disk: bool,
+    tree: Tree,
+}
+
+/// A CasStorage as a part of a server's configuration.
+pub(crate) struct View {
+    pub(crate) connections: Vec<Node>,
+    pub(crate) storages: Vec<Node>,
+    pub(crate) serve: String,
+    pub(crate) secrets: BTreeSet<(String, String)>,
+}
+
+impl Access {
+    /// What `storage`'s spec says of it.
+    ///
+    /// # Errors
+    /// Where its storages don't fit together.
+    pub(crate) fn of(storage: &CasStorage) -> Result<Self, Trouble> {
+        Self::new(&storage.name_any(), &storage.spec)
+    }
+
+    /// The same, before there is a resource.
+    pub(crate) fn new(name: &str, spec: &CasStorageSpec) -> Result<Self, Trouble> {
+        let tree = compose(spec)?;
+        let has_disk = spec.storages.iter().any(|s| s.disk.is_some());
+        let replicas = spec.replicas.unwrap_or(i32::from(tree.is_local));
+        if tree.is_local && replicas == 0 {
+            return Err(Trouble::new(
+                "NoServer",
+                "spec.replicas is 0, and the storage that is served is in its servers: give it at least one replica",
+            ));
+        }
+        if tree.is_local && !has_disk && replicas > 1 {
+            return Err(Trouble::new(
+                "MemoryNotShared",
+                "spec.replicas is more than 1, and the storage that is served is the memory of one server: use one replica, or a disk",
+            ));
+        }
+        Ok(Self { name: name.to_owned(), replicas, has_disk, tree })
+    }
+
+    /// True where grids open the storages themselves.
+    pub(crate) fn is_direct(&self) -> bool {
+        !self.tree.is_local
+    }
+
+    /// The tree that the tier's own servers serve.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// How many servers it has.
+    pub(crate) fn replicas(&self) -> i32 {
+        self.replicas
+    }
+
+    /// True where each server keeps a disk.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.has_disk
+    }
+
+    /// As part of the configuration of a server of `namespace`; a storage that stands for the whole is anchored
+    /// as `anchor`.
+    pub(crate) fn view(&self, namespace: &str, anchor: &str) -> View {
+        if self.is_direct() {
+            return View {
+                connections: self.tree.connections.clone(),
+                storages: self.tree.storages.clone(),
+                serve: self.tree.serve.clone(),
+                secrets: self.tree.secrets.clone(),
+            };
+        }
+        let names = Names(&self.name);
+        let storages = if self.replicas > 1 {
+            let remotes = (0..self.replicas).map(|ordinal| {
+                let url = names.pod_url(SERVER, namespace, ordinal);
+                (format!("shard-{ordinal}"), remote(&url))
+            });
+            vec![Node::anchored("!sharded-storage", anchor, vec![("shards", shards(remotes))])]
+        } else {
+            let url = names.pods_url(SERVER, namespace);
+            vec![Node::anchored("!remote-storage", anchor, remote_map(&url))]
+        };
+        View { connections: vec![], storages, serve: anchor.to_owned(), secrets: BTreeSet::new() }
+    }
+}
+
+fn remote(url: &str) -> Node {
+    Node::tagged("!remote-storage", remote_map(url))
+}
+
+fn remote_map(url: &str) -> Vec<(&'static str, Node)> {
+    vec![("url", Node::text(url)), ("instance-name", Node::text(""))]
+}

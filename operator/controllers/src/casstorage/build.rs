@@ -1,0 +1,262 @@
+//! The objects of a tier, computed from a valid wish.
+
+use std::collections::BTreeMap;
+
+use grid_operator_api::{CasStorageSpec, CleanupSpec};
+use grid_operator_apply::{Desired, Kind, content_hash};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
+};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+use serde_json::json;
+
+use super::access::{Access, SERVER};
+use crate::error::Result;
+use crate::names::{GRPC_PORT, Names, Owner, SERVER_ADMIN_PORT};
+use crate::server_config::storage::VOLUME_DIR;
+use crate::server_config::yaml::Node;
+use crate::workload::{
+    ServerPod, claim_template, cluster_service, disruption_budget, overlay, pods_service, retention,
+};
+
+const CLEANUP: &str = "cleanup";
+
+/// A tier that can be built.
+pub(crate) struct Tier<'a> {
+    pub(crate) owner: Owner,
+    pub(crate) spec: &'a CasStorageSpec,
+    pub(crate) image: String,
+    pub(crate) version: String,
+    pub(crate) access: Access,
+    pub(crate) secrets_hash: Option<String>,
+}
+
+/// Every object of a tier.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Objects {
+    service_account: ServiceAccount,
+    config_maps: Vec<ConfigMap>,
+    services: Vec<Service>,
+    deployment: Option<Deployment>,
+    stateful_set: Option<StatefulSet>,
+    budget: Option<PodDisruptionBudget>,
+    cleanup: Option<CronJob>,
+}
+
+impl Objects {
+    /// In the order of their application; one that is forgotten doesn't compile.
+    pub(crate) fn into_desired(self, tier: &Tier<'_>) -> Result<Vec<Desired>> {
+        let Self { service_account, config_maps, services, deployment, stateful_set, budget, cleanup } = self;
+        let mut wanted = vec![Desired::new(&service_account)?];
+        for config_map in &config_maps {
+            wanted.push(Desired::new(config_map)?);
+        }
+        for service in &services {
+            wanted.push(Desired::new(service)?);
+        }
+        let template = tier.spec.pod_template.as_ref();
+        if let Some(deployment) = deployment {
+            let value = overlay(serde_json::to_value(deployment)?, template);
+            wanted.push(Desired::from_value(Kind::of::<Deployment>(), value)?);
+        }
+        if let Some(set) = stateful_set {
+            let value = overlay(serde_json::to_value(set)?, template);
+            wanted.push(Desired::from_value(Kind::of::<StatefulSet>(), value)?);
+        }
+        if let Some(budget) = budget {
+            wanted.push(Desired::new(&budget)?);
+        }
+        if let Some(cleanup) = cleanup {
+            wanted.push(Desired::new(&cleanup)?);
+        }
+        Ok(wanted)
+    }
+}
+
+/// Builds them.
+pub(crate) fn build(tier: &Tier<'_>) -> Objects {
+    let names = Names(&tier.owner.name);
+    let mut objects = Objects {
+        service_account: ServiceAccount {
+            metadata: tier.owner.meta(names.service_account(), "storage"),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        },
+        ..Objects::default()
+    };
+    if tier.access.replicas() > 0 {
+        add_server(tier, &mut objects);
+    }
+    if let Some(cleanup) = &tier.spec.cleanup {
+        let config = config_map(tier, CLEANUP, cleanup_config(tier, cleanup).to_yaml());
+        let name = config.metadata.name.clone().unwrap_or_default();
+        objects.config_maps.push(config);
+        objects.cleanup = Some(cron_job(tier, cleanup, name));
+    }
+    objects
+}
+
+fn add_server(tier: &Tier<'_>, objects: &mut Objects) {
+    let config = config_map(tier, SERVER, server_config(tier).to_yaml());
+    let template = pod(tier, SERVER, config.metadata.name.clone().unwrap_or_default()).template();
+    objects.config_maps.push(config);
+    objects.services.push(cluster_service(&tier.owner, SERVER));
+    objects.services.push(pods_service(&tier.owner, SERVER));
+    objects.budget = disruption_budget(&tier.owner, SERVER, tier.access.replicas());
+    if tier.access.has_disk() {
+        objects.stateful_set = Some(stateful_set(tier, template));
+    } else {
+        objects.deployment = Some(deployment(tier, template));
+    }
+}
+
+fn pod<'a>(tier: &'a Tier<'a>, component: &'a str, config: String) -> ServerPod<'a> {
+    ServerPod {
+        owner: &tier.owner,
+        component,
+        image: tier.image.clone(),
+        version: &tier.version,
+        config,
+        credentials: None,
+        secrets: &tier.access.tree().secrets,
+        secrets_hash: tier.secrets_hash.as_deref(),
+        has_claim: component == SERVER && tier.access.has_disk(),
+        resources: tier.spec.resources.as_ref(),
+    }
+}
+
+/// A ConfigMap under a name made of its content.
+fn config_map(tier: &Tier<'_>, component: &str, yaml: String) -> ConfigMap {
+    let data = BTreeMap::from([("server.yml".to_owned(), yaml)]);
+    let name = Names(&tier.owner.name).config(component, &content_hash(&json!(data)));
+    ConfigMap {
+        metadata: tier.owner.meta(name, component),
+        data: Some(data),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    }
+}
+
+fn server_config(tier: &Tier<'_>) -> Node {
+    let tree = tier.access.tree();
+    let storage = || vec![("storage", Node::alias(&tree.serve))];
+    let channel =
+        vec![("address", Node::text(format!("[::]:{GRPC_PORT}"))), ("insecure-mode", Node::flag(true))];
+    let instance = Node::Map(vec![
+        ("name", Node::text("")),
+        ("connections", Node::List(tree.connections.clone())),
+        ("storages", Node::List(tree.storages.clone())),
+        (
+            "services",
+            Node::List(vec![Node::tagged("!cas", storage()), Node::tagged("!bytestream", storage())]),
+        ),
+    ]);
+    Node::Map(vec![
+        ("description", Node::text(format!("the storage {}", tier.owner.name))),
+        ("server", Node::List(vec![Node::tagged("!channel", channel)])),
+        ("admin", Node::Map(vec![("address", Node::text(format!("0.0.0.0:{SERVER_ADMIN_PORT}")))])),
+        ("state-directory", Node::text(VOLUME_DIR)),
+        ("instances", Node::List(vec![instance])),
+    ])
+}
+
+fn cleanup_config(tier: &Tier<'_>, cleanup: &CleanupSpec) -> Node {
+    let tree = tier.access.tree();
+    let bytes = |size: &grid_operator_api::ByteSize| Node::number(size.bytes().unwrap_or_default());
+    let unused = cleanup.only_if_unused_for.seconds().unwrap_or_default();
+    let indexes = tree.indexes.iter().map(|index| {
+        Node::Map(vec![
+            ("instance-name", Node::text(index)),
+            ("index", Node::alias(index)),
+            ("high-watermark", bytes(&cleanup.high_watermark)),
+            ("low-watermark", bytes(&cleanup.low_watermark)),
+            ("batch-size", bytes(&cleanup.batch_size)),
+            ("only-if-unused-for", Node::Map(vec![("seconds", Node::number(unused))])),
+        ])
+    });
+    Node::Map(vec![
+        ("description", Node::text(format!("expiry of the storage {}", tier.owner.name))),
+        ("connections", Node::List(tree.connections.clone())),
+        ("storages", Node::List(tree.storages.clone())),
+        ("cleanup", Node::List(indexes.collect())),
+    ])
+}
+
+fn deployment(tier: &Tier<'_>, template: PodTemplateSpec) -> Deployment {
+    Deployment {
+        metadata: tier.owner.meta(Names(&tier.owner.name).component(SERVER), SERVER),
+        spec: Some(DeploymentSpec {
+            replicas: Some(tier.access.replicas()),
+            selector: tier.owner.selector(SERVER),
+            revision_history_limit: Some(2),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template,
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn stateful_set(tier: &Tier<'_>, template: PodTemplateSpec) -> StatefulSet {
+    let volume = tier.spec.volume.clone().unwrap_or_default();
+    let names = Names(&tier.owner.name);
+    StatefulSet {
+        metadata: tier.owner.meta(names.component(SERVER), SERVER),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(tier.access.replicas()),
+            service_name: Some(names.pods(SERVER)),
+            pod_management_policy: Some("Parallel".into()),
+            selector: tier.owner.selector(SERVER),
+            template,
+            volume_claim_templates: Some(vec![claim_template(&tier.owner, SERVER, &volume)]),
+            persistent_volume_claim_retention_policy: Some(retention(tier.spec.deletion_policy)),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+/// Expiry, never two at once.
+fn cron_job(tier: &Tier<'_>, cleanup: &CleanupSpec, config: String) -> CronJob {
+    let pod =
+        pod(tier, CLEANUP, config).one_off(CLEANUP, &["cleanup", "/etc/grid/config/server.yml", "--once"]);
+    CronJob {
+        metadata: tier.owner.meta(Names(&tier.owner.name).cleanup(), CLEANUP),
+        spec: Some(CronJobSpec {
+            schedule: cleanup.schedule.clone(),
+            concurrency_policy: Some("Forbid".into()),
+            successful_jobs_history_limit: Some(1),
+            failed_jobs_history_limit: Some(2),
+            starting_deadline_seconds: Some(300),
+            job_template: JobTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(tier.owner.labels(CLEANUP)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(JobSpec {
+                    backoff_limit: Some(2),
+                    template: PodTemplateSpec {
+                        metadata: Some(ObjectMeta {
+                            labels: Some(tier.owner.labels(CLEANUP)),
+                            ..ObjectMeta::default()
+                        }),
+                        spec: Some(pod),
+                    },
+                    ..JobSpec::default()
+                }),
+            },
+            ..CronJobSpec::default()
+        }),
+        ..CronJob::default()
+    }
+}

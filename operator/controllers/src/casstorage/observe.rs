@@ -1,0 +1,105 @@
+//! The world as a tier needs to know it: its objects, the Secrets that it reads, the grids that use it.
+
+use std::collections::BTreeMap;
+
+use grid_operator_api::{BuildGrid, CasStorage};
+use grid_operator_apply::{Kind, Observed, content_hash};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+
+use super::Access;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::names::Owner;
+use crate::trouble::Trouble;
+
+/// What exists.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    /// The tier's own objects.
+    pub(crate) owned: Observed,
+    /// Names of the grids that use it.
+    pub(crate) used_by: Vec<String>,
+    /// The Secrets that it refers to, by name; those that don't exist are missing here.
+    secrets: BTreeMap<String, Secret>,
+}
+
+/// Kinds of the objects that a tier owns.
+pub(crate) fn kinds() -> [Kind; 7] {
+    [
+        Kind::of::<ServiceAccount>(),
+        Kind::of::<ConfigMap>(),
+        Kind::of::<Service>(),
+        Kind::of::<CronJob>(),
+        Kind::of::<Deployment>(),
+        Kind::of::<StatefulSet>(),
+        Kind::of::<PodDisruptionBudget>(),
+    ]
+}
+
+/// Looks at everything that the tier's state depends on.
+///
+/// # Errors
+/// Where something can't be asked for. What doesn't exist is no error.
+pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<World> {
+    let namespace = storage.namespace().unwrap_or_default();
+    let owner = Owner::new(storage, "CasStorage");
+    let owned = Observed::list(&context.client, &namespace, &kinds(), &owner.list_selector()).await?;
+    let grids: Api<BuildGrid> = Api::namespaced(context.client.clone(), &namespace);
+    let list =
+        grids.list(&ListParams::default()).await.map_err(Error::read("the BuildGrids of the namespace"))?;
+    let mut used_by: Vec<String> = list
+        .items
+        .iter()
+        .filter(|grid| grid.spec.storage_ref.as_ref().is_some_and(|r| r.name == storage.name_any()))
+        .map(ResourceExt::name_any)
+        .collect();
+    used_by.sort();
+    // A spec that doesn't fit together names no Secrets yet.
+    let wanted = Access::of(storage).map(|access| access.tree().secrets.clone()).unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let mut secrets = BTreeMap::new();
+    for (name, _) in wanted {
+        if secrets.contains_key(&name) {
+            continue;
+        }
+        if let Some(secret) = api.get_opt(&name).await.map_err(Error::read(format!("the Secret {name}")))? {
+            secrets.insert(name, secret);
+        }
+    }
+    Ok(World { owned, used_by, secrets })
+}
+
+impl World {
+    /// Fails where a key of a Secret is missing.
+    pub(crate) fn check_secrets(&self, access: Access) -> std::result::Result<Access, Trouble> {
+        for (name, key) in &access.tree().secrets {
+            let Some(secret) = self.secrets.get(name) else {
+                return Err(Trouble::missing("Secret", name, "spec.storages", "create it in this namespace"));
+            };
+            if !secret.data.as_ref().is_some_and(|data| data.contains_key(key)) {
+                let keys: Vec<&str> = secret.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
+                return Err(Trouble::new(
+                    "KeyNotFound",
+                    format!(
+                        "spec.storages names the key {key} of the Secret {name}, which has: {}",
+                        keys.join(", ")
+                    ),
+                ));
+            }
+        }
+        Ok(access)
+    }
+
+    /// A hash of the Secrets' contents, which servers read when they start; nothing where there are none.
+    pub(crate) fn secrets_hash(&self) -> Option<String> {
+        let data: BTreeMap<&String, _> =
+            self.secrets.iter().map(|(name, secret)| (name, &secret.data)).collect();
+        (!data.is_empty()).then(|| content_hash(&json!(data)))
+    }
+}

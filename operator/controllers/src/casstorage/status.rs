@@ -1,0 +1,129 @@
+//! The status of a tier as a pure function of what was found, what was done, what was said before, and the time.
+
+use grid_operator_api::{CasStorage, CasStorageStatus};
+use grid_operator_apply::{Observed, Status, Wanted, merge};
+use k8s_openapi::jiff::Timestamp;
+
+use super::access::{Access, SERVER};
+use super::build::Tier;
+use super::observe::World;
+use crate::names::Names;
+use crate::trouble::Trouble;
+use crate::workload::Progress;
+
+/// What a pass found out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) trouble: Option<Trouble>,
+    used_by: Vec<String>,
+    access: Option<String>,
+    replicas: i32,
+    version: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn new(world: &World) -> Self {
+        Self { used_by: world.used_by.clone(), ..Self::default() }
+    }
+
+    /// The wish is valid.
+    pub(crate) fn valid(&mut self, access: &Access, version: &str) {
+        self.access = Some(if access.is_direct() { "direct" } else { "remote" }.to_owned());
+        self.replicas = access.replicas();
+        self.version = Some(version.to_owned());
+    }
+}
+
+/// True where nothing is left to be rolled out.
+pub(crate) fn is_settled(tier: &Tier<'_>, observed: &Observed) -> bool {
+    tier.access.replicas() == 0 || Progress::of(observed, &Names(&tier.owner.name).component(SERVER)).settled
+}
+
+/// The tier with its new status.
+pub(crate) fn with_status(
+    storage: &CasStorage,
+    report: &Report,
+    observed: &Observed,
+    now: Timestamp,
+) -> CasStorage {
+    let old = storage.status.clone().unwrap_or_default();
+    let generation = storage.metadata.generation;
+    let name = Names(storage.metadata.name.as_deref().unwrap_or_default()).component(SERVER);
+    let progress = Progress::of(observed, &name);
+    let said = if storage.spec.paused { paused(&old) } else { conditions(report, progress, &name) };
+    let status = CasStorageStatus {
+        observed_generation: generation,
+        conditions: merge(&old.conditions, said, generation, now),
+        access: report.access.clone().or(old.access),
+        ready_replicas: Some(progress.available),
+        used_by: report.used_by.clone(),
+        version: report.version.clone().or(old.version),
+    };
+    let mut updated = storage.clone();
+    updated.status = Some(status);
+    updated
+}
+
+fn paused(old: &CasStorageStatus) -> Vec<Wanted> {
+    let message = "spec.paused is set: the tier is left as it is; set it to false to go on";
+    let was_ready = old.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    let status = if was_ready { Status::True } else { Status::Unknown };
+    vec![Wanted::new("Ready", status, "Paused", message), Wanted::new("Paused", true, "Asked", message)]
+}
+
+fn conditions(report: &Report, progress: Progress, name: &str) -> Vec<Wanted> {
+    let dependencies = match &report.trouble {
+        Some(t) if t.is_dependency() => Wanted::new("DependenciesReady", false, t.reason, &t.message),
+        _ => Wanted::new("DependenciesReady", true, "Found", "everything that the tier refers to is there"),
+    };
+    if let Some(trouble) = &report.trouble {
+        return vec![
+            Wanted::new("Ready", false, trouble.reason, &trouble.message),
+            Wanted::new("Degraded", true, trouble.reason, &trouble.message),
+            Wanted::new(
+                "Progressing",
+                false,
+                "Stopped",
+                "nothing goes on until the trouble is over: see Ready",
+            ),
+            dependencies,
+        ];
+    }
+    let serves = report.replicas > 0;
+    let ready = if !serves {
+        Wanted::new(
+            "Ready",
+            true,
+            "Direct",
+            "grids open its storages themselves; it has no servers of its own",
+        )
+    } else if progress.available >= report.replicas {
+        Wanted::new("Ready", true, "Available", "every server is there")
+    } else if progress.available > 0 && report.access.as_deref() == Some("direct") {
+        Wanted::new(
+            "Ready",
+            true,
+            "Available",
+            format!("{} of {} servers are there", progress.available, report.replicas),
+        )
+    } else {
+        let message = format!("{} of {} pods of {name} are ready", progress.available, report.replicas);
+        Wanted::new("Ready", false, "Unavailable", message)
+    };
+    let progressing = if serves && !progress.settled {
+        Wanted::new(
+            "Progressing",
+            true,
+            "RollingOut",
+            format!("pods of {name} are being replaced or started"),
+        )
+    } else {
+        Wanted::new("Progressing", false, "RolledOut", "nothing is left to do")
+    };
+    let degraded = if serves && progress.short {
+        Wanted::new("Degraded", true, "PodsMissing", format!("not every pod of {name} is available"))
+    } else {
+        Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way")
+    };
+    vec![ready, progressing, degraded, dependencies]
+}

@@ -1,0 +1,73 @@
+//! The reconciler of WorkerPool: observe → validate → build → apply → status.
+//!
+//! A pool belongs to no grid: it finds the one that it names, waits for it, and goes on without it where it
+//! goes away.
+
+mod build;
+mod observe;
+mod status;
+mod validate;
+
+use std::time::Duration;
+
+use grid_operator_api::WorkerPool;
+use grid_operator_apply::{Applied, write_status};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::outcome::Outcome;
+use crate::trouble::Trouble;
+use observe::World;
+use status::Report;
+
+/// How often Secrets, which no watch tells of, are looked at.
+const CHECK_AGAIN: Duration = Duration::from_secs(300);
+
+/// Brings one pool's objects into the state that its spec asks for, and its status up to date.
+///
+/// # Errors
+/// Where the API server can't be asked or refuses a write. The status tells of it all the same.
+pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> {
+    if pool.metadata.deletion_timestamp.is_some() {
+        return Ok(Outcome::AwaitChange);
+    }
+    let world = observe::observe(pool, context).await?;
+    let mut report = Report::default();
+    let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
+    let result = bring_about(pool, &world, context, &mut report, &mut applied).await;
+    if let Err(error) = &result
+        && !error.is_conflict()
+    {
+        report.trouble = Some(Trouble::from(error));
+    }
+    let updated = status::with_status(pool, &report, &applied.observed, context.mint.now());
+    write_status(&context.client, &context.leadership, pool, &updated).await?;
+    result?;
+    Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
+}
+
+async fn bring_about(
+    pool: &WorkerPool,
+    world: &World,
+    context: &Context,
+    report: &mut Report,
+    applied: &mut Applied,
+) -> Result<()> {
+    if pool.spec.paused {
+        return Ok(());
+    }
+    let valid = match validate::validate(pool, world, &context.images) {
+        Ok(valid) => valid,
+        Err(trouble) => {
+            report.trouble = Some(trouble);
+            return Ok(());
+        }
+    };
+    report.version = Some(valid.version.clone());
+    report.waits = valid.grid_waits.clone();
+    let wanted = build::build(&valid).into_desired(&valid)?;
+    let (uid, namespace) = (&valid.owner.uid, &valid.owner.namespace);
+    context.applier.apply(uid, namespace, &wanted, applied).await?;
+    context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
+    Ok(())
+}

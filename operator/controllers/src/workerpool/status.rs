@@ -1,0 +1,106 @@
+//! The status of a pool as a pure function of what was found, what was done, what was said before, and the time.
+
+use grid_operator_api::{WorkerPool, WorkerPoolStatus};
+use grid_operator_apply::{Observed, Status, Wanted, merge};
+use k8s_openapi::jiff::Timestamp;
+
+use super::build::WORKER;
+use crate::names::{Names, Owner};
+use crate::trouble::Trouble;
+use crate::workload::Progress;
+
+/// What a pass found out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) trouble: Option<Trouble>,
+    /// Why the grid doesn't answer yet.
+    pub(crate) waits: Option<String>,
+    pub(crate) version: Option<String>,
+}
+
+/// The pool with its new status.
+pub(crate) fn with_status(
+    pool: &WorkerPool,
+    report: &Report,
+    observed: &Observed,
+    now: Timestamp,
+) -> WorkerPool {
+    let old = pool.status.clone().unwrap_or_default();
+    let generation = pool.metadata.generation;
+    let name = Names(pool.metadata.name.as_deref().unwrap_or_default()).component(WORKER);
+    let progress = Progress::of(observed, &name);
+    let said = if pool.spec.paused { paused(&old) } else { conditions(pool, report, progress) };
+    let status = WorkerPoolStatus {
+        observed_generation: generation,
+        conditions: merge(&old.conditions, said, generation, now),
+        replicas: progress.replicas,
+        ready_replicas: progress.available,
+        selector: Some(Owner::new(pool, "WorkerPool").pod_selector(WORKER)),
+        version: report.version.clone().or(old.version),
+    };
+    let mut updated = pool.clone();
+    updated.status = Some(status);
+    updated
+}
+
+fn paused(old: &WorkerPoolStatus) -> Vec<Wanted> {
+    let message = "spec.paused is set: the pool is left as it is; set it to false to go on";
+    let was_ready = old.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    let status = if was_ready { Status::True } else { Status::Unknown };
+    vec![Wanted::new("Ready", status, "Paused", message), Wanted::new("Paused", true, "Asked", message)]
+}
+
+fn conditions(pool: &WorkerPool, report: &Report, progress: Progress) -> Vec<Wanted> {
+    vec![
+        ready(pool, report, progress),
+        progressing(report, progress),
+        degraded(report, progress),
+        dependencies(report),
+    ]
+}
+
+fn ready(pool: &WorkerPool, report: &Report, progress: Progress) -> Wanted {
+    if let Some(trouble) = &report.trouble {
+        return Wanted::new("Ready", false, trouble.reason, &trouble.message);
+    }
+    match pool.spec.replicas {
+        Some(0) => Wanted::new("Ready", true, "ScaledToZero", "spec.replicas is 0"),
+        _ if progress.available > 0 => Wanted::new("Ready", true, "Available", "workers take actions"),
+        _ => {
+            let why = report.waits.as_ref().map(|w| format!(" (the grid: {w})")).unwrap_or_default();
+            Wanted::new("Ready", false, "NoWorkers", format!("no worker takes actions yet{why}"))
+        }
+    }
+}
+
+fn progressing(report: &Report, progress: Progress) -> Wanted {
+    if report.trouble.is_some() {
+        Wanted::new("Progressing", false, "Stopped", "nothing goes on until the trouble is over: see Ready")
+    } else if progress.settled {
+        Wanted::new("Progressing", false, "RolledOut", "nothing is left to do")
+    } else {
+        Wanted::new("Progressing", true, "RollingOut", "pods are being replaced, started or drained")
+    }
+}
+
+fn degraded(report: &Report, progress: Progress) -> Wanted {
+    match &report.trouble {
+        Some(trouble) => Wanted::new("Degraded", true, trouble.reason, &trouble.message),
+        None if progress.short => {
+            Wanted::new("Degraded", true, "PodsMissing", "not every worker takes actions")
+        }
+        None => Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way"),
+    }
+}
+
+fn dependencies(report: &Report) -> Wanted {
+    match (&report.trouble, &report.waits) {
+        (Some(trouble), _) if trouble.is_dependency() => {
+            Wanted::new("DependenciesReady", false, trouble.reason, &trouble.message)
+        }
+        (_, Some(waits)) => {
+            Wanted::new("DependenciesReady", false, "GridNotReady", format!("the grid isn't ready: {waits}"))
+        }
+        _ => Wanted::new("DependenciesReady", true, "Found", "everything that the pool refers to is there"),
+    }
+}

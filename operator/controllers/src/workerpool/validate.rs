@@ -1,0 +1,154 @@
+//! The wish for a pool, checked against the world: what `build` takes.
+
+use grid_operator_api::{SecretKeyRef, WorkerPool, WorkerPoolSpec};
+use kube::ResourceExt;
+
+use super::observe::{World, references};
+use crate::buildgrid::{bots_url, cas_url, effective_version};
+use crate::context::Images;
+use crate::names::{Names, Owner};
+use crate::trouble::Trouble;
+
+/// A pool that can be built.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool<'a> {
+    pub(crate) owner: Owner,
+    pub(crate) spec: &'a WorkerPoolSpec,
+    pub(crate) version: String,
+    /// Image with grid-worker and grid-runner.
+    pub(crate) image: String,
+    pub(crate) bots: String,
+    pub(crate) cas: String,
+    pub(crate) token: Option<SecretKeyRef>,
+    pub(crate) authority: Option<SecretKeyRef>,
+    pub(crate) cache_bytes: u64,
+    /// Why the grid doesn't answer yet, if it doesn't.
+    pub(crate) grid_waits: Option<String>,
+}
+
+/// Checks the wish.
+///
+/// # Errors
+/// The first thing that is wrong, with its remedy.
+pub(crate) fn validate<'a>(
+    pool: &'a WorkerPool,
+    world: &World,
+    images: &Images,
+) -> Result<Pool<'a>, Trouble> {
+    let spec = &pool.spec;
+    let Some(cache_bytes) = spec.cache.size.bytes() else {
+        return Err(Trouble::new(
+            "Invalid",
+            format!("spec.cache.size: {} does not fit into 64 bits", spec.cache.size.0),
+        ));
+    };
+    for reference in references(pool) {
+        check_key(reference, world)?;
+    }
+    let end = match (&spec.grid_ref.name, &spec.grid_ref.address) {
+        (Some(name), _) => named(pool, name, world)?,
+        (None, Some(address)) => End {
+            bots: address.clone(),
+            cas: spec.grid_ref.cas_address.clone().unwrap_or_else(|| address.clone()),
+            token: spec.grid_ref.credentials.as_ref().map(|c| c.token_secret_ref.clone()),
+            authority: spec.grid_ref.tls.as_ref().map(|t| t.ca_secret_ref.clone()),
+            version: None,
+            waits: None,
+        },
+        (None, None) => return Err(Trouble::new("Invalid", "spec.gridRef has neither name nor address")),
+    };
+    let asked = spec.version.as_deref().or(end.version.as_deref());
+    let version = effective_version(asked, &world.owned, images);
+    Ok(Pool {
+        owner: Owner::new(pool, "WorkerPool"),
+        spec,
+        image: images.of("grid-worker", &version),
+        version,
+        bots: end.bots,
+        cas: end.cas,
+        token: end.token,
+        authority: end.authority,
+        cache_bytes,
+        grid_waits: end.waits,
+    })
+}
+
+/// The other end of a pool's connections.
+struct End {
+    bots: String,
+    cas: String,
+    token: Option<SecretKeyRef>,
+    authority: Option<SecretKeyRef>,
+    version: Option<String>,
+    waits: Option<String>,
+}
+
+fn named(pool: &WorkerPool, name: &str, world: &World) -> Result<End, Trouble> {
+    let Some(grid) = &world.grid else {
+        return Err(Trouble::missing(
+            "BuildGrid",
+            name,
+            "spec.gridRef",
+            "create it in this namespace, or give the address of a grid elsewhere",
+        ));
+    };
+    if !grid.spec.execution.enabled {
+        return Err(Trouble::new(
+            "NoExecution",
+            format!(
+                "the BuildGrid {name} is a cache only (spec.execution.enabled is false): it has no work for a pool"
+            ),
+        ));
+    }
+    if !grid.spec.instances.contains(&pool.spec.instance_name) {
+        let known: Vec<String> = grid.spec.instances.iter().map(|i| format!("{i:?}")).collect();
+        return Err(Trouble::new(
+            "UnknownInstance",
+            format!(
+                "spec.instanceName is {:?}, and the BuildGrid {name} has: {}",
+                pool.spec.instance_name,
+                known.join(", ")
+            ),
+        ));
+    }
+    let namespace = pool.namespace().unwrap_or_default();
+    let status = grid.status.clone().unwrap_or_default();
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+    let waits = match ready {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(ready.message.clone()),
+        None => Some("it has not been looked at yet".to_owned()),
+    };
+    Ok(End {
+        bots: bots_url(name, &namespace, &grid.spec),
+        cas: cas_url(name, &namespace, &grid.spec),
+        token: Some(SecretKeyRef { name: Names(name).credentials(), key: "worker-token".to_owned() }),
+        authority: None,
+        version: status.version,
+        waits,
+    })
+}
+
+fn check_key(reference: &SecretKeyRef, world: &World) -> Result<(), Trouble> {
+    let Some(secret) = world.secrets.get(&reference.name) else {
+        return Err(Trouble::missing(
+            "Secret",
+            &reference.name,
+            "spec.gridRef",
+            "create it in this namespace",
+        ));
+    };
+    if secret.data.as_ref().is_some_and(|data| data.contains_key(&reference.key)) {
+        return Ok(());
+    }
+    let keys: Vec<&str> = secret.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
+    Err(Trouble::new(
+        "KeyNotFound",
+        format!(
+            "spec.gridRef names the key {} of the Secret {}, which has: {}",
+            reference.key,
+            reference.name,
+            keys.join(", ")
+        ),
+    ))
+}

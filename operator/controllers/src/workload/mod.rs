@@ -1,0 +1,17 @@
+//! Pods, containers, Services and budgets as all three resources make them: under the restricted Pod Security
+//! profile, without API tokens, with read-only roots.
+
+mod overlay;
+mod pod;
+mod progress;
+mod service;
+mod volume;
+
+pub(crate) use overlay::overlay;
+pub(crate) use pod::{
+    CREDENTIALS_DIR, SERVER_USER, ServerPod, container_security, http_probe, mount, pod_security,
+    secret_volume, spread, tolerations,
+};
+pub(crate) use progress::Progress;
+pub(crate) use service::{cluster_service, disruption_budget, pods_service};
+pub(crate) use volume::{claim_template, retention};

@@ -1,0 +1,57 @@
+//! The two Services of a component, and its disruption budget.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::names::{GRPC_PORT, Names, Owner};
+
+/// The Service for clients and the ingress: one address, HTTP/2 without TLS behind it.
+pub(crate) fn cluster_service(owner: &Owner, component: &str) -> Service {
+    service(owner, component, Names(&owner.name).component(component), None)
+}
+
+/// The Service that resolves to every pod: a gRPC connection stays with one pod, so who wants to use all of them
+/// has to see all of them.
+pub(crate) fn pods_service(owner: &Owner, component: &str) -> Service {
+    service(owner, component, Names(&owner.name).pods(component), Some("None".to_owned()))
+}
+
+fn service(owner: &Owner, component: &str, name: String, cluster_ip: Option<String>) -> Service {
+    Service {
+        metadata: owner.meta(name, component),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".into()),
+            cluster_ip,
+            selector: Some(owner.selector_labels(component)),
+            ports: Some(vec![ServicePort {
+                name: Some("grpc".into()),
+                port: GRPC_PORT,
+                protocol: Some("TCP".into()),
+                target_port: Some(IntOrString::String("grpc".into())),
+                app_protocol: Some("kubernetes.io/h2c".into()),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// At most one pod of a component leaves at a time of those that can be asked; none where there is only one, for
+/// that would block the drain of its node.
+pub(crate) fn disruption_budget(
+    owner: &Owner,
+    component: &str,
+    replicas: i32,
+) -> Option<PodDisruptionBudget> {
+    (replicas > 1).then(|| PodDisruptionBudget {
+        metadata: owner.meta(Names(&owner.name).component(component), component),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(owner.selector(component)),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    })
+}

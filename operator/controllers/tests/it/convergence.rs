@@ -1,0 +1,338 @@
+//! Reconcilers against a model API server: whatever happens in between, they arrive at the same objects, and
+//! then write nothing any more.
+
+use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
+use grid_operator_apply::Leadership;
+use grid_operator_controllers::{buildgrid, casstorage, workerpool};
+use serde_json::{Value, json};
+
+use crate::model::{Model, context, context_at, noon};
+
+/// A grid of every part: database, shared storage, ingress, several replicas, and a pool on it.
+fn world() -> Vec<Value> {
+    let grid: BuildGrid = from(json!({
+        "apiVersion": "grid.build/v1alpha1", "kind": "BuildGrid", "metadata": {"name": "demo", "namespace": "default"},
+        "spec": {"topology": "split", "storageRef": {"name": "tier"}, "database": {"secretRef": {"name": "db", "key": "uri"}},
+            "services": {"execution": {"replicas": 2}, "cas": {"replicas": 2}},
+            "ingress": {"host": "grid.example.org"}}
+    }));
+    let tier: CasStorage = from(json!({
+        "apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier", "namespace": "default"},
+        "spec": {"serve": "disk", "replicas": 2, "volume": {"size": "10Gi"}, "storages": [{"name": "disk", "disk": {}}]}
+    }));
+    let pool: WorkerPool = from(json!({
+        "apiVersion": "grid.build/v1alpha1", "kind": "WorkerPool", "metadata": {"name": "gcc", "namespace": "default"},
+        "spec": {"gridRef": {"name": "demo"}, "image": "example/gcc:12", "replicas": 3}
+    }));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "default"},
+        "data": {"uri": "cG9zdGdyZXNxbDovL2dyaWQ6c2VjcmV0QGRiL2dyaWQ="}
+    });
+    vec![secret, to(&tier), to(&grid), to(&pool)]
+}
+
+fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+fn to<K: serde::Serialize>(value: &K) -> Value {
+    serde_json::to_value(value).unwrap()
+}
+
+fn new_world() -> Model {
+    let model = Model::default();
+    for object in world() {
+        model.put(object);
+    }
+    model
+}
+
+/// One pass of all reconcilers; what fails is left for the next.
+async fn pass(model: &Model) {
+    let context = context(model);
+    if let Some(tier) = model.object("casstorages", "tier") {
+        let _ = casstorage::reconcile(&from(tier), &context).await;
+    }
+    if let Some(grid) = model.object("buildgrids", "demo") {
+        let _ = buildgrid::reconcile(&from(grid), &context).await;
+    }
+    if let Some(pool) = model.object("workerpools", "gcc") {
+        let _ = workerpool::reconcile(&from(pool), &context).await;
+    }
+}
+
+/// Passes until nothing is written any more.
+async fn converge(model: &Model) {
+    for _ in 0..20 {
+        model.settle();
+        model.forget_writes();
+        pass(model).await;
+        if model.writes().is_empty() {
+            return;
+        }
+    }
+    panic!("does not come to rest: {:?}", model.writes());
+}
+
+/// The objects without what differs between two runs of the same.
+fn shape(model: &Model) -> Vec<Value> {
+    let mut objects: Vec<Value> = model.objects().into_values().filter(|o| o["kind"] != "Event").collect();
+    for object in &mut objects {
+        for field in ["uid", "resourceVersion", "generation", "annotations"] {
+            object["metadata"].as_object_mut().unwrap().remove(field);
+        }
+        if let Some(owner) = object["metadata"].get_mut("ownerReferences") {
+            owner[0]["uid"] = json!("");
+        }
+        object.as_object_mut().unwrap().remove("status");
+        // Certificates are new in each world.
+        if object["kind"] == "Secret" || object["metadata"]["name"] == "demo-clients" {
+            object.as_object_mut().unwrap().remove("data");
+        }
+    }
+    objects
+}
+
+/// Fails with the first object that differs.
+fn assert_same(is: &[Value], wanted: &[Value], when: &str) {
+    let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+    let names = |objects: &[Value]| objects.iter().map(name).collect::<Vec<_>>();
+    assert_eq!(names(is), names(wanted), "{when}");
+    for (is, wanted) in is.iter().zip(wanted) {
+        assert_eq!(is, wanted, "{when}");
+    }
+}
+
+#[tokio::test]
+async fn a_world_at_rest_is_written_to_no_more() {
+    let model = new_world();
+    converge(&model).await;
+    for _ in 0..3 {
+        pass(&model).await;
+    }
+    assert_eq!(model.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_new_operator_over_a_world_at_rest_writes_nothing() {
+    let model = new_world();
+    converge(&model).await;
+    // A context of its own has no memory of what was applied.
+    pass(&model).await;
+    assert_eq!(model.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_crash_after_any_write_is_made_good() {
+    let model = new_world();
+    converge(&model).await;
+    let wanted = shape(&model);
+    for crash_after in 0..60 {
+        let model = new_world();
+        model.crash_after(Some(crash_after));
+        pass(&model).await;
+        pass(&model).await;
+        model.crash_after(None);
+        converge(&model).await;
+        assert_same(&shape(&model), &wanted, &format!("after a crash at write {crash_after}"));
+    }
+}
+
+#[tokio::test]
+async fn drift_is_repaired_and_what_others_add_is_left() {
+    let model = new_world();
+    converge(&model).await;
+    let wanted = shape(&model);
+    model.edit("deployments", "demo-execution", |object| object["spec"]["replicas"] = json!(7));
+    model.edit("services", "demo-cas", |object| {
+        object["spec"]["selector"]["app.kubernetes.io/component"] = json!("x");
+    });
+    model.delete("ingresses", "demo");
+    converge(&model).await;
+    assert_same(&shape(&model), &wanted, "after the repair");
+    model.edit("deployments", "demo-execution", |object| object["metadata"]["labels"]["theirs"] = json!("1"));
+    converge(&model).await;
+    assert_eq!(model.object("deployments", "demo-execution").unwrap()["metadata"]["labels"]["theirs"], "1");
+}
+
+#[tokio::test]
+async fn a_field_there_and_back_leaves_everything_as_it_was() {
+    type Edit = fn(&mut Value);
+    let changes: &[(&str, &str, Edit)] = &[
+        ("buildgrids", "demo", |o| o["spec"]["ingress"] = Value::Null),
+        ("buildgrids", "demo", |o| o["spec"]["instances"] = json!(["", "main"])),
+        ("buildgrids", "demo", |o| o["spec"]["services"]["bots"] = json!({"replicas": 3})),
+        ("buildgrids", "demo", |o| o["spec"]["actionCache"]["lru"] = json!({"maxEntries": 10})),
+        ("buildgrids", "demo", |o| o["spec"]["version"] = json!("2.0.0")),
+        ("buildgrids", "demo", |o| o["spec"]["topology"] = json!("combined")),
+        ("buildgrids", "demo", |o| o["spec"]["podTemplate"] = json!({"spec": {"nodeSelector": {"a": "b"}}})),
+        ("buildgrids", "demo", |o| o["spec"]["tls"] = json!({"disabled": {}})),
+        ("casstorages", "tier", |o| o["spec"]["deletionPolicy"] = json!("Delete")),
+        ("workerpools", "gcc", |o| o["spec"]["properties"] = json!([{"name": "os", "value": "$x"}])),
+        ("workerpools", "gcc", |o| o["spec"]["concurrency"] = json!(8)),
+        ("workerpools", "gcc", |o| o["spec"]["cache"]["storageClassName"] = json!("fast")),
+    ];
+    for (plural, name, change) in changes {
+        let model = new_world();
+        // Without an explicit version, a workload keeps the one that it has.
+        model.edit("buildgrids", "demo", |o| o["spec"]["version"] = json!("1.0.0"));
+        converge(&model).await;
+        let before = shape(&model);
+        let spec = model.object(plural, name).unwrap()["spec"].clone();
+        model.edit(plural, name, |object| {
+            change(object);
+            strip_nulls(object);
+        });
+        let changed = model.object(plural, name).unwrap();
+        converge(&model).await;
+        assert!(shape(&model) != before, "{plural} {changed} changed nothing");
+        model.edit(plural, name, |object| object["spec"] = spec.clone());
+        converge(&model).await;
+        assert_same(&shape(&model), &before, &format!("{plural}: {changed}"));
+    }
+}
+
+fn strip_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, v| !v.is_null());
+        map.values_mut().for_each(strip_nulls);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_without_leadership() {
+    let model = new_world();
+    let context = context_at(&model, noon(), Leadership::none());
+    let grid = from(model.object("buildgrids", "demo").unwrap());
+    assert!(buildgrid::reconcile(&grid, &context).await.is_err());
+    assert_eq!(model.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_late_status_of_a_stale_view_is_refused() {
+    let model = new_world();
+    converge(&model).await;
+    let stale: BuildGrid = from(model.object("buildgrids", "demo").unwrap());
+    model.edit("buildgrids", "demo", |object| object["spec"]["paused"] = json!(true));
+    converge(&model).await;
+    let mut stale = stale;
+    stale.spec.database = None;
+    stale.spec.topology = grid_operator_api::Topology::Combined;
+    let error = buildgrid::reconcile(&stale, &context(&model)).await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_secret_stops_everything_and_deletes_nothing() {
+    let model = new_world();
+    converge(&model).await;
+    let before = shape(&model);
+    model.edit("secrets", "db", |object| object["data"] = json!({"password": "eA=="}));
+    model.forget_writes();
+    pass(&model).await;
+    assert!(
+        model
+            .writes()
+            .iter()
+            .all(|write| write == "STATUS buildgrids/demo" || write == "STATUS workerpools/gcc"),
+        "{:?}",
+        model.writes()
+    );
+    let status = model.object("buildgrids", "demo").unwrap()["status"].clone();
+    let ready =
+        status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap().clone();
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("KeyNotFound")));
+    assert_same(&shape(&model), &before, "without the Secret's key");
+}
+
+#[tokio::test]
+async fn a_failed_migration_keeps_the_old_pods_and_shows_its_log() {
+    let model = new_world();
+    converge(&model).await;
+    let image = |model: &Model| {
+        model.object("deployments", "demo-execution").unwrap()["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    };
+    let before = image(&model);
+    model.edit("buildgrids", "demo", |object| object["spec"]["version"] = json!("2.0.0"));
+    pass(&model).await;
+    let jobs: Vec<String> = model.objects().into_keys().filter(|k| k.1 == "jobs").map(|k| k.3).collect();
+    assert_eq!(jobs.len(), 2, "another version is another Job");
+    let new = jobs.iter().find(|job| model.object("jobs", job).unwrap()["status"].is_null()).unwrap();
+    model.edit("jobs", new, |job| {
+        job["status"] = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+    });
+    model.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default",
+        "labels": {"batch.kubernetes.io/job-name": new}}}));
+    pass(&model).await;
+    pass(&model).await;
+    assert_eq!(image(&model), before);
+    let status = model.object("buildgrids", "demo").unwrap()["status"].clone();
+    let said = status["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["type"] == "MigrationSucceeded")
+        .unwrap()
+        .clone();
+    assert_eq!(said["status"], "False");
+    assert!(said["message"].as_str().unwrap().contains("the end of a log"), "{said}");
+}
+
+#[tokio::test]
+async fn a_storage_in_use_waits_with_its_deletion_for_an_hour() {
+    let model = new_world();
+    converge(&model).await;
+    let finalizers =
+        |model: &Model| model.object("casstorages", "tier").unwrap()["metadata"]["finalizers"].clone();
+    assert_eq!(finalizers(&model), json!(["grid.build/in-use"]));
+    model.edit("casstorages", "tier", |object| {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T11:30:00Z");
+    });
+    pass(&model).await;
+    assert_eq!(finalizers(&model), json!(["grid.build/in-use"]));
+    let later = "2026-01-01T12:31:00Z".parse().unwrap();
+    let tier: CasStorage = from(model.object("casstorages", "tier").unwrap());
+    casstorage::reconcile(&tier, &context_at(&model, later, Leadership::sole())).await.unwrap();
+    assert_eq!(finalizers(&model), json!([]));
+}
+
+#[tokio::test]
+async fn deletion_leaves_nothing_of_the_operators() {
+    let model = new_world();
+    converge(&model).await;
+    for (plural, name) in [("workerpools", "gcc"), ("buildgrids", "demo"), ("casstorages", "tier")] {
+        model.delete(plural, name);
+    }
+    let left: Vec<String> =
+        model.objects().into_iter().filter(|(_, o)| o["kind"] != "Event").map(|(k, _)| k.3).collect();
+    assert_eq!(left, ["db"]);
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_in_time_and_its_ca_kept() {
+    let model = new_world();
+    converge(&model).await;
+    let data = |model: &Model, name: &str| model.object("secrets", name).unwrap()["data"].clone();
+    let (before, ca) = (data(&model, "demo-tls"), data(&model, "demo-ca"));
+    // 90 days, of which a third is left on the sixtieth.
+    for (day, renewed) in [("2026-02-28T12:00:00Z", false), ("2026-03-03T12:00:00Z", true)] {
+        let grid: BuildGrid = from(model.object("buildgrids", "demo").unwrap());
+        let context = context_at(&model, day.parse().unwrap(), Leadership::sole());
+        buildgrid::reconcile(&grid, &context).await.unwrap();
+        assert_eq!(data(&model, "demo-tls") != before, renewed, "{day}");
+    }
+    assert_eq!(data(&model, "demo-ca"), ca);
+}
+
+#[tokio::test]
+async fn an_object_of_someone_else_is_not_taken_over() {
+    let model = new_world();
+    model.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo-cas", "namespace": "default"}, "spec": {}}));
+    pass(&model).await;
+    pass(&model).await;
+    assert!(model.object("services", "demo-cas").unwrap()["metadata"]["labels"].is_null());
+    let status = model.object("buildgrids", "demo").unwrap()["status"].clone();
+    let ready =
+        status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap().clone();
+    assert_eq!(ready["reason"], "NameTaken", "{ready}");
+}

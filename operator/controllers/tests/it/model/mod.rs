@@ -1,0 +1,46 @@
+//! A model of the API server, in this process: enough of it for reconcilers to run against, and strict where they
+//! could go wrong. Server-side apply with field removal by manager, resourceVersions as preconditions, generations,
+//! defaults that it adds by itself, label selectors, the status subresource; and a record of every write.
+//!
+//! It refuses what it doesn't know, so that a test never passes on an answer that was made up.
+
+mod apply;
+mod http_api;
+mod store;
+
+pub(crate) use store::Model;
+
+use std::sync::Arc;
+
+use grid_operator_apply::Leadership;
+use grid_operator_controllers::{Context, Images, Mint};
+use k8s_openapi::jiff::Timestamp;
+
+/// A clock that stands still, and tokens that can be read.
+pub(crate) struct FixedMint(Timestamp);
+
+impl Mint for FixedMint {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn token(&self) -> String {
+        "a-token".to_owned()
+    }
+}
+
+/// The time of all tests.
+pub(crate) fn noon() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
+}
+
+/// A context over the model.
+pub(crate) fn context(model: &Model) -> Context {
+    context_at(model, noon(), Leadership::sole())
+}
+
+/// A context at some time, under some leadership.
+pub(crate) fn context_at(model: &Model, now: Timestamp, leadership: Leadership) -> Context {
+    let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
+    Context::new(model.client(), leadership, images, Arc::new(FixedMint(now)), Some("operator-0".into()))
+}

@@ -1,0 +1,232 @@
+//! The watches of each controller, and how a reconciliation's result becomes the time of the next one.
+//!
+//! Watches are narrow: the three resources whole, everything else by the operator's label and as metadata only.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
+use grid_operator_apply::Backoff;
+use grid_operator_controllers::{Context, Error, Outcome, Result, buildgrid, casstorage, workerpool};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::DeserializeGuard;
+use kube::runtime::Controller;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+use rand::RngExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::scope::Scope;
+
+/// Resources that one controller works on at a time.
+const CONCURRENCY: u16 = 8;
+
+/// What the controllers share.
+pub(crate) struct Shared {
+    context: Context,
+    metrics: Arc<Metrics>,
+    backoff: Backoff,
+}
+
+impl Shared {
+    pub(crate) fn new(context: Context, metrics: Arc<Metrics>) -> Self {
+        Self { context, metrics, backoff: Backoff::default() }
+    }
+
+    fn retry(&self, uid: &str) -> Duration {
+        self.backoff.failed(uid, rand::rng().random())
+    }
+}
+
+/// Runs all three until `stop`.
+pub(crate) async fn run(scope: &Scope, shared: &Arc<Shared>, stop: CancellationToken) {
+    tokio::join!(
+        buildgrids(scope, Arc::clone(shared), stop.clone()),
+        casstorages(scope, Arc::clone(shared), stop.clone()),
+        workerpools(scope, Arc::clone(shared), stop),
+    );
+}
+
+/// A resource that may not be of the shape that we know: one such must not stop the others.
+type Guarded<K> = DeserializeGuard<K>;
+
+async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
+    let controller = Controller::new(scope.api::<Guarded<BuildGrid>>(), Scope::resources());
+    let grids = controller.store();
+    let controller = controller
+        .owns(scope.api::<ServiceAccount>(), Scope::managed())
+        .owns(scope.api::<Secret>(), Scope::managed())
+        .owns(scope.api::<ConfigMap>(), Scope::managed())
+        .owns(scope.api::<Service>(), Scope::managed())
+        .owns(scope.api::<Ingress>(), Scope::managed())
+        .owns(scope.api::<Job>(), Scope::managed())
+        .owns(scope.api::<Deployment>(), Scope::managed())
+        .owns(scope.api::<StatefulSet>(), Scope::managed())
+        .owns(scope.api::<PodDisruptionBudget>(), Scope::managed())
+        .watches(scope.api::<Guarded<CasStorage>>(), Scope::resources(), move |storage| {
+            referring(&grids, storage.meta().namespace.as_deref(), |grid: &BuildGrid| {
+                grid.spec.storage_ref.as_ref().is_some_and(|r| r.name == storage.name_any())
+            })
+        });
+    drive(controller, shared, stop, "BuildGrid", |grid, shared| async move {
+        buildgrid::reconcile(&grid, &shared.context).await
+    })
+    .await;
+}
+
+async fn casstorages(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
+    let controller = Controller::new(scope.api::<Guarded<CasStorage>>(), Scope::resources());
+    let storages = controller.store();
+    let controller = controller
+        .owns(scope.api::<ServiceAccount>(), Scope::managed())
+        .owns(scope.api::<ConfigMap>(), Scope::managed())
+        .owns(scope.api::<Service>(), Scope::managed())
+        .owns(scope.api::<CronJob>(), Scope::managed())
+        .owns(scope.api::<Deployment>(), Scope::managed())
+        .owns(scope.api::<StatefulSet>(), Scope::managed())
+        .owns(scope.api::<PodDisruptionBudget>(), Scope::managed())
+        .watches(scope.api::<Guarded<BuildGrid>>(), Scope::resources(), move |grid| {
+            // One that was let go has to hear of it too, so every storage of the namespace looks again.
+            referring(&storages, grid.meta().namespace.as_deref(), |_: &CasStorage| true)
+        });
+    drive(controller, shared, stop, "CasStorage", |storage, shared| async move {
+        casstorage::reconcile(&storage, &shared.context).await
+    })
+    .await;
+}
+
+async fn workerpools(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
+    let controller = Controller::new(scope.api::<Guarded<WorkerPool>>(), Scope::resources());
+    let pools = controller.store();
+    let controller = controller
+        .owns(scope.api::<ServiceAccount>(), Scope::managed())
+        .owns(scope.api::<Deployment>(), Scope::managed())
+        .watches(scope.api::<Guarded<BuildGrid>>(), Scope::resources(), move |grid| {
+            referring(&pools, grid.meta().namespace.as_deref(), |pool: &WorkerPool| {
+                pool.spec.grid_ref.name.as_deref() == Some(grid.name_any().as_str())
+            })
+        });
+    drive(controller, shared, stop, "WorkerPool", |pool, shared| async move {
+        workerpool::reconcile(&pool, &shared.context).await
+    })
+    .await;
+}
+
+/// The resources of a namespace that refer to something.
+fn referring<K>(
+    store: &Store<Guarded<K>>,
+    namespace: Option<&str>,
+    refers: impl Fn(&K) -> bool,
+) -> Vec<ObjectRef<Guarded<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store
+        .state()
+        .iter()
+        .filter(|guard| guard.meta().namespace.as_deref() == namespace && guard.0.as_ref().is_ok_and(&refers))
+        .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+        .collect()
+}
+
+/// Runs one controller until `stop`.
+async fn drive<K, F, R>(
+    controller: Controller<Guarded<K>>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    kind: &'static str,
+    reconcile: F,
+) where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+    F: Fn(K, Arc<Shared>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Outcome>> + Send + 'static,
+{
+    let one = move |guard: Arc<Guarded<K>>, shared: Arc<Shared>| {
+        let reconcile = reconcile.clone();
+        async move { reconcile_one(guard, shared, kind, reconcile).await }
+    };
+    controller
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(one, error_policy, shared)
+        .for_each(|result| {
+            if let Err(error) = result {
+                tracing::debug!(kind, %error, "a reconciliation did not finish");
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+async fn reconcile_one<K, F, R>(
+    guard: Arc<Guarded<K>>,
+    shared: Arc<Shared>,
+    kind: &'static str,
+    reconcile: F,
+) -> Result<Action>
+where
+    K: Resource<DynamicType = ()> + Clone,
+    F: Fn(K, Arc<Shared>) -> R,
+    R: Future<Output = Result<Outcome>>,
+{
+    let (name, namespace) = (guard.name_any(), guard.namespace().unwrap_or_default());
+    let resource = match &guard.0 {
+        Ok(resource) => resource.clone(),
+        Err(error) => {
+            tracing::error!(kind, namespace, name, %error, "not of the shape that this operator knows: it is left alone");
+            return Ok(Action::await_change());
+        }
+    };
+    let uid = guard.uid().unwrap_or_default();
+    let started = Instant::now();
+    let result = reconcile(resource, Arc::clone(&shared)).await;
+    shared.metrics.reconciled(kind, result.is_ok(), started.elapsed());
+    match result? {
+        Outcome::AwaitChange => {
+            shared.backoff.succeeded(&uid);
+            Ok(Action::await_change())
+        }
+        Outcome::After(time) => {
+            shared.backoff.succeeded(&uid);
+            Ok(Action::requeue(time))
+        }
+        Outcome::Retry => Ok(Action::requeue(shared.retry(&uid))),
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature that the controller asks for")]
+fn error_policy<K: Resource<DynamicType = ()>>(
+    resource: Arc<Guarded<K>>,
+    error: &Error,
+    shared: Arc<Shared>,
+) -> Action {
+    if error.is_conflict() {
+        // Someone else wrote first: nothing is wrong, the next look sees it.
+        return Action::requeue(Duration::from_millis(200));
+    }
+    let wait = shared.retry(&resource.uid().unwrap_or_default());
+    tracing::warn!(
+        kind = %K::kind(&()),
+        namespace = resource.namespace(),
+        name = resource.name_any(),
+        generation = resource.meta().generation,
+        %error,
+        retry_seconds = wait.as_secs_f64(),
+        "reconciling failed"
+    );
+    Action::requeue(wait)
+}
