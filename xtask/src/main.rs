@@ -14,6 +14,8 @@ mod rows;
 mod setup;
 mod shell;
 mod test;
+#[cfg(test)]
+mod tidy;
 mod workspace;
 
 use clap::{Parser, Subcommand};

@@ -97,9 +97,9 @@ fn start_worker(dir: &Path) -> Result<[Background; 2]> {
     }
     command.arg("--runner").arg(format!("unix:{}", work.join("run/runner.sock").display()));
     command.arg("--build-dir").arg(work.join("build")).arg("--cache-dir").arg(work.join("cache"));
-    command.args(["--cache-size", "4G", "--admin", "127.0.0.1:0"]);
+    command.args(["--cache-size", "4294967296", "--admin", "127.0.0.1:0"]);
     let mut worker = Background::start("grid-worker", &mut command, &dir.join("worker.log"))?;
-    worker.wait_for("ready", START)?;
+    worker.wait_for("the worker is proved", START)?;
     Ok([worker, runner])
 }
 
@@ -128,7 +128,7 @@ fn start_runner(work: &Path, root: &Path, dir: &Path) -> Result<Background> {
     ]);
     command.arg(root).arg(work).arg(&bin);
     let mut runner = Background::start("grid-runner", &mut command, &dir.join("runner.log"))?;
-    runner.wait_for("listening", START)?;
+    runner.wait_for("serving", START)?;
     process::run(Command::new("test").arg("-S").arg(work.join("run/runner.sock")))?;
     Ok(runner)
 }
