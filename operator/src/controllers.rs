@@ -29,6 +29,9 @@ use crate::scope::Scope;
 /// Resources that one controller works on at a time.
 const CONCURRENCY: u16 = 8;
 
+/// How long to wait with objects that the API server refused as they are.
+const REFUSED_AGAIN: Duration = Duration::from_secs(600);
+
 /// What the controllers share.
 pub(crate) struct Shared {
     context: Context,
@@ -218,7 +221,8 @@ fn error_policy<K: Resource<DynamicType = ()>>(
         // Someone else wrote first: nothing is wrong, the next look sees it.
         return Action::requeue(Duration::from_millis(200));
     }
-    let wait = shared.retry(&resource.uid().unwrap_or_default());
+    let retry = shared.retry(&resource.uid().unwrap_or_default());
+    let wait = if error.is_refused() { REFUSED_AGAIN } else { retry };
     tracing::warn!(
         kind = %K::kind(&()),
         namespace = resource.namespace(),

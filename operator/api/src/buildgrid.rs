@@ -44,7 +44,7 @@ use crate::common::{
     validation = ("self.topology != 'split' || !has(self.services) || !has(self.services.server)", "services.server is the server of topology combined; with split use services.execution, bots, cas and actionCache"),
     validation = ("!has(self.services) || !has(self.services.server) || self.services.server.replicas <= 1 || (has(self.database) && has(self.storageRef))", "several replicas need state that they share: spec.database and spec.storageRef"),
     validation = ("!has(self.services) || !has(self.services.cas) || self.services.cas.replicas <= 1 || has(self.storageRef)", "several CAS replicas need spec.storageRef: the store inside a grid is the disk of one pod"),
-    validation = ("!has(self.actionCache) || !has(self.actionCache.lru) || !has(self.services) || !((has(self.services.server) && self.services.server.replicas > 1) || (has(self.services.actionCache) && self.services.actionCache.replicas > 1))", "an lru action cache is the memory of one pod: use one replica, or the default cache, which is kept in the database"),
+    validation = ("!has(self.actionCache) || !has(self.actionCache.lru) || !has(self.services) || !((has(self.services.server) && self.services.server.replicas > 1) || (has(self.services.actionCache) && self.services.actionCache.replicas > 1))", "an lru action cache is the memory of one pod: use one replica, or leave actionCache.lru out"),
     validation = ("!has(self.tls) || has(self.ingress)", "spec.tls is of the ingress, and there is none: add spec.ingress"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
@@ -67,7 +67,7 @@ pub struct BuildGridSpec {
     /// A CasStorage of this namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_ref: Option<LocalRef>,
-    /// PostgreSQL for the queue and the action cache; SQLite on the grid's volume where it is not given.
+    /// PostgreSQL for the queue; SQLite on the grid's volume where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
     /// Replicas and resources of the servers.
@@ -76,7 +76,7 @@ pub struct BuildGridSpec {
     /// How actions are queued and run.
     #[serde(default)]
     pub execution: ExecutionSpec,
-    /// The cache of results; kept in the database where nothing else is said.
+    /// The cache of results; each server that serves it keeps a million where nothing else is said.
     #[serde(default)]
     pub action_cache: ActionCacheSpec,
     /// The way in from outside the cluster.
@@ -228,7 +228,7 @@ impl Default for ExecutionSpec {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionCacheSpec {
-    /// Keep results in the memory of one server instead of in the database.
+    /// Keep results in the memory of one server, this many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lru: Option<LruActionCache>,
     /// Clients may write to it. The scheduler always may.

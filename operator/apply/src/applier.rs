@@ -210,7 +210,9 @@ fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
 }
 
 fn values_contained(desired: &Desired, live: &DynamicObject) -> bool {
-    let (Ok(wanted), Ok(live)) = (serde_json::to_value(&desired.object), serde_json::to_value(live)) else {
+    // The items of a list don't say their kind.
+    let wanted = DynamicObject { types: None, ..desired.object.clone() };
+    let (Ok(wanted), Ok(live)) = (serde_json::to_value(&wanted), serde_json::to_value(live)) else {
         return false;
     };
     contained(&wanted, &live)

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A request was answered by an error, or not at all.
-    #[error("{verb} {kind} {namespace}/{name}: {source}")]
+    #[error("{verb} {kind} {namespace}/{name}: {}", answer(.source))]
     Request {
         /// What was tried: `apply`, `delete`, `list`, …
         verb: &'static str,
@@ -49,7 +49,17 @@ impl Error {
     /// The API server understood the object and refuses it: only a change of the resource helps.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.code(), Some(400 | 403 | 422)) || matches!(self, Self::Foreign { .. })
+        matches!(self.code(), Some(400 | 403 | 422))
+            || matches!(self, Self::Foreign { .. })
+            || self.is_malformed()
+    }
+
+    /// Server-side apply answers 500 to a field that the kind doesn't have.
+    fn is_malformed(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => answer(source).starts_with("failed to create typed patch object"),
+            Self::Json(_) | Self::NotLeader | Self::Foreign { .. } => false,
+        }
     }
 
     fn code(&self) -> Option<u16> {
@@ -60,5 +70,13 @@ impl Error {
             },
             Self::Json(_) | Self::NotLeader | Self::Foreign { .. } => None,
         }
+    }
+}
+
+/// What the API server said, without the envelope.
+fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }

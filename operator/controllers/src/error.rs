@@ -38,6 +38,12 @@ impl Error {
         matches!(self, Self::Apply(error) if error.is_conflict())
     }
 
+    /// The API server refuses the objects as they are: only a change of the resource helps.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Apply(error) if error.is_refused())
+    }
+
     pub(crate) fn read(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
         move |source| Self::Read { what, source: Box::new(source) }

@@ -6,9 +6,18 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::names::{GRPC_PORT, Names, Owner};
 
+/// How ingress controllers that don't read `appProtocol` are told of HTTP/2 without TLS.
+const H2C_ANNOTATIONS: [(&str, &str); 2] = [
+    ("traefik.ingress.kubernetes.io/service.serversscheme", "h2c"),
+    ("projectcontour.io/upstream-protocol.h2c", "grpc"),
+];
+
 /// The Service for clients and the ingress: one address, HTTP/2 without TLS behind it.
 pub(crate) fn cluster_service(owner: &Owner, component: &str) -> Service {
-    service(owner, component, Names(&owner.name).component(component), None)
+    let mut service = service(owner, component, Names(&owner.name).component(component), None);
+    service.metadata.annotations =
+        Some(H2C_ANNOTATIONS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
+    service
 }
 
 /// The Service that resolves to every pod: a gRPC connection stays with one pod, so who wants to use all of them

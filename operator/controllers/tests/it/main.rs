@@ -1,7 +1,14 @@
 //! The reconcilers against a model of the API server.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a failure is a panic, in their helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a failure is a panic, in their helpers too"
+)]
 
+mod broken;
+mod configuration;
 mod convergence;
 mod golden;
 mod model;

@@ -16,6 +16,8 @@ const DATABASE: &str = "grid-database";
 const STORE: &str = "grid-storage";
 const RESULTS: &str = "grid-results";
 const QUEUE: &str = "grid-queue";
+/// Results that a server keeps where the spec names no number: a few hundred bytes each.
+const DEFAULT_MAX_ENTRIES: i32 = 1_000_000;
 
 /// A server's configuration, and the keys of Secrets that it reads.
 pub(crate) struct Config {
@@ -134,28 +136,22 @@ impl Composed {
         self.connections.push(Node::anchored("!sql-connection", DATABASE, map));
     }
 
+    /// The cache of results: in the memory of the server that serves it; the others ask that one.
     fn results(&mut self, grid: &Grid<'_>, role: Role, storage: &str) {
+        if !role.has_action_cache() {
+            let url = grid.names().pods_url(Role::ActionCache.component(), &grid.owner.namespace);
+            self.caches.push(Node::anchored("!remote-action-cache", RESULTS, vec![("url", Node::text(url))]));
+            return;
+        }
         let spec = &grid.spec.action_cache;
-        let options = [
+        let max_entries = spec.lru.as_ref().map_or(DEFAULT_MAX_ENTRIES, |lru| lru.max_entries);
+        let map = vec![
+            ("storage", Node::alias(storage)),
+            ("max-cached-refs", Node::number(max_entries)),
             ("allow-updates", Node::flag(spec.allow_updates)),
             ("cache-failed-actions", Node::flag(spec.cache_failed_actions)),
         ];
-        let (tag, mut map) = match &spec.lru {
-            Some(_) if !role.has_action_cache() => {
-                let url = grid.names().pods_url(Role::ActionCache.component(), &grid.owner.namespace);
-                self.caches.push(Node::anchored(
-                    "!remote-action-cache",
-                    RESULTS,
-                    vec![("url", Node::text(url))],
-                ));
-                return;
-            }
-            Some(lru) => ("!lru-action-cache", vec![("max-cached-refs", Node::number(lru.max_entries))]),
-            None => ("!sql-action-cache", vec![("sql", Node::alias(DATABASE))]),
-        };
-        map.insert(0, ("storage", Node::alias(storage)));
-        map.extend(options);
-        self.caches.push(Node::anchored(tag, RESULTS, map));
+        self.caches.push(Node::anchored("!lru-action-cache", RESULTS, map));
     }
 }
 

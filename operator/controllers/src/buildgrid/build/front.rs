@@ -15,6 +15,9 @@ use super::super::validate::{Grid, Tls};
 use crate::names::{GRPC_PORT, HOST_ANNOTATION, NOT_AFTER_ANNOTATION};
 
 const COMPONENT: &str = "front";
+/// How ingress controllers that look at the Ingress are told of gRPC; the user's annotations come after these.
+const GRPC_ANNOTATIONS: [(&str, &str); 2] =
+    [("nginx.ingress.kubernetes.io/backend-protocol", "GRPC"), ("haproxy.org/server-proto", "h2")];
 
 /// Where clients reach the grid, as host and port, and whether with TLS.
 pub(crate) fn address(grid: &Grid<'_>) -> (String, bool) {
@@ -44,7 +47,10 @@ pub(super) fn ingress(grid: &Grid<'_>) -> Option<Ingress> {
         Some(Tls::Disabled) | None => None,
     };
     let mut metadata = grid.owner.meta(grid.owner.name.clone(), COMPONENT);
-    metadata.annotations = spec.annotations.clone();
+    let mut annotations: BTreeMap<String, String> =
+        GRPC_ANNOTATIONS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    annotations.extend(spec.annotations.clone().unwrap_or_default());
+    metadata.annotations = Some(annotations);
     Some(Ingress {
         metadata,
         spec: Some(IngressSpec {

@@ -145,7 +145,14 @@ impl Model {
         let state = self.state.lock().unwrap();
         let matches = |object: &Value| selector.iter().all(|(k, v)| object["metadata"]["labels"][k] == **v);
         let kind = |key: &Key| key.0 == group && key.1 == plural && key.2 == namespace;
-        state.objects.iter().filter(|(k, v)| kind(k) && matches(v)).map(|(_, v)| v.clone()).collect()
+        let mut items: Vec<Value> =
+            state.objects.iter().filter(|(k, v)| kind(k) && matches(v)).map(|(_, v)| v.clone()).collect();
+        // The real one leaves these out of the items of lists.
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            item.remove("apiVersion");
+            item.remove("kind");
+        }
+        items
     }
 
     pub(super) fn create(&self, key: Key, object: Value) -> Result<Value, Refusal> {
