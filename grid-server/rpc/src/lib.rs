@@ -5,10 +5,13 @@
 //! `grid-streams` do the work. This crate refuses to hold state of its own and to decide policy; [`error`] alone
 //! knows how a failure looks on the wire.
 
+pub mod bots;
 pub mod digests;
 pub mod error;
+pub mod execution;
 pub mod instances;
 pub mod metadata;
+pub mod operations;
 pub mod rpc_error;
 pub mod transport;
 

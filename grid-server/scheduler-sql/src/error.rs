@@ -3,6 +3,7 @@
 use grid_scheduler::SchedulerError;
 
 /// What a failed statement means to the scheduler.
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 pub(crate) fn map(error: sqlx::Error) -> SchedulerError {
     match &error {
         sqlx::Error::Database(database) => {

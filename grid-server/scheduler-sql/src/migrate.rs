@@ -38,7 +38,7 @@ pub async fn migrate(database: &Database) -> Result<(), SchemaError> {
             let create = format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}");
             // Two processes that create it at once: the one that loses finds it there.
             if let Err(error) = sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(pool).await
-                && !error.as_database_error().is_some_and(|e| e.is_unique_violation())
+                && !error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
             {
                 return Err(error.into());
             }

@@ -24,6 +24,10 @@ pub enum Cause {
     Preempted,
 }
 
+/// How many leases a job is given at most, failed and given back together: a bot that gives everything back must
+/// not keep a job going round for ever.
+pub const MAX_LEASES: u32 = 100;
+
 /// How often a job may fail before it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -145,11 +149,10 @@ pub fn release(job: &mut Job, cause: Cause, policy: RetryPolicy, now: Timestamp)
              or disk; run it with smaller needs or on larger workers"
         );
         fail(job, ErrorCode::Aborted, message, now);
-    } else if failed >= policy.max_attempts {
+    } else if failed >= policy.max_attempts || job.state.attempts >= MAX_LEASES {
         let message = format!(
-            "stopped after {failed} attempts: {} workers lost, {} internal failures, {} times something was \
-             unavailable",
-            failures.worker_lost, failures.internal, failures.unavailable
+            "stopped after {} leases: {} workers lost, {} internal failures, {} times something was unavailable",
+            job.state.attempts, failures.worker_lost, failures.internal, failures.unavailable
         );
         fail(job, ErrorCode::Aborted, message, now);
     } else {

@@ -1,4 +1,85 @@
-//! stub
-/// stub
-#[derive(Debug)]
-pub struct PostgresQueue;
+//! [`PostgresQueue`]: the queue in PostgreSQL, for any number of replicas.
+//!
+//! Each method of a transaction is one statement over arrays, so that a batch costs the round trips of a single
+//! call. Waiting rows are claimed with `FOR UPDATE SKIP LOCKED`; news goes by LISTEN and NOTIFY, and nothing but
+//! waiting time depends on it.
+
+mod listen;
+mod news;
+mod read;
+mod tx;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use grid_scheduler::filter::ListQuery;
+use grid_scheduler::ids::{JobId, OperationId};
+use grid_scheduler::job::Job;
+use grid_scheduler::operation::Operation;
+use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::session::Session;
+use grid_scheduler::store::{Depth, Event, QueueStore, QueueTx, StoreResult};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::error::map;
+
+/// The queue in PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct PostgresQueue {
+    pool: PgPool,
+    /// Marks this process's news, which it does not need to hear.
+    origin: Arc<str>,
+}
+
+impl PostgresQueue {
+    /// The queue in this database, whose migrations have been run.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, origin: Uuid::new_v4().simple().to_string().into() }
+    }
+}
+
+#[async_trait]
+impl QueueStore for PostgresQueue {
+    async fn begin(&self) -> StoreResult<Box<dyn QueueTx>> {
+        Ok(Box::new(tx::PostgresTx::begin(&self.pool, Arc::clone(&self.origin)).await?))
+    }
+
+    async fn jobs(&self, ids: &[JobId]) -> StoreResult<Vec<Job>> {
+        read::jobs(&self.pool, ids).await
+    }
+
+    async fn operations(&self, ids: &[OperationId]) -> StoreResult<Vec<(Operation, Job)>> {
+        read::operations(&self.pool, ids).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>> {
+        read::list(&self.pool, query).await
+    }
+
+    async fn queued(&self) -> StoreResult<Vec<RequirementId>> {
+        read::queued(&self.pool).await
+    }
+
+    async fn depths(&self) -> StoreResult<Vec<Depth>> {
+        read::depths(&self.pool).await
+    }
+
+    async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
+        read::requirements(&self.pool, ids).await
+    }
+
+    async fn sessions(&self) -> StoreResult<Vec<Session>> {
+        read::sessions(&self.pool).await
+    }
+
+    fn events(&self) -> BoxStream<'static, Event> {
+        listen::events(self.pool.clone(), Arc::clone(&self.origin))
+    }
+
+    async fn probe(&self) -> StoreResult<()> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(map)
+    }
+}

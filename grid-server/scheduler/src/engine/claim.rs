@@ -40,8 +40,8 @@ pub async fn claim(
     let mine = |s: &&Slots| locked.get(&s.session.id).is_some_and(|l| l.owner == replica && l.takes_work());
     let ready: Vec<Slots> = slots.iter().filter(mine).cloned().collect();
     let kept: HashSet<SessionId> = ready.iter().map(|s| s.session.id).collect();
-    let mut claim = Claim::default();
-    claim.lost = ids.into_iter().filter(|id| !kept.contains(id)).collect();
+    let lost = ids.into_iter().filter(|id| !kept.contains(id)).collect();
+    let mut claim = Claim { lost, ..Claim::default() };
 
     let jobs = tx.lock_queued(wants).await?;
     let mut found: HashMap<RequirementId, u32> = HashMap::new();

@@ -76,7 +76,10 @@ impl Scheduler {
     /// [`SchedulerError::SessionNotFound`], [`SchedulerError::SessionMismatch`]; the store's.
     pub async fn report(&self, report: BotReport, poll: Poll) -> Result<Synced, SchedulerError> {
         let deadline = Instant::now() + poll.wait;
-        let told: Vec<(JobId, u32)> = report.leases.iter().map(|l| (l.job, l.attempt)).collect();
+        let runs = |lease: &&ReportedLease| matches!(lease.news, News::Running(_));
+        let told: Vec<(JobId, u32)> = report.leases.iter().filter(runs).map(|l| (l.job, l.attempt)).collect();
+        // A bot that brings results is answered at once, with more work if there is any.
+        let brings = told.len() < report.leases.len();
         let mut next = report;
         loop {
             let mut place = self.core.dispatcher.enter(next.session);
@@ -89,9 +92,9 @@ impl Scheduler {
                 return Ok(synced);
             }
             let free = if session.takes_work() { free } else { 0 };
-            place.offer(Slots { session: session.clone(), free, localities: Vec::new() });
+            place.offer(Slots { session: session.clone(), free, localities: Vec::new() }, brings);
             match timeout_at(deadline, place.woken()).await {
-                Err(_) => return Ok(synced),
+                Err(_) | Ok(Wake::Nothing) => return Ok(synced),
                 Ok(Wake::Granted(jobs)) => return Ok(granted(synced, jobs)),
                 Ok(Wake::Resync) => next = again(next, &synced.held),
             }

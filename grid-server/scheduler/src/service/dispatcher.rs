@@ -21,6 +21,8 @@ pub(super) enum Wake {
     Granted(Vec<Job>),
     /// What it holds may have changed: look again.
     Resync,
+    /// It did not want to wait, and there was nothing for it.
+    Nothing,
 }
 
 /// The waiting bots and the hints.
@@ -46,6 +48,8 @@ struct Waiting {
     session: SessionId,
     /// What it takes; `None` while its report is being worked on.
     offer: Option<Slots>,
+    /// It is answered as soon as it is known whether there is work for it.
+    impatient: bool,
     wake: oneshot::Sender<Wake>,
 }
 
@@ -84,7 +88,7 @@ impl Dispatcher {
             state.wake(earlier, Wake::Resync);
         }
         state.places.insert(session, place);
-        state.waiting.insert(place, Waiting { session, offer: None, wake });
+        state.waiting.insert(place, Waiting { session, offer: None, impatient: false, wake });
         Place { dispatcher: self, place, session, offered: None, woken }
     }
 
@@ -135,25 +139,20 @@ impl Dispatcher {
         self.work.notified().await;
     }
 
-    /// What a claim should look at now; `None` where no free bot fits a hint.
+    /// What a claim should look at now; `None` where no free bot fits a hint. Then nobody impatient waits on.
     pub(super) fn errand(&self) -> Option<Errand> {
         let mut state = self.state.lock();
-        let slots: Vec<Slots> =
-            state.waiting.values().filter_map(|w| w.offer.clone()).filter(|s| s.free > 0).collect();
-        if slots.is_empty() || state.queued.is_empty() {
-            return None;
+        let errand = state.errand();
+        if errand.is_none() {
+            state.dismiss(|_| true);
         }
-        let known = state.queued.iter().filter_map(|id| state.requirements.get_key_value(id));
-        let wants = assign::wants(&slots, known);
-        if wants.is_empty() {
-            return None;
-        }
-        let body = |(id, _): &(RequirementId, u32)| Some((*id, state.requirements.get(id)?.clone()));
-        let requirements = wants.iter().filter_map(body).collect();
-        for (id, _) in &wants {
-            state.queued.remove(id);
-        }
-        Some(Errand { slots, wants, requirements })
+        errand
+    }
+
+    /// A claim had nothing for some of these bots: those that did not want to wait are told.
+    pub(super) fn passed_over(&self, slots: &[Slots]) {
+        let served: HashSet<SessionId> = slots.iter().map(|s| s.session.id).collect();
+        self.state.lock().dismiss(|session| served.contains(&session));
     }
 
     /// Gives a session what a claim brought it. Where the bot has gone, the leases go back.
@@ -185,6 +184,36 @@ impl Dispatcher {
 }
 
 impl State {
+    fn errand(&mut self) -> Option<Errand> {
+        let slots: Vec<Slots> =
+            self.waiting.values().filter_map(|w| w.offer.clone()).filter(|s| s.free > 0).collect();
+        if slots.is_empty() || self.queued.is_empty() {
+            return None;
+        }
+        let known = self.queued.iter().filter_map(|id| self.requirements.get_key_value(id));
+        let wants = assign::wants(&slots, known);
+        if wants.is_empty() {
+            return None;
+        }
+        let body = |(id, _): &(RequirementId, u32)| Some((*id, self.requirements.get(id)?.clone()));
+        let requirements = wants.iter().filter_map(body).collect();
+        for (id, _) in &wants {
+            self.queued.remove(id);
+        }
+        Some(Errand { slots, wants, requirements })
+    }
+
+    /// Answers those who did not want to wait, among the sessions that `which` picks.
+    fn dismiss(&mut self, which: impl Fn(SessionId) -> bool) {
+        let impatient = |(place, w): (&u64, &Waiting)| {
+            (w.impatient && w.offer.is_some() && which(w.session)).then_some(*place)
+        };
+        let places: Vec<u64> = self.waiting.iter().filter_map(impatient).collect();
+        for place in places {
+            self.wake(place, Wake::Nothing);
+        }
+    }
+
     /// Wakes the bot in a place, which it thereby leaves. Gives back the news where the bot has gone.
     fn wake(&mut self, place: u64, wake: Wake) -> Option<Wake> {
         let waiting = self.waiting.remove(&place)?;
@@ -197,11 +226,12 @@ impl State {
 
 impl Place<'_> {
     /// The report has been worked on: from now on the bot can be given work.
-    pub(super) fn offer(&mut self, slots: Slots) {
+    pub(super) fn offer(&mut self, slots: Slots, impatient: bool) {
         let mut state = self.dispatcher.state.lock();
         self.offered = Some(slots.session.expires_at);
         if let Some(waiting) = state.waiting.get_mut(&self.place) {
             waiting.offer = Some(slots);
+            waiting.impatient = impatient;
             self.dispatcher.work.notify_one();
         }
     }

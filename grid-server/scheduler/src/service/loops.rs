@@ -89,6 +89,7 @@ async fn claim(core: &Core, errand: &Errand) -> Result<(), SchedulerError> {
         }
     }
     core.dispatcher.resync(claim.lost);
+    core.dispatcher.passed_over(&errand.slots);
     Ok(())
 }
 

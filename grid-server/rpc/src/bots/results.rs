@@ -1,0 +1,101 @@
+//! What bots say of their leases, made into news for the scheduler; results reach the action cache on the way.
+//!
+//! The order is what makes a result safe: outputs are in the storage before the bot reports, the action cache has
+//! the result before the scheduler does, and only then does a client hear of it.
+
+use grid_cache::CacheError;
+use grid_core::Digest;
+use grid_proto::any;
+use grid_proto::reapi::{ActionResult, ExecuteResponse};
+use grid_proto::rwapi::{Lease, LeaseState};
+use grid_scheduler::ids::SessionId;
+use grid_scheduler::job::Job;
+use grid_scheduler::session::{News, ReportedLease};
+use grid_scheduler::transition::Cause;
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use super::session::parse_lease_id;
+use crate::execution::ExecutionInstance;
+use crate::execution::render::timestamp;
+use crate::{Instances, to_status};
+
+/// The news in a bot's list of leases. Leases that the session does not hold are left out: it is told so by their
+/// absence from the answer.
+pub(super) async fn take(
+    instances: &Instances<ExecutionInstance>,
+    own: &ExecutionInstance,
+    session: SessionId,
+    headers: &MetadataMap,
+    leases: &[Lease],
+) -> Result<Vec<ReportedLease>, Status> {
+    let mut reported = Vec::with_capacity(leases.len());
+    for lease in leases {
+        let Some((job, attempt)) = parse_lease_id(&lease.id) else { continue };
+        let news = match LeaseState::try_from(lease.state) {
+            Ok(LeaseState::Completed) => {
+                let held = own.scheduler.leased(session, job, attempt).await.map_err(|e| to_status(&e))?;
+                let Some(held) = held else { continue };
+                let instance = instances.get(&held.spec.instance).map_or(own, AsRef::as_ref);
+                completed(instance, &held, lease).await?
+            }
+            Ok(LeaseState::Cancelled) => News::Failed(Cause::GivenBack),
+            _ => News::Running(progress(headers, &job.to_string())),
+        };
+        reported.push(ReportedLease { job, attempt, news });
+    }
+    Ok(reported)
+}
+
+/// The `ExecutedActionMetadata` that a bot sends of an action that still runs.
+fn progress(headers: &MetadataMap, job: &str) -> Option<Vec<u8>> {
+    let value = headers.get_bin(format!("partial-execution-metadata-{job}-bin"))?;
+    value.to_bytes().ok().map(|bytes| bytes.to_vec())
+}
+
+async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Result<News, Status> {
+    let status = lease.status.clone().unwrap_or_default();
+    let result = lease.result.as_ref().and_then(|result| any::unpack::<ActionResult>(result).ok());
+    match Code::from_i32(status.code) {
+        Code::Internal | Code::Unknown => return Ok(News::Failed(Cause::Internal)),
+        Code::Unavailable => return Ok(News::Failed(Cause::Unavailable)),
+        Code::Ok if result.is_none() => {
+            tracing::warn!(job = %job.id, "a bot completed a lease without a result");
+            return Ok(News::Failed(Cause::Internal));
+        }
+        _ => {}
+    }
+    let succeeded = status.code == Code::Ok as i32;
+    let result = result.map(|result| with_times(result, job));
+    if let (true, true, Some(result)) = (succeeded, job.spec.cacheable, &result) {
+        record(instance, &job.spec.action_digest, result).await?;
+    }
+    let response = ExecuteResponse { result, status: Some(status), ..ExecuteResponse::default() };
+    Ok(News::Finished(response.encode_to_vec().into()))
+}
+
+/// The times that the server knows better than the bot, and those that the bot left out.
+fn with_times(mut result: ActionResult, job: &Job) -> ActionResult {
+    let metadata = result.execution_metadata.get_or_insert_default();
+    metadata.queued_timestamp = Some(timestamp(job.state.queued_at));
+    if metadata.worker_start_timestamp.is_none() {
+        metadata.worker_start_timestamp = job.state.started_at.map(timestamp);
+    }
+    if metadata.worker.is_empty()
+        && let Some(lease) = &job.state.lease
+    {
+        lease.bot_id.clone_into(&mut metadata.worker);
+    }
+    result
+}
+
+/// Writes a result to the action cache. A cache that takes none is no obstacle; one that is away is: the bot
+/// tries again, and the result is not lost.
+async fn record(instance: &ExecutionInstance, action: &Digest, result: &ActionResult) -> Result<(), Status> {
+    let Some(cache) = &instance.action_cache else { return Ok(()) };
+    match cache.update(action, result).await {
+        Ok(()) | Err(CacheError::UpdatesNotAllowed | CacheError::AlreadyWritten(_)) => Ok(()),
+        Err(error) => Err(to_status(&error)),
+    }
+}

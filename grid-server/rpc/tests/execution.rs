@@ -1,0 +1,261 @@
+//! Execute to result through real services, on both databases.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use grid_proto::any;
+use grid_proto::longrunning::{self, CancelOperationRequest, GetOperationRequest, ListOperationsRequest};
+use grid_proto::reapi::execution_stage::Value as Stage;
+use grid_proto::reapi::{ActionResult, ExecuteOperationMetadata, ExecuteRequest, WaitExecutionRequest};
+use grid_proto::rpc::PreconditionFailure;
+use grid_rpc::digests::to_wire;
+use grid_scheduler::SchedulerOptions;
+use prost::Message;
+use support::{Bot, Grid, INSTANCE, Kind, Shared, finish, last, response};
+use tonic::Code;
+
+const WAIT: Duration = Duration::from_secs(30);
+const LINUX: &[(&str, &str)] = &[("OSFamily", "linux")];
+
+fn stage(operation: &longrunning::Operation) -> Stage {
+    let metadata: ExecuteOperationMetadata = any::unpack(operation.metadata.as_ref().unwrap()).unwrap();
+    metadata.stage()
+}
+
+async fn grid(kind: Kind) -> (Shared, Grid) {
+    let shared = Shared::new(kind).await;
+    let grid = Grid::start(&shared, SchedulerOptions::default()).await;
+    (shared, grid)
+}
+
+/// Runs a test on both databases.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite { use super::*; $(#[tokio::test] async fn $name() { super::$name(Kind::Sqlite).await; })* }
+        mod postgres { use super::*; $(#[tokio::test] async fn $name() { super::$name(Kind::Postgres).await; })* }
+    };
+}
+
+on_both!(
+    an_action_goes_from_client_to_bot_and_back,
+    a_second_client_joins_and_a_third_is_served_from_the_cache,
+    missing_inputs_are_named,
+    the_last_client_to_cancel_ends_the_job_and_withdraws_the_lease,
+    a_failed_lease_is_retried_and_a_late_result_refused,
+    work_survives_a_restart_and_moves_between_replicas,
+    operations_are_listed_by_filter_in_pages,
+    undeclared_properties_are_refused_by_name,
+    a_bot_without_the_properties_gets_nothing,
+);
+
+async fn an_action_goes_from_client_to_bot_and_back(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(Duration::from_secs(1)).await;
+    assert!(bot.session.leases.is_empty());
+    let action = shared.action("hello", LINUX, |_| {}).await;
+    let (first, stream) = grid.execute(action).await;
+    assert_eq!(stage(&first), Stage::Queued);
+    assert!(first.name.starts_with(&format!("{INSTANCE}/")));
+    bot.update(WAIT).await.unwrap();
+    let payload = bot.session.leases[0].payload.as_ref().unwrap();
+    let sent: grid_proto::reapi::Action = any::unpack(payload).unwrap();
+    assert_eq!(grid_core::Digest::of(action.function(), &sent.encode_to_vec()), action);
+    bot.complete(3);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert!(bot.session.leases.is_empty());
+    let done = last(stream).await;
+    assert_eq!(stage(&done), Stage::Completed);
+    let response = response(&done);
+    let result = response.result.unwrap();
+    assert_eq!((result.exit_code, response.cached_result), (3, false));
+    let metadata = result.execution_metadata.unwrap();
+    assert_eq!(metadata.worker, "b1");
+    assert!(metadata.queued_timestamp.is_some() && metadata.worker_start_timestamp.is_some());
+}
+
+async fn a_second_client_joins_and_a_third_is_served_from_the_cache(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("same", LINUX, |_| {}).await;
+    let (one, first) = grid.execute(action).await;
+    let (two, second) = grid.execute(action).await;
+    assert_ne!(one.name, two.name);
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1);
+    bot.complete(0);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert!(bot.session.leases.is_empty(), "the same action ran twice");
+    for stream in [first, second] {
+        assert_eq!(response(&last(stream).await).result.unwrap().stdout_raw, "done");
+    }
+    let (third, _) = grid.execute(action).await;
+    assert!(response(&third).cached_result);
+
+    let private = shared.action("private", LINUX, |action| action.do_not_cache = true).await;
+    let _held = (grid.execute(private).await, grid.execute(private).await);
+    bot.update(WAIT).await.unwrap();
+    bot.complete(0);
+    bot.update(WAIT).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1, "jobs that are not cached are not shared");
+}
+
+async fn missing_inputs_are_named(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let absent = grid_core::Digest::of(grid_core::DigestFunction::Sha256, b"absent");
+    let lost = shared.action("x", LINUX, |action| action.input_root_digest = Some(to_wire(&absent))).await;
+    for action in [absent, lost] {
+        let request = ExecuteRequest {
+            instance_name: INSTANCE.into(),
+            action_digest: Some(to_wire(&action)),
+            ..ExecuteRequest::default()
+        };
+        let status = grid.execution().execute(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let details = grid_proto::rpc::Status::decode(status.details()).unwrap();
+        let failure: PreconditionFailure = any::unpack(&details.details[0]).unwrap();
+        assert_eq!(failure.violations[0].r#type, "MISSING");
+        assert_eq!(failure.violations[0].subject, format!("blobs/{absent}"));
+    }
+}
+
+async fn the_last_client_to_cancel_ends_the_job_and_withdraws_the_lease(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("long", LINUX, |_| {}).await;
+    let (one, first) = grid.execute(action).await;
+    let (two, second) = grid.execute(action).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1);
+    let cancel = |name: String| CancelOperationRequest { name };
+    grid.operations().cancel_operation(cancel(one.name)).await.unwrap();
+    let cancelled = last(first).await;
+    let Some(longrunning::operation::Result::Error(error)) = cancelled.result else { panic!("no error") };
+    assert_eq!(error.code, Code::Cancelled as i32);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1, "another client still waits");
+    let bare = two.name.rsplit('/').next().unwrap().to_owned();
+    grid.operations().cancel_operation(cancel(bare)).await.unwrap();
+    grid.operations().cancel_operation(cancel(two.name)).await.unwrap();
+    assert!(last(second).await.done);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert!(bot.session.leases.is_empty(), "the lease is withdrawn");
+    let unknown = format!("{INSTANCE}/{}", uuid::Uuid::new_v4());
+    let status = grid.operations().cancel_operation(cancel(unknown)).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+}
+
+async fn a_failed_lease_is_retried_and_a_late_result_refused(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("flaky", LINUX, |_| {}).await;
+    let (_, stream) = grid.execute(action).await;
+    let mut first = grid.bot("b1", LINUX);
+    first.create(WAIT).await;
+    let mut late: Bot = first.clone();
+    finish(&mut first.session.leases[0], Code::Internal as i32, None);
+    first.update(WAIT).await.unwrap();
+    assert_eq!(first.session.leases.len(), 1, "the job is given out again");
+    assert_ne!(first.session.leases[0].id, late.session.leases[0].id);
+
+    // The same bot opens another session: what the old one held goes to it.
+    let mut second = grid.bot("b1", LINUX);
+    second.create(WAIT).await;
+    assert_eq!(second.session.leases.len(), 1);
+    late.complete(99);
+    assert_eq!(late.update(WAIT).await.unwrap_err().code(), Code::InvalidArgument);
+    second.complete(0);
+    second.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(response(&last(stream).await).result.unwrap().exit_code, 0);
+    assert_eq!(grid_cache::ActionCache::get(&*shared.cache, &action).await.unwrap().unwrap().exit_code, 0);
+}
+
+async fn work_survives_a_restart_and_moves_between_replicas(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("durable", LINUX, |_| {}).await;
+    let (queued, _) = grid.execute(action).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1);
+    drop(grid);
+    let other = Grid::start(&shared, SchedulerOptions::default()).await;
+    let request = WaitExecutionRequest { name: queued.name };
+    let stream = other.execution().wait_execution(request).await.unwrap().into_inner();
+    bot.client = other.bot("b1", LINUX).client;
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1, "the lease lives on");
+    bot.complete(0);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(response(&last(stream).await).result.unwrap().exit_code, 0);
+}
+
+async fn operations_are_listed_by_filter_in_pages(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let mut names = Vec::new();
+    for n in 0..5 {
+        let action = shared.action(&format!("a{n}"), LINUX, |_| {}).await;
+        names.push(grid.execute(action).await.0.name);
+    }
+    let list = |filter: &str, page_size, page_token: String| ListOperationsRequest {
+        name: INSTANCE.into(),
+        filter: filter.into(),
+        page_size,
+        page_token,
+        ..ListOperationsRequest::default()
+    };
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = grid.operations().list_operations(list("", 2, token)).await.unwrap().into_inner();
+        seen.extend(page.operations.into_iter().map(|o| o.name));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, names);
+    let by = |filter: &'static str| {
+        let mut operations = grid.operations();
+        async move { operations.list_operations(list(filter, 0, String::new())).await.unwrap().into_inner() }
+    };
+    assert_eq!(by("platform = OSFamily:linux & sort_order = queued_time(desc)").await.operations.len(), 5);
+    assert_eq!(by("platform = OSFamily:macos").await.operations.len(), 0);
+    assert_eq!(by("stage = COMPLETED").await.operations.len(), 0);
+    let status = grid.operations().list_operations(list("stage ~ x", 0, String::new())).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("position 7"), "{}", status.message());
+    let one = grid.operations().get_operation(GetOperationRequest { name: names[0].clone() }).await.unwrap();
+    assert_eq!(stage(one.get_ref()), Stage::Queued);
+}
+
+async fn undeclared_properties_are_refused_by_name(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("x", &[("gpu", "yes")], |_| {}).await;
+    let request = ExecuteRequest {
+        instance_name: INSTANCE.into(),
+        action_digest: Some(to_wire(&action)),
+        ..ExecuteRequest::default()
+    };
+    let status = grid.execution().execute(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(
+        status.message().contains("gpu") && status.message().contains("OSFamily"),
+        "{}",
+        status.message()
+    );
+}
+
+async fn a_bot_without_the_properties_gets_nothing(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("x", &[("ISA", "sparc")], |_| {}).await;
+    let (_, _stream) = grid.execute(action).await;
+    let mut wrong = grid.bot("b1", &[("ISA", "x86-64")]);
+    wrong.create(Duration::from_secs(5)).await;
+    assert!(wrong.session.leases.is_empty());
+    let mut right = grid.bot("b2", &[("ISA", "x86-64"), ("ISA", "sparc")]);
+    right.create(WAIT).await;
+    assert_eq!(right.session.leases.len(), 1);
+    let result: Option<ActionResult> = None;
+    finish(&mut right.session.leases[0], Code::FailedPrecondition as i32, result.as_ref());
+    right.update(Duration::from_secs(1)).await.unwrap();
+}

@@ -1,0 +1,253 @@
+//! A transaction on a simulated database: a copy of the rows, which the commit puts in their place.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use grid_core::Timestamp;
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Tables, World};
+use crate::SchedulerError;
+use crate::ids::{JobId, OperationId, SessionId};
+use crate::job::{Job, Stage};
+use crate::operation::Operation;
+use crate::properties::{Requirement, RequirementId};
+use crate::session::Session;
+use crate::store::{Event, FlowKey, Overdue, QueueTx, StoreResult};
+
+pub(super) struct SimTx {
+    world: Arc<World>,
+    handle: usize,
+    committed: OwnedMutexGuard<Tables>,
+    tables: Tables,
+    now: Timestamp,
+    events: Vec<Event>,
+}
+
+impl SimTx {
+    pub(super) fn new(world: Arc<World>, handle: usize, committed: OwnedMutexGuard<Tables>) -> Self {
+        let (tables, now) = (committed.clone(), world.now());
+        Self { world, handle, committed, tables, now, events: Vec::new() }
+    }
+
+    async fn statement(&self) -> StoreResult<()> {
+        self.world.stall().await;
+        self.world.fail(|f| f.statement)
+    }
+
+    fn jobs(&self, keep: impl Fn(&Job) -> bool) -> Vec<Job> {
+        self.tables.jobs.values().filter(|job| keep(job)).cloned().collect()
+    }
+
+    fn in_the_way(&self, job: &Job) -> bool {
+        let key = job.live_merge_key();
+        self.tables.jobs.contains_key(&job.id)
+            || key.is_some() && self.tables.jobs.values().any(|other| other.live_merge_key() == key)
+    }
+}
+
+#[async_trait]
+impl QueueTx for SimTx {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn insert_jobs(&mut self, jobs: &[Job]) -> StoreResult<Vec<JobId>> {
+        self.statement().await?;
+        let mut refused = Vec::new();
+        for job in jobs {
+            if self.in_the_way(job) {
+                refused.push(job.id);
+            } else {
+                self.tables.jobs.insert(job.id, job.clone());
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn lock_merge_keys(&mut self, keys: &[String]) -> StoreResult<Vec<Job>> {
+        self.statement().await?;
+        Ok(self.jobs(|job| job.live_merge_key().is_some_and(|key| keys.contains(&key))))
+    }
+
+    async fn lock_jobs(&mut self, ids: &[JobId]) -> StoreResult<Vec<Job>> {
+        self.statement().await?;
+        Ok(self.jobs(|job| ids.contains(&job.id)))
+    }
+
+    async fn lock_leased(&mut self, sessions: &[SessionId]) -> StoreResult<Vec<Job>> {
+        self.statement().await?;
+        Ok(self.jobs(|job| job.session().is_some_and(|session| sessions.contains(&session))))
+    }
+
+    async fn lock_queued(&mut self, wants: &[(RequirementId, u32)]) -> StoreResult<Vec<Job>> {
+        self.statement().await?;
+        let mut found = Vec::new();
+        for (id, most) in wants {
+            let mut jobs = self.jobs(|job| job.state.stage == Stage::Queued && job.spec.requirement == *id);
+            jobs.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+            jobs.truncate(usize::try_from(*most).unwrap_or(usize::MAX));
+            found.extend(jobs);
+        }
+        found.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+        Ok(found)
+    }
+
+    async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
+        self.statement().await?;
+        let now = self.now;
+        let own = |job: &Job| {
+            let timeout = job.spec.timeout_micros.zip(job.state.started_at);
+            timeout.map(|(timeout, start)| Timestamp(start.0.saturating_add(timeout)))
+        };
+        let mut found = self.jobs(|job| match overdue {
+            Overdue::Executing(since) => {
+                job.state.stage == Stage::Executing && job.state.started_at.is_some_and(|at| at < since)
+            }
+            Overdue::OwnTimeout(grace) => {
+                job.state.stage == Stage::Executing && own(job).is_some_and(|at| at < now.before(grace))
+            }
+            Overdue::Queued(since) => job.state.stage == Stage::Queued && job.state.queued_at < since,
+            Overdue::Unwatched(since) => {
+                job.state.stage != Stage::Completed && job.state.watched_until < since
+            }
+        });
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
+    async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.jobs.extend(jobs.iter().map(|job| (job.id, job.clone())));
+        Ok(())
+    }
+
+    async fn prune(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
+        self.statement().await?;
+        let mut old = self.jobs(|job| job.state.completed_at.is_some_and(|at| at < before));
+        old.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        for job in &old {
+            self.tables.jobs.remove(&job.id);
+            self.tables.operations.retain(|_, operation| operation.job != job.id);
+        }
+        Ok(old.len() as u64)
+    }
+
+    async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.requirements.extend(requirements.iter().map(|r| (r.id(), r.clone())));
+        Ok(())
+    }
+
+    async fn insert_operations(&mut self, operations: &[Operation]) -> StoreResult<()> {
+        self.statement().await?;
+        for operation in operations {
+            if !self.tables.jobs.contains_key(&operation.job) {
+                return Err(SchedulerError::Internal("an operation without its job".into()));
+            }
+            self.tables.operations.entry(operation.id).or_insert_with(|| operation.clone());
+        }
+        Ok(())
+    }
+
+    async fn lock_operations(&mut self, jobs: &[JobId]) -> StoreResult<Vec<Operation>> {
+        self.statement().await?;
+        Ok(self.tables.operations.values().filter(|o| jobs.contains(&o.job)).cloned().collect())
+    }
+
+    async fn jobs_of(&mut self, operations: &[OperationId]) -> StoreResult<Vec<(OperationId, JobId)>> {
+        self.statement().await?;
+        let job = |id: &OperationId| self.tables.operations.get(id).map(|o| (*id, o.job));
+        Ok(operations.iter().filter_map(job).collect())
+    }
+
+    async fn cancel_operations(&mut self, ids: &[OperationId]) -> StoreResult<()> {
+        self.statement().await?;
+        for id in ids {
+            if let Some(operation) = self.tables.operations.get_mut(id) {
+                operation.cancelled = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_operations(&mut self, ids: &[OperationId]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.operations.retain(|id, _| !ids.contains(id));
+        Ok(())
+    }
+
+    async fn extend_watch(&mut self, jobs: &[JobId], until: Timestamp) -> StoreResult<()> {
+        self.statement().await?;
+        for id in jobs {
+            if let Some(job) = self.tables.jobs.get_mut(id) {
+                job.state.watched_until = job.state.watched_until.max(until);
+            }
+        }
+        Ok(())
+    }
+
+    async fn save_sessions(&mut self, sessions: &[Session]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.sessions.extend(sessions.iter().map(|s| (s.id, s.clone())));
+        Ok(())
+    }
+
+    async fn lock_sessions(&mut self, ids: &[SessionId]) -> StoreResult<Vec<Session>> {
+        self.statement().await?;
+        Ok(self.tables.sessions.values().filter(|s| ids.contains(&s.id)).cloned().collect())
+    }
+
+    async fn lock_bot(&mut self, pool: &str, bot_id: &str) -> StoreResult<Vec<Session>> {
+        self.statement().await?;
+        let same = |s: &&Session| s.pool == pool && s.bot_id == bot_id;
+        Ok(self.tables.sessions.values().filter(same).cloned().collect())
+    }
+
+    async fn lock_expired(&mut self, limit: u32) -> StoreResult<Vec<Session>> {
+        self.statement().await?;
+        let expired = self.tables.sessions.values().filter(|s| s.expires_at < self.now);
+        Ok(expired.take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect())
+    }
+
+    async fn delete_sessions(&mut self, ids: &[SessionId]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.sessions.retain(|id, _| !ids.contains(id));
+        Ok(())
+    }
+
+    async fn take_turns(&mut self, flows: &[(FlowKey, u32)], step: i64) -> StoreResult<Vec<i64>> {
+        self.statement().await?;
+        let mut turns = Vec::with_capacity(flows.len());
+        for (key, count) in flows {
+            let clock = FlowKey { flow: String::new(), ..key.clone() };
+            let clock = self.tables.turns.get(&clock).copied().unwrap_or(0);
+            let turn = self.tables.turns.entry(key.clone()).or_default();
+            *turn = (*turn).max(clock).saturating_add(step.saturating_mul(i64::from(*count)));
+            turns.push(*turn);
+        }
+        Ok(turns)
+    }
+
+    async fn serve_turns(&mut self, clocks: &[(FlowKey, i64)]) -> StoreResult<()> {
+        self.statement().await?;
+        for (key, turn) in clocks {
+            let clock = self.tables.turns.entry(key.clone()).or_default();
+            *clock = (*clock).max(*turn);
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    async fn commit(mut self: Box<Self>) -> StoreResult<()> {
+        self.world.stall().await;
+        self.world.fail(|f| f.commit)?;
+        (self.world.inspect)(&self.tables);
+        *self.committed = std::mem::take(&mut self.tables);
+        self.world.tell(self.handle, &self.events);
+        self.world.fail(|f| f.unknown)
+    }
+}

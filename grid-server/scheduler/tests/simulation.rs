@@ -1,0 +1,315 @@
+//! The real scheduler on a simulated database, with replicas, bots and clients that crash: each seed is one
+//! schedule, and replays.
+//!
+//! `GRID_SIM_SEEDS=100000` runs more schedules, `GRID_SIM_SEED=7` one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid_core::{Digest, DigestFunction};
+use grid_scheduler::engine::{BotReport, Synced};
+use grid_scheduler::ids::{JobId, OperationId, SessionId};
+use grid_scheduler::job::{Outcome, Stage};
+use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
+use grid_scheduler::properties::{DynamicSet, Properties, PropertySet};
+use grid_scheduler::service::{ExecuteRequest, Poll, Standing};
+use grid_scheduler::session::{BotStatus, News, ReportedLease};
+use grid_scheduler::simulation::{Faults, SimIds, SimStore, Tables};
+use grid_scheduler::store::QueueStore;
+use grid_scheduler::transition::{Cause, MAX_LEASES};
+use grid_scheduler::{Scheduler, SchedulerOptions};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+const REPLICAS: usize = 3;
+const BOTS: usize = 4;
+const CLIENTS: usize = 6;
+const SESSION: Duration = Duration::from_secs(40);
+
+/// What everybody in a schedule shares.
+struct World {
+    store: SimStore,
+    options: SchedulerOptions,
+    replicas: Mutex<Vec<Arc<Scheduler>>>,
+    rng: Mutex<StdRng>,
+    /// Which session each lease was shown to.
+    leases: Mutex<HashMap<(JobId, u32), SessionId>>,
+    /// Trouble is over: bots stay, calls succeed.
+    calm: std::sync::atomic::AtomicBool,
+}
+
+impl World {
+    fn below(&self, limit: u32) -> u32 {
+        self.rng.lock().random_range(0..limit)
+    }
+
+    fn replica(&self) -> Arc<Scheduler> {
+        let index = self.below(u32::try_from(REPLICAS).unwrap()) as usize;
+        self.replicas.lock()[index].clone()
+    }
+
+    fn calm(&self) -> bool {
+        self.calm.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The answer shows leases: no lease is ever shown to two sessions.
+    fn shown(&self, synced: &Synced) {
+        for job in &synced.held {
+            let key = (job.id, job.state.attempts);
+            let first = *self.leases.lock().entry(key).or_insert(synced.session.id);
+            assert_eq!(first, synced.session.id, "lease {key:?} was given to two sessions");
+        }
+    }
+}
+
+fn options(seed: u64) -> SchedulerOptions {
+    let set = DynamicSet { matched: ["size".to_owned()].into(), ..DynamicSet::default() };
+    SchedulerOptions {
+        property_set: PropertySet::Dynamic(set),
+        bot_session_keepalive_timeout: SESSION,
+        fair: seed.is_multiple_of(2),
+        patience: Duration::from_secs(20),
+        ..SchedulerOptions::default()
+    }
+}
+
+fn faults(rng: &mut StdRng) -> Faults {
+    let hard = rng.random_range(0..3);
+    Faults {
+        statement: hard * 10,
+        commit: hard * 20,
+        unknown: hard * 20,
+        lost: hard * 150,
+        doubled: hard * 50,
+        stall: Duration::from_millis(u64::from(rng.random_range(0..200_u32))),
+    }
+}
+
+/// What holds in every committed state.
+fn inspect(tables: &Tables) {
+    let mut keys = HashSet::new();
+    for job in tables.jobs.values() {
+        let state = &job.state;
+        assert_eq!(state.lease.is_some(), state.stage == Stage::Executing, "{job:?}");
+        assert_eq!(state.outcome.is_some(), state.stage == Stage::Completed, "{job:?}");
+        assert!(state.attempts <= MAX_LEASES, "retries are bounded: {job:?}");
+        let failures = state.failures;
+        assert!(failures.worker_lost <= 3 && failures.internal + failures.unavailable <= 5, "{job:?}");
+        if let Some(key) = job.live_merge_key() {
+            assert!(keys.insert(key), "two incomplete jobs for one action: {job:?}");
+        }
+        if let Some(Outcome::Finished { response }) = &state.outcome {
+            // A bot's answer says which lease it is of: only the newest counts.
+            assert_eq!(response.as_ref(), state.attempts.to_string().as_bytes(), "a late result: {job:?}");
+        }
+    }
+}
+
+async fn client(world: Arc<World>, number: usize) {
+    sleep(Duration::from_millis(world.below(20_000).into())).await;
+    let action = Bytes::from(vec![u8::try_from(world.below(4)).unwrap()]);
+    let size = if world.below(4) == 0 { "large" } else { "small" };
+    let platform = vec![("size".to_owned(), size.to_owned())];
+    let replica = world.replica();
+    let request = ExecuteRequest {
+        instance: String::new(),
+        action_digest: Digest::of(DigestFunction::Sha256, &action),
+        action,
+        command: String::new(),
+        requirement: replica.requirement("", &platform).unwrap(),
+        platform,
+        priority: i32::try_from(world.below(2)).unwrap(),
+        cacheable: world.below(4) > 0,
+        timeout: None,
+        locality: String::new(),
+        client: ClientIdentity::default(),
+        metadata: RequestMetadata { invocation_id: (number % 3).to_string(), ..RequestMetadata::default() },
+        cached: None,
+    };
+    drop(replica);
+    // A client that gets no answer asks again; what it asked before may run all the same.
+    let mut watch = loop {
+        if let Ok(watch) = world.replica().execute(request.clone()).await {
+            break watch;
+        }
+        sleep(Duration::from_secs(1)).await;
+    };
+    let id = watch.operation.id;
+    let gives_up = world.below(5) == 0;
+    let mut finals = 0;
+    loop {
+        if watch.view().is_final() {
+            finals += 1;
+            break;
+        }
+        let patience = Duration::from_millis(u64::from(world.below(30_000)));
+        if timeout(patience, watch.changed()).await.is_err() {
+            if gives_up && !world.calm() {
+                let _ = world.replica().cancel(id).await;
+            }
+            // The connection is lost: the client goes on watching on another replica.
+            watch = again(&world, id).await;
+        }
+    }
+    assert_eq!(finals, 1);
+    let view = again(&world, id).await.view();
+    assert!(view.is_final(), "an answer was taken back");
+}
+
+async fn again(world: &World, id: OperationId) -> grid_scheduler::Watch {
+    loop {
+        match world.replica().watch(id).await {
+            Ok(watch) => return watch,
+            Err(grid_scheduler::SchedulerError::OperationNotFound(_)) => panic!("operation {id} was lost"),
+            Err(_) => sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
+async fn bot(world: Arc<World>, number: usize) {
+    let size = if number == 0 { "large" } else { "small" };
+    loop {
+        let values = [size.to_owned(), "small".to_owned()];
+        let standing = Standing {
+            instance: String::new(),
+            bot_id: format!("bot-{number}"),
+            properties: Properties::from([("size".to_owned(), values.into())]),
+            capacity: 1 + u32::try_from(number % 2).unwrap(),
+            priority: 0,
+            status: BotStatus::Ok,
+        };
+        if let Ok(session) = world.replica().open_session(standing).await {
+            serve(&world, session.id, &session.bot_id).await;
+        }
+        // It crashed, or its session was lost.
+        sleep(Duration::from_millis(u64::from(world.below(5_000)) + 1)).await;
+    }
+}
+
+/// One session of a bot, until it crashes or is told that the session is over.
+async fn serve(world: &World, session: SessionId, bot_id: &str) {
+    let mut running: BTreeMap<(JobId, u32), News> = BTreeMap::new();
+    loop {
+        let leases = running.iter().map(|((job, attempt), news)| ReportedLease {
+            job: *job,
+            attempt: *attempt,
+            news: news.clone(),
+        });
+        let report = BotReport {
+            session,
+            bot_id: bot_id.to_owned(),
+            properties: None,
+            capacity: None,
+            status: BotStatus::Ok,
+            leases: leases.collect(),
+            lifetime: SESSION,
+        };
+        let wait = if running.is_empty() { 20_000 } else { 500 };
+        let poll = Poll { wait: Duration::from_millis(wait), when_full: world.below(2) == 0 };
+        let answer = timeout(Duration::from_secs(25), async { world.replica().report(report, poll).await });
+        match answer.await {
+            Ok(Ok(synced)) => {
+                world.shown(&synced);
+                running.retain(|key, _| synced.held.iter().any(|j| (j.id, j.state.attempts) == *key));
+                for job in synced.held {
+                    running.entry((job.id, job.state.attempts)).or_insert(News::Running(None));
+                }
+            }
+            Ok(Err(grid_scheduler::SchedulerError::SessionNotFound(_))) => return,
+            Ok(Err(_)) | Err(_) => {}
+        }
+        sleep(Duration::from_millis(u64::from(world.below(3_000)) + 1)).await;
+        if !world.calm() && world.below(30) == 0 {
+            return;
+        }
+        for ((_, attempt), news) in &mut running {
+            let finished = || News::Finished(Bytes::from(attempt.to_string()));
+            *news = match world.below(if world.calm() { 4 } else { 10 }) {
+                0..4 => finished(),
+                4 => News::Failed(Cause::Internal),
+                5 => News::Failed(Cause::GivenBack),
+                _ => News::Running(None),
+            };
+        }
+    }
+}
+
+/// Replicas end at any moment, and others take their places.
+async fn crashes(world: Arc<World>) {
+    let mut next = REPLICAS;
+    loop {
+        sleep(Duration::from_millis(u64::from(world.below(15_000)) + 1)).await;
+        let index = world.below(u32::try_from(REPLICAS).unwrap()) as usize;
+        let fresh = replica(&world.store, &world.options, next);
+        next += 1;
+        world.replicas.lock()[index] = fresh;
+    }
+}
+
+fn replica(store: &SimStore, options: &SchedulerOptions, number: usize) -> Arc<Scheduler> {
+    let store: Arc<dyn QueueStore> = Arc::new(store.sibling(number));
+    Scheduler::start(options.clone(), store, Arc::new(SimIds::new(number as u64)))
+}
+
+async fn schedule(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let store = SimStore::new(rng.random(), faults(&mut rng), Box::new(inspect));
+    let options = options(seed);
+    let replicas = (0..REPLICAS).map(|n| replica(&store, &options, n)).collect();
+    let world = Arc::new(World {
+        store,
+        options,
+        replicas: Mutex::new(replicas),
+        rng: Mutex::new(rng),
+        leases: Mutex::default(),
+        calm: false.into(),
+    });
+    let mut trouble = JoinSet::new();
+    trouble.spawn(crashes(world.clone()));
+    let mut bots = JoinSet::new();
+    (0..BOTS).for_each(|n| drop(bots.spawn(bot(world.clone(), n))));
+    let mut clients = JoinSet::new();
+    (0..CLIENTS).for_each(|n| drop(clients.spawn(client(world.clone(), n))));
+    sleep(Duration::from_secs(60)).await;
+    trouble.shutdown().await;
+    world.store.set_faults(Faults::NONE);
+    world.calm.store(true, std::sync::atomic::Ordering::Relaxed);
+    let end = async {
+        tokio::select! {
+            biased;
+            died = bots.join_next() => panic!("a bot panicked: {died:?}"),
+            () = async { while let Some(ended) = clients.join_next().await { ended.unwrap(); } } => {}
+        }
+    };
+    timeout(Duration::from_mins(30), end).await.expect("every client gets its answer");
+    bots.shutdown().await;
+    for operation in world.store.tables().await.operations.values() {
+        // What a client asked for twice, for want of an answer, ends as well or is still under way.
+        assert!(world.store.tables().await.jobs.contains_key(&operation.job));
+    }
+}
+
+fn run(seed: u64) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(schedule(seed));
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_whatever_fails() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("GRID_SIM_SEED") {
+        return run(seed);
+    }
+    for seed in 0..number("GRID_SIM_SEEDS").unwrap_or(2_000) {
+        if std::panic::catch_unwind(|| run(seed)).is_err() {
+            panic!("schedule {seed} failed; GRID_SIM_SEED={seed} runs it again");
+        }
+    }
+}
