@@ -16,6 +16,7 @@ mod error;
 mod names;
 mod outcome;
 mod server_config;
+mod telling;
 mod trouble;
 pub mod workerpool;
 mod workload;

@@ -16,7 +16,7 @@ mod validate;
 use std::time::Duration;
 
 use grid_operator_api::BuildGrid;
-use grid_operator_apply::{Applied, Change, write_status};
+use grid_operator_apply::{Applied, write_status};
 
 pub(crate) use roles::{bots_url, cas_url};
 pub(crate) use validate::effective_version;
@@ -24,6 +24,7 @@ pub(crate) use validate::effective_version;
 use crate::context::Context;
 use crate::error::Result;
 use crate::outcome::Outcome;
+use crate::telling;
 use crate::trouble::Trouble;
 use observe::World;
 use status::Report;
@@ -48,9 +49,10 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     {
         report.trouble = Some(Trouble::from(error));
     }
-    tell(grid, context, &applied.changes).await;
+    telling::changes(context, grid, &applied.changes).await;
     let updated = status::with_status(grid, &report, &applied.observed, context.mint.now());
-    write_status(&context.client, &context.leadership, grid, &updated).await?;
+    let is_news = write_status(&context.client, &context.leadership, grid, &updated).await?;
+    telling::trouble(context, grid, report.trouble.as_ref(), is_news).await;
     result?;
     Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
 }
@@ -76,17 +78,4 @@ async fn bring_about(
     let objects = build::build(&valid, &secrets);
     report.valid(&valid);
     rollout::roll_out(objects, &valid, context, report, applied).await
-}
-
-/// Says in events what was done.
-async fn tell(grid: &BuildGrid, context: &Context, changes: &[Change]) {
-    for change in changes {
-        let (reason, kind, name) = match change {
-            Change::Created(kind, name) => ("Created", kind, name),
-            Change::Updated(kind, name) => ("Updated", kind, name),
-            Change::Deleted(kind, name) => ("Deleted", kind, name),
-        };
-        let note = format!("{} {name}", kind.kind);
-        context.events.normal(grid, reason, "Reconcile", note).await;
-    }
 }

@@ -9,11 +9,11 @@ use crate::names::Names;
 pub(crate) enum Role {
     /// Every service.
     Server,
-    /// Execution, Operations, Capabilities, Build Events, Fleet.
+    /// Execution, Operations, Capabilities, Build Events.
     Execution,
     /// Bots.
     Bots,
-    /// CAS, ByteStream, LogStream, Remote Asset.
+    /// CAS, ByteStream, LogStream.
     Cas,
     /// ActionCache.
     ActionCache,
@@ -85,8 +85,8 @@ pub(crate) fn cas_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> Stri
     Names(grid).pods_url(serving(spec.topology, Role::has_cas).component(), namespace)
 }
 
-/// The gRPC services that the ingress leads to, with who serves them. Bots and Fleet are not among them: they are
-/// for the grid's own parts.
+/// The gRPC services that the ingress leads to, with who serves them. Bots is not among them: it is for
+/// the grid's own workers.
 pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, Role)> {
     let front = serving(topology, Role::has_execution);
     let cas = serving(topology, Role::has_cas);
@@ -96,8 +96,6 @@ pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, R
         ("build.bazel.remote.execution.v2.Capabilities", front),
         ("build.bazel.remote.execution.v2.ContentAddressableStorage", cas),
         ("google.bytestream.ByteStream", cas),
-        ("build.bazel.remote.asset.v1.Fetch", cas),
-        ("build.bazel.remote.asset.v1.Push", cas),
         ("build.bazel.remote.logstream.v1.LogStreamService", cas),
         ("google.devtools.build.v1.PublishBuildEvent", front),
         ("build.buildgrid.QueryBuildEvents", front),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use grid_operator_api::{
-    BuildGrid, BuildGridSpec, CasStorage, EmbeddedStorage, SecretKeyRef, SelfSigned, Span,
+    BuildGrid, BuildGridSpec, CasStorage, EmbeddedStorage, SecretKeyRef, SelfSigned, Span, VolumeSpec,
 };
 use grid_operator_apply::{Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -17,6 +17,7 @@ use crate::casstorage::Access;
 use crate::context::Images;
 use crate::names::{Names, Owner, VERSION_ANNOTATION};
 use crate::trouble::Trouble;
+use crate::workload::check_unchanged;
 
 /// A grid that can be built.
 #[derive(Clone, Debug)]
@@ -83,6 +84,16 @@ pub(crate) fn validate<'a>(grid: &'a BuildGrid, world: &World, images: &Images) 
         None => Storage::Embedded(spec.storage.clone().unwrap_or_default()),
         Some(reference) => Storage::Shared(Box::new(shared(&reference.name, world.storage.as_ref())?)),
     };
+    let volume = match &storage {
+        Storage::Embedded(embedded) => Some(embedded.volume.clone()),
+        // SQLite alone has a volume of the size that nobody chose.
+        Storage::Shared(_) => spec.database.is_none().then(VolumeSpec::default),
+    };
+    if let Some(volume) = volume {
+        let role = super::roles::serving(spec.topology, Role::has_cas);
+        let set = world.owned.typed::<StatefulSet>(&Names(&grid.name_any()).component(role.component()));
+        check_unchanged(set.as_ref(), &volume, "spec.storage.volume")?;
+    }
     let database =
         spec.database.as_ref().map(|d| database(&d.secret_ref, world.database.as_ref())).transpose()?;
     Ok(Grid {

@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::names::Owner;
 use crate::outcome::Outcome;
+use crate::telling;
 use crate::trouble::Trouble;
 use observe::World;
 use status::Report;
@@ -44,8 +45,10 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     {
         report.trouble = Some(Trouble::from(error));
     }
+    telling::changes(context, storage, &applied.changes).await;
     let updated = status::with_status(storage, &report, &applied.observed, context.mint.now());
-    write_status(&context.client, &context.leadership, storage, &updated).await?;
+    let is_news = write_status(&context.client, &context.leadership, storage, &updated).await?;
+    telling::trouble(context, storage, report.trouble.as_ref(), is_news).await;
     result?;
     Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
 }
@@ -60,7 +63,7 @@ async fn bring_about(
     if storage.spec.paused {
         return Ok(());
     }
-    let access = match Access::of(storage).and_then(|access| world.check_secrets(access)) {
+    let access = match Access::of(storage).and_then(|access| world.check(storage, access)) {
         Ok(access) => access,
         Err(trouble) => {
             report.trouble = Some(trouble);

@@ -12,11 +12,12 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
-use super::Access;
+use super::access::{Access, SERVER};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::names::Owner;
+use crate::names::{Names, Owner};
 use crate::trouble::Trouble;
+use crate::workload::check_unchanged;
 
 /// What exists.
 #[derive(Clone, Debug, Default)]
@@ -76,8 +77,17 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
 }
 
 impl World {
+    /// Fails where what exists doesn't go with the wish.
+    pub(crate) fn check(&self, storage: &CasStorage, access: Access) -> std::result::Result<Access, Trouble> {
+        let set = self.owned.typed::<StatefulSet>(&Names(&storage.name_any()).component(SERVER));
+        if let Some(volume) = &storage.spec.volume {
+            check_unchanged(set.as_ref(), volume, "spec.volume")?;
+        }
+        self.check_secrets(access)
+    }
+
     /// Fails where a key of a Secret is missing.
-    pub(crate) fn check_secrets(&self, access: Access) -> std::result::Result<Access, Trouble> {
+    fn check_secrets(&self, access: Access) -> std::result::Result<Access, Trouble> {
         for (name, key) in &access.tree().secrets {
             let Some(secret) = self.secrets.get(name) else {
                 return Err(Trouble::missing("Secret", name, "spec.storages", "create it in this namespace"));

@@ -16,6 +16,7 @@ use grid_operator_apply::{Applied, write_status};
 use crate::context::Context;
 use crate::error::Result;
 use crate::outcome::Outcome;
+use crate::telling;
 use crate::trouble::Trouble;
 use observe::World;
 use status::Report;
@@ -40,8 +41,10 @@ pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> 
     {
         report.trouble = Some(Trouble::from(error));
     }
+    telling::changes(context, pool, &applied.changes).await;
     let updated = status::with_status(pool, &report, &applied.observed, context.mint.now());
-    write_status(&context.client, &context.leadership, pool, &updated).await?;
+    let is_news = write_status(&context.client, &context.leadership, pool, &updated).await?;
+    telling::trouble(context, pool, report.trouble.as_ref(), is_news).await;
     result?;
     Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
 }

@@ -14,4 +14,4 @@ pub(crate) use pod::{
 };
 pub(crate) use progress::Progress;
 pub(crate) use service::{cluster_service, disruption_budget, pods_service};
-pub(crate) use volume::{claim_template, retention};
+pub(crate) use volume::{check_unchanged, claim_template, retention};

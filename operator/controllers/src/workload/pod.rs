@@ -134,6 +134,7 @@ impl ServerPod<'_> {
         Container {
             name: name.to_owned(),
             image: Some(self.image.clone()),
+            command: Some(vec!["/grid-server".to_owned()]),
             env: Some(vec![EnvVar {
                 name: "HOME".into(),
                 value: Some(VOLUME_DIR.into()),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use grid_operator_api::{DeletionPolicy, VolumeSpec};
-use k8s_openapi::api::apps::v1::StatefulSetPersistentVolumeClaimRetentionPolicy;
+use grid_operator_api::{ByteSize, DeletionPolicy, VolumeSpec};
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
@@ -12,6 +12,7 @@ use kube::api::ObjectMeta;
 
 use super::pod::DATA_VOLUME;
 use crate::names::Owner;
+use crate::trouble::Trouble;
 
 /// The template of the claims of a StatefulSet.
 pub(crate) fn claim_template(owner: &Owner, component: &str, volume: &VolumeSpec) -> PersistentVolumeClaim {
@@ -32,6 +33,36 @@ pub(crate) fn claim_template(owner: &Owner, component: &str, volume: &VolumeSpec
         }),
         ..PersistentVolumeClaim::default()
     }
+}
+
+/// Fails where the StatefulSet that exists has another volume than the one that is wanted: its claims can't be
+/// changed through it.
+pub(crate) fn check_unchanged(
+    set: Option<&StatefulSet>,
+    wanted: &VolumeSpec,
+    field: &str,
+) -> Result<(), Trouble> {
+    let templates = set.and_then(|set| set.spec.as_ref()?.volume_claim_templates.as_ref());
+    let claim =
+        templates.into_iter().flatten().find(|claim| claim.metadata.name.as_deref() == Some(DATA_VOLUME));
+    let Some(spec) = claim.and_then(|claim| claim.spec.as_ref()) else { return Ok(()) };
+    let size = spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("storage"));
+    let has = size.map_or("nothing", |size| size.0.as_str());
+    let same_size = ByteSize::from(has).bytes() == wanted.size.bytes();
+    // The class that the cluster chose by default is not written back into the template.
+    if same_size && spec.storage_class_name == wanted.storage_class_name {
+        return Ok(());
+    }
+    let class = |class: &Option<String>| class.clone().unwrap_or_else(|| "the default class".to_owned());
+    Err(Trouble::new(
+        "VolumeFixed",
+        format!(
+            "{field} asks for {} of {}, and the volume that exists has {has} of {}: give that, or make a new resource and move to it",
+            wanted.size.0,
+            class(&wanted.storage_class_name),
+            class(&spec.storage_class_name)
+        ),
+    ))
 }
 
 /// What becomes of the claims when the StatefulSet goes. Fewer replicas never cost data.

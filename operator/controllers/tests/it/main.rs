@@ -12,3 +12,4 @@ mod configuration;
 mod convergence;
 mod golden;
 mod model;
+mod restricted;

@@ -188,7 +188,6 @@ fn services(role: Role, executes: bool, storage: &str) -> Vec<Node> {
     if role.has_cas() {
         services.push(Node::tagged("!cas", vec![storage()]));
         services.push(Node::tagged("!bytestream", vec![storage()]));
-        services.push(Node::tagged("!remote-asset", vec![storage(), sql()]));
     }
     if role.has_cas() || executes {
         // With the executing servers too: they make the streams that workers write.
@@ -200,7 +199,6 @@ fn services(role: Role, executes: bool, storage: &str) -> Vec<Node> {
     if executes && role.has_execution() {
         let endpoints = Node::List(vec![Node::text("execution"), Node::text("operations")]);
         services.push(Node::tagged("!execution", vec![scheduler(), ("endpoints", endpoints)]));
-        services.push(Node::tagged("!fleet", vec![scheduler()]));
     }
     if executes && role.has_bots() {
         services.push(Node::tagged("!bots", vec![scheduler()]));

@@ -56,6 +56,7 @@ fn pod(grid: &Grid<'_>, database: &Database) -> PodSpec {
         containers: vec![Container {
             name: "migrate".into(),
             image: Some(grid.image.clone()),
+            command: Some(vec!["/grid-server".into()]),
             args: Some(vec!["migrate".into(), "--database-file".into(), secret_path(secret)]),
             volume_mounts: Some(vec![mount("database", &format!("{SECRETS_DIR}/{}", secret.name), true)]),
             security_context: Some(container_security()),

@@ -1,0 +1,108 @@
+//! Every pod of the golden folders is one that the restricted Pod Security profile admits.
+//!
+//! With `GRID_CLUSTER` set the real admission plugin is asked; without, the fields that it asks for are looked at.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec, PodTemplateSpec, ServiceAccount};
+use kube::Client;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The pod templates of all golden objects, with where they are from.
+fn templates() -> Vec<(String, PodTemplateSpec)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut templates = vec![];
+    for case in std::fs::read_dir(folder).unwrap() {
+        let path = case.unwrap().path().join("objects.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let object = Value::deserialize(document).unwrap();
+            let spec = &object["spec"];
+            let template = spec.get("template").or_else(|| spec["jobTemplate"]["spec"].get("template"));
+            if let Some(template) = template {
+                let from = format!("{} {} {}", path.display(), object["kind"], object["metadata"]["name"]);
+                templates.push((from, serde_json::from_value(template.clone()).unwrap()));
+            }
+        }
+    }
+    assert!(templates.len() > 10);
+    templates
+}
+
+#[test]
+fn restricted_by_their_fields() {
+    for (from, template) in templates() {
+        let spec = template.spec.unwrap();
+        assert_eq!(spec.automount_service_account_token, Some(false), "{from}");
+        let pod = spec.security_context.clone().unwrap();
+        assert_eq!(pod.run_as_non_root, Some(true), "{from}");
+        assert_eq!(pod.seccomp_profile.unwrap().type_, "RuntimeDefault", "{from}");
+        assert!(containers(&spec).count() > 0);
+        for container in containers(&spec) {
+            let security = container.security_context.clone().unwrap();
+            assert_eq!(security.allow_privilege_escalation, Some(false), "{from}");
+            assert_eq!(security.read_only_root_filesystem, Some(true), "{from}");
+            assert_eq!(security.capabilities.unwrap().drop, Some(vec!["ALL".to_owned()]), "{from}");
+        }
+    }
+}
+
+/// Only grid-worker has the token, and no runner sees any Secret.
+#[test]
+fn a_runner_mounts_no_secret() {
+    for (from, template) in templates() {
+        let spec = template.spec.unwrap();
+        let secrets: Vec<&str> =
+            spec.volumes.iter().flatten().filter(|v| v.secret.is_some()).map(|v| v.name.as_str()).collect();
+        for container in containers(&spec).filter(|c| matches!(c.name.as_str(), "runner" | "install-runner"))
+        {
+            for mount in container.volume_mounts.iter().flatten() {
+                assert!(!secrets.contains(&mount.name.as_str()), "{from}: {}", mount.mount_path);
+                assert!(mount.name != "grid" || mount.sub_path.is_some(), "{from}: {}", mount.mount_path);
+            }
+        }
+    }
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &k8s_openapi::api::core::v1::Container> {
+    spec.containers.iter().chain(spec.init_containers.iter().flatten())
+}
+
+#[tokio::test]
+async fn restricted_on_a_cluster() {
+    if std::env::var_os("GRID_CLUSTER").is_none() {
+        return;
+    }
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = Client::try_default().await.unwrap();
+    let name = format!("restricted-{}", std::process::id());
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name,
+        "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}))
+    .unwrap();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
+    let pods: Api<Pod> = Api::namespaced(client, &name);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    for (index, (from, template)) in templates().into_iter().enumerate() {
+        let account = format!("account-{index}");
+        let metadata = ObjectMeta { name: Some(account.clone()), ..ObjectMeta::default() };
+        let object = ServiceAccount { metadata: metadata.clone(), ..ServiceAccount::default() };
+        accounts.create(&PostParams::default(), &object).await.unwrap();
+        let spec = PodSpec { service_account_name: Some(account), ..with_claims(template.spec.unwrap()) };
+        let pod = Pod { metadata, spec: Some(spec), status: None };
+        pods.create(&dry_run, &pod).await.unwrap_or_else(|error| panic!("{from}: {error}"));
+    }
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+/// A StatefulSet adds the volumes of its claims; here an empty one stands for them.
+fn with_claims(mut spec: PodSpec) -> PodSpec {
+    let volumes = spec.volumes.get_or_insert_default();
+    if !volumes.iter().any(|volume| volume.name == "data") {
+        volumes.push(serde_json::from_value(json!({"name": "data", "emptyDir": {}})).unwrap());
+    }
+    spec
+}
