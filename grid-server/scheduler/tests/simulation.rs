@@ -144,7 +144,9 @@ async fn client(world: Arc<World>, number: usize) {
     let gives_up = world.below(5) == 0;
     let mut finals = 0;
     loop {
-        if watch.view().is_final() {
+        let view = watch.view();
+        if view.is_final() {
+            assert!(gives_up || !view.cancelled, "cancelled, and nobody asked for it");
             finals += 1;
             break;
         }
@@ -160,6 +162,7 @@ async fn client(world: Arc<World>, number: usize) {
     assert_eq!(finals, 1);
     let view = again(&world, id).await.view();
     assert!(view.is_final(), "an answer was taken back");
+    assert!(gives_up || !view.cancelled, "cancelled, and nobody asked for it");
 }
 
 async fn again(world: &World, id: OperationId) -> grid_scheduler::Watch {

@@ -106,7 +106,7 @@ impl Scheduler {
     pub async fn watch(&self, id: OperationId) -> Result<Watch, SchedulerError> {
         let (operation, job) = self.operation(id).await?;
         let job_id = job.id;
-        let watch = self.core.hub.watch(operation, job);
+        let watch = self.core.hub.watch(operation, job, true);
         // What happened between the look and the watch is seen by a second look.
         if let Some(job) = self.jobs.call(job_id).await? {
             self.core.hub.publish(&job);

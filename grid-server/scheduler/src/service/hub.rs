@@ -73,20 +73,31 @@ struct State {
 struct Watched {
     views: watch::Sender<View>,
     watchers: usize,
+    /// Whether its row is known to be there: until then a look at the rows that misses it says nothing.
+    committed: bool,
 }
 
 impl Hub {
-    /// Begins to watch an operation, of which this much is known.
-    pub(super) fn watch(self: &Arc<Self>, operation: Operation, job: Arc<Job>) -> Watch {
+    /// Begins to watch an operation, of which this much is known. One that is not committed yet is to be
+    /// confirmed once it is.
+    pub(super) fn watch(self: &Arc<Self>, operation: Operation, job: Arc<Job>, committed: bool) -> Watch {
         let mut state = self.state.lock();
         state.jobs.entry(job.id).or_default().insert(operation.id);
         let view = View { job, cancelled: operation.cancelled };
-        let watched = state
-            .operations
-            .entry(operation.id)
-            .or_insert_with(|| Watched { views: watch::Sender::new(view), watchers: 0 });
+        let watched = state.operations.entry(operation.id).or_insert_with(|| Watched {
+            views: watch::Sender::new(view),
+            watchers: 0,
+            committed,
+        });
         watched.watchers += 1;
         Watch { operation, views: watched.views.subscribe(), hub: Arc::clone(self) }
+    }
+
+    /// The operation's row is there.
+    pub(super) fn confirm(&self, operation: OperationId) {
+        if let Some(watched) = self.state.lock().operations.get_mut(&operation) {
+            watched.committed = true;
+        }
     }
 
     fn leave(&self, operation: OperationId) {
@@ -140,12 +151,12 @@ impl Hub {
         ids.iter().filter(|id| state.jobs.contains_key(id)).copied().collect()
     }
 
-    /// Every operation that somebody here watches and that is not over.
+    /// Every committed operation that somebody here watches and that is not over.
     pub(super) fn open(&self) -> Vec<(OperationId, JobId)> {
         let state = self.state.lock();
         let open = |(id, watched): (&OperationId, &Watched)| {
             let view = watched.views.borrow();
-            (!view.is_final()).then_some((*id, view.job.id))
+            (watched.committed && !view.is_final()).then_some((*id, view.job.id))
         };
         state.operations.iter().filter_map(open).collect()
     }

@@ -125,9 +125,10 @@ impl Scheduler {
 async fn submit(core: Arc<Core>, batch: Vec<Submission>) -> Result<Vec<(Submitted, Watch)>, SchedulerError> {
     let mut watches = Vec::with_capacity(batch.len());
     let mut placed =
-        |s: &Submitted| watches.push(core.hub.watch(s.operation.clone(), Arc::new(s.job.clone())));
+        |s: &Submitted| watches.push(core.hub.watch(s.operation.clone(), Arc::new(s.job.clone()), false));
     let (submitted, effects) =
         engine::submit(core.store.as_ref(), &batch, core.options.fair, &mut placed).await?;
+    submitted.iter().for_each(|s| core.hub.confirm(s.operation.id));
     core.dispatcher.learn(batch.into_iter().filter_map(|s| s.requirement));
     core.apply(effects);
     Ok(submitted.into_iter().zip(watches).collect())
