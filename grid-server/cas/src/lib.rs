@@ -5,6 +5,7 @@
 //! client of some, in `backends::remote`.
 
 pub mod backends;
+pub mod cleanup;
 pub mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -12,8 +13,10 @@ pub mod content;
 pub mod decorators;
 pub mod error;
 mod fan_out;
+pub mod index;
 pub mod observer;
 pub mod store;
+mod wait;
 
 pub use error::StoreError;
 pub use store::{BlobStore, ByteRange, ByteStream, SharedStore};

@@ -7,5 +7,6 @@ pub mod replicated;
 pub mod router;
 pub mod sharded;
 pub mod size_differentiated;
+pub mod sql_index;
 pub mod verify;
 pub mod with_cache;

@@ -4,7 +4,9 @@
 mod decorators;
 mod disk;
 mod faults;
+mod index;
 mod lru;
+mod postgres;
 mod remote;
 mod served;
 mod trees;
@@ -34,4 +36,14 @@ blob_store_conformance!(replicated, Subject::new(replicated(lru(ROOM), lru(ROOM)
 blob_store_conformance!(
     verify_over_metrics_over_sharded_caches,
     Subject::new(verify(metrics(existence_cache(sharded())))).verifying()
+);
+blob_store_conformance!(sql_index_on_postgres, index::subject(index::postgres_pool().await, 0).await);
+blob_store_conformance!(
+    sql_index_on_postgres_inline,
+    index::subject(index::postgres_pool().await, 100_000).await
+);
+blob_store_conformance!(sql_index_on_sqlite, index::subject(index::sqlite_pool().await, 0).await);
+blob_store_conformance!(
+    sql_index_on_sqlite_inline,
+    index::subject(index::sqlite_pool().await, 100_000).await
 );

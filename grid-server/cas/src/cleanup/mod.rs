@@ -1,0 +1,169 @@
+//! Expiry beside live traffic: [`clean`] deletes the least recently used blobs of an indexed storage.
+//!
+//! `grid-server cleanup` calls it, once or in a loop, with the index and the storage behind it (not the decorated one).
+//! Several may run at once: no two claim the same blob. It never deletes what was used within the promised lifetime,
+//! and says what that kept.
+
+mod policy;
+mod report;
+
+use std::time::Duration;
+
+use grid_core::{Clock, Coded, Digest, Timestamp};
+
+pub use self::policy::Policy;
+pub use self::report::{Kept, Progress, Reason, Report};
+use crate::index::{BlobIndex, Claim, Totals};
+use crate::{SharedStore, StoreError};
+
+/// How many blobs one batch claims at most: what one deletion call of a storage takes in a second or so.
+const BATCH_BLOBS: u64 = 1_000;
+/// How long a claim lasts; a batch is deleted in a small part of it, or not at all.
+const CLAIM: Duration = Duration::from_secs(60);
+/// After this, nothing of a claim is deleted any more.
+const DELETE_WITHIN: Duration = Duration::from_secs(30);
+
+/// One run: nothing below the high watermark; above it, batches until the low watermark is reached or nothing more may
+/// be deleted.
+///
+/// # Errors
+/// The index's trouble, after the policy's retries. What a storage can't delete is no error: it is counted and stays.
+pub async fn clean(
+    index: &dyn BlobIndex,
+    storage: &SharedStore,
+    policy: &Policy,
+    clock: &dyn Clock,
+    progress: &(dyn Fn(&Progress) + Sync),
+) -> Result<Report, StoreError> {
+    let before = retried(policy, || index.totals()).await?;
+    let mut run = Run { index, storage, policy, clock, report: Report::new(before, policy) };
+    if !policy.is_above_high(before) {
+        return Ok(run.report);
+    }
+    if policy.dry_run {
+        return run.dry().await;
+    }
+    while !policy.is_at_low(run.report.after) {
+        if !run.batch().await? {
+            break;
+        }
+        progress(&Progress {
+            deleted: run.report.deleted,
+            remaining: run.report.after,
+            target: policy.low(),
+        });
+    }
+    run.finish().await
+}
+
+struct Run<'a> {
+    index: &'a dyn BlobIndex,
+    storage: &'a SharedStore,
+    policy: &'a Policy,
+    clock: &'a dyn Clock,
+    report: Report,
+}
+
+impl Run<'_> {
+    fn claim(&self) -> Claim {
+        let now = self.clock.now();
+        let excess = self.policy.excess(self.report.after);
+        Claim {
+            unused_since: now.before(self.policy.unused_for(self.index.precision())),
+            large: self.policy.large(self.index.precision()).map(|(size, unused)| (size, now.before(unused))),
+            bytes: if excess.blobs > 0 {
+                self.policy.batch_bytes
+            } else {
+                self.policy.batch_bytes.min(excess.bytes)
+            },
+            blobs: if excess.bytes > 0 { BATCH_BLOBS } else { BATCH_BLOBS.min(excess.blobs) },
+            now,
+            until: now.after(CLAIM),
+        }
+    }
+
+    /// Deletes one batch; false where there was nothing to claim, or nothing of it could be deleted: a storage that is
+    /// away must not have blob after blob claimed, and so absent for a while.
+    async fn batch(&mut self) -> Result<bool, StoreError> {
+        let claim = self.claim();
+        let claimed = retried(self.policy, || self.index.claim(&claim)).await?;
+        if claimed.is_empty() {
+            return Ok(false);
+        }
+        let (gone, failed) = self.delete(&claimed, claim.now).await;
+        let freed = retried(self.policy, || self.index.forget(&gone, claim.until)).await?;
+        self.report.deleted = self.report.deleted.plus(freed);
+        self.report.failed = self.report.failed.plus(Totals::of(&failed));
+        // A claim on what was not deleted is left to end by itself: the deletion may yet come to pass.
+        self.report.after = retried(self.policy, || self.index.totals()).await?;
+        Ok(!gone.is_empty())
+    }
+
+    /// Which of the claimed blobs are deleted, and which are not.
+    async fn delete(&self, claimed: &[Digest], since: Timestamp) -> (Vec<Digest>, Vec<Digest>) {
+        if self.clock.now().since(since) > DELETE_WITHIN {
+            return (Vec::new(), claimed.to_vec());
+        }
+        let Ok(answers) = tokio::time::timeout(DELETE_WITHIN, self.storage.delete(claimed)).await else {
+            tracing::error!("a storage took too long to delete blobs; they will be tried again");
+            return (Vec::new(), claimed.to_vec());
+        };
+        if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+            tracing::error!(%error, "blobs could not be deleted; they will be tried again");
+        }
+        let (gone, failed): (Vec<_>, Vec<_>) =
+            claimed.iter().zip(answers).partition(|(_, answer)| answer.is_ok());
+        let digests = |part: Vec<(&Digest, _)>| part.into_iter().map(|(digest, _)| *digest).collect();
+        (digests(gone), digests(failed))
+    }
+
+    async fn finish(mut self) -> Result<Report, StoreError> {
+        let excess = self.policy.excess(self.report.after);
+        if excess != Totals::default() {
+            let claim = self.claim();
+            let eligible = retried(self.policy, || self.index.eligible(&claim)).await?;
+            self.report.kept =
+                Some(Kept::new(excess, self.report.failed, eligible, claim.now, claim.unused_since));
+        }
+        Ok(self.report)
+    }
+
+    /// What a run would delete at most, without claiming anything.
+    async fn dry(mut self) -> Result<Report, StoreError> {
+        let claim = self.claim();
+        let eligible = retried(self.policy, || self.index.eligible(&claim)).await?;
+        let excess = self.policy.excess(self.report.before);
+        self.report.would_delete = Some(Totals {
+            bytes: eligible.bytes.min(excess.bytes),
+            blobs: if excess.bytes > 0 { eligible.blobs } else { eligible.blobs.min(excess.blobs) },
+        });
+        if eligible.bytes < excess.bytes || eligible.blobs < excess.blobs {
+            let left = Totals {
+                bytes: excess.bytes.saturating_sub(eligible.bytes),
+                blobs: excess.blobs.saturating_sub(eligible.blobs),
+            };
+            self.report.kept =
+                Some(Kept::new(left, Totals::default(), Totals::default(), claim.now, claim.unused_since));
+        }
+        Ok(self.report)
+    }
+}
+
+/// Makes a call to the index again while its trouble may pass: `retry-limit` times, 1.6^n seconds apart.
+async fn retried<T, F>(policy: &Policy, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pause = Duration::from_secs(1);
+    for _ in 0..policy.retry_limit {
+        match call().await {
+            Err(error) if error.code().is_transient() => {
+                tracing::warn!(%error, "the index failed; trying again");
+                tokio::time::sleep(pause).await;
+                pause = pause.mul_f64(1.6);
+            }
+            answer => return answer,
+        }
+    }
+    call().await
+}

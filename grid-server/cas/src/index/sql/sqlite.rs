@@ -1,0 +1,259 @@
+//! The index in an SQLite file. Writers take turns: each call that writes is one immediate transaction. Keys are bound
+//! as one JSON array, whatever their number.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use grid_core::{Digest, Timestamp};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, SqlitePool, Transaction};
+
+use super::{SqlIndexOptions, digest, error, key, signed, unsigned};
+use crate::StoreError;
+use crate::content::DigestSet;
+use crate::index::{BlobIndex, Claim, NewBlob, Totals};
+
+const NOTE: &str = "
+UPDATE cas_blobs SET accessed = ?3 WHERE store = ?1 AND accessed < ?4 AND deleting IS NULL
+    AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const STALE: &str = "
+SELECT 1 FROM cas_blobs WHERE store = ?1 AND accessed < ?3 AND deleting IS NULL
+    AND key IN (SELECT unhex(value) FROM json_each(?2)) LIMIT 1";
+const PRESENT: &str = "
+SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting IS NULL
+    AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const CONTENTS: &str = "
+SELECT key, length(data), data FROM cas_inline
+WHERE store = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const INSERT: &str = "
+INSERT INTO cas_blobs (store, key, size, accessed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (store, key) DO NOTHING";
+const RENEW: &str = "UPDATE cas_blobs SET accessed = ?3, deleting = NULL WHERE store = ?1 AND key = ?2";
+const INLINE: &str = "
+INSERT INTO cas_inline (store, key, data) VALUES (?1, ?2, ?3) ON CONFLICT (store, key) DO NOTHING";
+const COUNT: &str = "
+INSERT INTO cas_totals (store, bytes, blobs) VALUES (?1, ?2, ?3)
+ON CONFLICT (store) DO UPDATE SET bytes = bytes + excluded.bytes, blobs = blobs + excluded.blobs";
+const CLAIMED: &str = "
+SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting >= ?3
+    AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const OLDEST: &str = "
+SELECT key, size FROM cas_blobs
+WHERE store = ?1 AND accessed < max(?2, ?4) AND (accessed < ?2 OR size > ?3) AND (deleting IS NULL OR deleting < ?5)
+ORDER BY accessed, key LIMIT ?6";
+const ELIGIBLE: &str = "
+SELECT coalesce(sum(size), 0), count(*) FROM cas_blobs
+WHERE store = ?1 AND accessed < max(?2, ?4) AND (accessed < ?2 OR size > ?3) AND (deleting IS NULL OR deleting < ?5)";
+const CLAIM_THESE: &str = "
+UPDATE cas_blobs SET deleting = ?4 WHERE store = ?1 AND (deleting IS NULL OR deleting < ?3)
+    AND key IN (SELECT unhex(value) FROM json_each(?2)) RETURNING key, size";
+const FORGET: &str = "
+DELETE FROM cas_blobs WHERE store = ?1 AND deleting = ?3
+    AND key IN (SELECT unhex(value) FROM json_each(?2)) RETURNING key, size";
+const RELEASE: &str = "
+UPDATE cas_blobs SET deleting = NULL WHERE store = ?1 AND deleting = ?3
+    AND key IN (SELECT unhex(value) FROM json_each(?2))";
+
+/// The index in an SQLite file.
+#[derive(Debug)]
+pub struct SqliteIndex {
+    pool: SqlitePool,
+    options: SqlIndexOptions,
+}
+
+/// Keys as a JSON array of hexadecimal texts.
+fn keys(digests: &[Digest]) -> String {
+    let mut json = String::with_capacity(digests.len() * 70 + 2);
+    json.push('[');
+    for digest in digests {
+        if json.len() > 1 {
+            json.push(',');
+        }
+        json.push('"');
+        json.push_str(&hex::encode(key(digest)));
+        json.push('"');
+    }
+    json.push(']');
+    json
+}
+
+impl SqliteIndex {
+    /// The index over `pool`.
+    #[must_use]
+    pub fn new(pool: SqlitePool, options: SqlIndexOptions) -> Self {
+        Self { pool, options }
+    }
+
+    fn error(&self, source: &sqlx::Error) -> StoreError {
+        error(&self.options.name, source)
+    }
+
+    fn store(&self) -> &str {
+        &self.options.store
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|source| self.error(&source))
+    }
+
+    async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(|source| self.error(&source))
+    }
+
+    fn digests<C: FromIterator<Digest>>(
+        &self,
+        rows: Result<Vec<SqliteRow>, sqlx::Error>,
+    ) -> Result<C, StoreError> {
+        let rows = rows.map_err(|source| self.error(&source))?;
+        let parse = |row: &SqliteRow| {
+            let columns = row.try_get::<&[u8], _>(0).and_then(|key| Ok((key, row.try_get::<i64, _>(1)?)));
+            let (key, size) = columns.map_err(|source| self.error(&source))?;
+            digest(&self.options.name, key, size)
+        };
+        rows.iter().map(parse).collect()
+    }
+
+    async fn count(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        bytes: i64,
+        blobs: i64,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(COUNT).bind(self.store()).bind(bytes).bind(blobs);
+        query.execute(&mut **transaction).await.map(drop).map_err(|source| self.error(&source))
+    }
+}
+
+#[async_trait]
+impl BlobIndex for SqliteIndex {
+    async fn present(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let (keys, stale) = (keys(digests), now.before(self.options.precision));
+        let old =
+            sqlx::query(STALE).bind(self.store()).bind(&keys).bind(stale.0).fetch_optional(&self.pool).await;
+        if old.map_err(|source| self.error(&source))?.is_some() {
+            let note = sqlx::query(NOTE).bind(self.store()).bind(&keys).bind(now.0).bind(stale.0);
+            note.execute(&self.pool).await.map_err(|source| self.error(&source))?;
+        }
+        let query = sqlx::query(PRESENT).bind(self.store()).bind(&keys);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn precision(&self) -> Duration {
+        self.options.precision
+    }
+
+    async fn contents(&self, digests: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError> {
+        let rows = sqlx::query(CONTENTS).bind(self.store()).bind(keys(digests)).fetch_all(&self.pool).await;
+        let rows = rows.map_err(|source| self.error(&source))?;
+        let data =
+            |row: &SqliteRow| row.try_get::<Vec<u8>, _>(2).map(Bytes::from).map_err(|e| self.error(&e));
+        let contents: Vec<Bytes> = rows.iter().map(data).collect::<Result<_, _>>()?;
+        let digests: Vec<Digest> = self.digests(Ok(rows))?;
+        Ok(digests.into_iter().zip(contents).collect())
+    }
+
+    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let (mut new_bytes, mut new_blobs) = (0, 0);
+        for NewBlob { digest, content } in blobs {
+            let (key, size) = (key(digest), digest.size_signed());
+            let insert = sqlx::query(INSERT).bind(self.store()).bind(&key).bind(size).bind(now.0);
+            let inserted = insert.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
+            if inserted.rows_affected() > 0 {
+                new_bytes += size;
+                new_blobs += 1;
+            } else {
+                let renew = sqlx::query(RENEW).bind(self.store()).bind(&key).bind(now.0);
+                renew.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
+            }
+            if let Some(content) = content {
+                let inline = sqlx::query(INLINE).bind(self.store()).bind(&key).bind(&content[..]);
+                inline.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
+            }
+        }
+        self.count(&mut transaction, new_bytes, new_blobs).await?;
+        self.commit(transaction).await
+    }
+
+    async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let query = sqlx::query(CLAIMED).bind(self.store()).bind(keys(digests)).bind(now.0);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Digest>, StoreError> {
+        let (size, since) = claim.large.unwrap_or((u64::MAX, Timestamp(i64::MIN)));
+        let mut transaction = self.begin().await?;
+        let oldest = sqlx::query(OLDEST)
+            .bind(self.store())
+            .bind(claim.unused_since.0)
+            .bind(signed(size))
+            .bind(since.0)
+            .bind(claim.now.0)
+            .bind(signed(claim.blobs));
+        let mut oldest: Vec<Digest> = self.digests(oldest.fetch_all(&mut *transaction).await)?;
+        let mut sum = 0_u64;
+        let enough = oldest.iter().position(|digest| {
+            let enough = sum >= claim.bytes;
+            sum += digest.size();
+            enough
+        });
+        oldest.truncate(enough.unwrap_or(oldest.len()));
+        let mark = sqlx::query(CLAIM_THESE)
+            .bind(self.store())
+            .bind(keys(&oldest))
+            .bind(claim.now.0)
+            .bind(claim.until.0);
+        let marked = self.digests(mark.fetch_all(&mut *transaction).await)?;
+        self.commit(transaction).await?;
+        Ok(marked)
+    }
+
+    async fn eligible(&self, claim: &Claim) -> Result<Totals, StoreError> {
+        let (size, since) = claim.large.unwrap_or((u64::MAX, Timestamp(i64::MIN)));
+        let query = sqlx::query_as(ELIGIBLE)
+            .bind(self.store())
+            .bind(claim.unused_since.0)
+            .bind(signed(size))
+            .bind(since.0)
+            .bind(claim.now.0);
+        let (bytes, blobs): (i64, i64) = query.fetch_one(&self.pool).await.map_err(|e| self.error(&e))?;
+        Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) })
+    }
+
+    async fn claim_these(
+        &self,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let query = sqlx::query(CLAIM_THESE).bind(self.store()).bind(keys(digests)).bind(now.0).bind(until.0);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    async fn forget(&self, digests: &[Digest], until: Timestamp) -> Result<Totals, StoreError> {
+        let mut transaction = self.begin().await?;
+        let forget = sqlx::query(FORGET).bind(self.store()).bind(keys(digests)).bind(until.0);
+        let gone: Vec<Digest> = self.digests(forget.fetch_all(&mut *transaction).await)?;
+        let freed = Totals::of(&gone);
+        self.count(&mut transaction, -signed(freed.bytes), -signed(freed.blobs)).await?;
+        self.commit(transaction).await?;
+        Ok(freed)
+    }
+
+    async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
+        let query = sqlx::query(RELEASE).bind(self.store()).bind(keys(digests)).bind(until.0);
+        query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        let query = sqlx::query_as("SELECT bytes, blobs FROM cas_totals WHERE store = ?1").bind(self.store());
+        let row: Option<(i64, i64)> = query.fetch_optional(&self.pool).await.map_err(|e| self.error(&e))?;
+        let (bytes, blobs) = row.unwrap_or_default();
+        Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) })
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let query = sqlx::query("SELECT 1 FROM cas_totals LIMIT 1");
+        query.fetch_optional(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+}

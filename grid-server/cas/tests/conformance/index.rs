@@ -1,0 +1,310 @@
+//! `!sql-index` and cleanup on both databases.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use grid_cas::SharedStore;
+use grid_cas::cleanup::{Policy, Reason, Report, clean};
+use grid_cas::conformance::{Subject, blob, pieces};
+use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
+use grid_cas::index::sql::{self, SqlPool};
+use grid_cas::index::{BlobIndex, Claim, NewBlob, Totals};
+use grid_cas::observer::unobserved;
+use grid_core::{Clock, Digest, Timestamp};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use super::postgres;
+use super::trees::{ROOM, broken, lru, verify};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub(crate) struct Hands(AtomicI64);
+
+impl Hands {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_700_000_000_000_000)))
+    }
+
+    fn forward(&self, time: Duration) {
+        self.0.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub(crate) async fn postgres_pool() -> (SqlPool, Option<tempfile::TempDir>) {
+    (SqlPool::Postgres(postgres::database().await), None)
+}
+
+pub(crate) async fn sqlite_pool() -> (SqlPool, Option<tempfile::TempDir>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteConnectOptions::new().filename(folder.path().join("db")).create_if_missing(true);
+    let file = file.busy_timeout(Duration::from_secs(60)).foreign_keys(true);
+    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(file).await.unwrap();
+    let migration = include_str!("../../../../migrations/sqlite/0201_cas_index.sql");
+    sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+    (SqlPool::Sqlite(pool), Some(folder))
+}
+
+fn index(pool: SqlPool, precision: Duration) -> Arc<dyn BlobIndex> {
+    sql::index(pool, sql::SqlIndexOptions { store: "main".into(), precision, name: "index".into() })
+}
+
+fn indexed(
+    storage: SharedStore,
+    index: Arc<dyn BlobIndex>,
+    clock: Arc<dyn Clock>,
+    inline: u64,
+) -> SharedStore {
+    let options = SqlIndexOptions { max_inline_blob_size: inline, observer: unobserved() };
+    Arc::new(SqlIndex::new(storage, index, clock, options))
+}
+
+pub(crate) async fn subject((pool, folder): (SqlPool, Option<tempfile::TempDir>), inline: u64) -> Subject {
+    let index = index(pool, Duration::ZERO);
+    Subject::new(verify(indexed(lru(ROOM), index, Hands::new(), inline))).keeping(folder).verifying()
+}
+
+/// What the tests work on: an index, a storage behind it, and the two together.
+struct Fixture {
+    clock: Arc<Hands>,
+    index: Arc<dyn BlobIndex>,
+    storage: SharedStore,
+    subject: Subject,
+}
+
+impl Fixture {
+    fn new((pool, folder): (SqlPool, Option<tempfile::TempDir>)) -> Self {
+        let (clock, index, storage) = (Hands::new(), index(pool, HOUR), lru(ROOM));
+        let store = indexed(storage.clone(), index.clone(), clock.clone(), 0);
+        Self { clock, index, storage, subject: Subject::new(store).keeping(folder) }
+    }
+
+    /// Blobs of 1,000 bytes, each a minute older than the next.
+    async fn fill(&self, count: u64) -> Vec<Digest> {
+        let mut digests = Vec::new();
+        for seed in 0..count {
+            let (digest, bytes) = blob(seed, 1_000);
+            self.subject.put(&digest, &bytes).await;
+            digests.push(digest);
+            self.clock.forward(Duration::from_secs(60));
+        }
+        digests
+    }
+
+    async fn clean(&self, policy: &Policy) -> Report {
+        clean(&*self.index, &self.storage, policy, &*self.clock, &|_| {}).await.unwrap()
+    }
+
+    async fn there(&self, digests: &[Digest]) -> usize {
+        digests.len() - self.storage.find_missing(digests).await.unwrap().len()
+    }
+
+    fn claim(&self, bytes: u64) -> Claim {
+        let now = self.clock.now();
+        Claim { unused_since: now, large: None, bytes, blobs: 100, now, until: now.after(HOUR) }
+    }
+}
+
+fn totals(blobs: u64) -> Totals {
+    Totals { bytes: blobs * 1_000, blobs }
+}
+
+/// Makes the test of this name on both databases.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::new(super::postgres_pool().await)).await; })*
+        }
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::new(super::sqlite_pool().await)).await; })*
+        }
+    };
+}
+
+on_both!(
+    totals_are_exact_whatever_is_stored_twice,
+    a_claim_takes_the_oldest_and_no_more_than_asked,
+    two_cleaners_never_claim_the_same_blob,
+    large_blobs_may_go_sooner,
+    a_blob_noted_anew_is_not_forgotten,
+    a_writer_waits_for_a_deletion_and_its_blob_stays,
+    a_lost_blob_is_noticed_and_can_return,
+    cleanup_ends_at_the_low_watermark,
+    cleanup_keeps_what_was_promised_and_says_so,
+    asking_for_a_blob_keeps_it,
+    a_dry_run_deletes_nothing,
+    a_storage_that_is_away_is_not_emptied_from_the_index,
+    cleaners_side_by_side_with_writers_lose_nothing,
+);
+
+async fn totals_are_exact_whatever_is_stored_twice(f: Fixture) {
+    let blobs: Vec<_> = (0..50).map(|seed| blob(seed, 1_000)).collect();
+    let twice: Vec<_> = blobs.iter().chain(&blobs).cloned().collect();
+    let writes = (0..4).map(|_| f.subject.store.write_batch(twice.clone()));
+    assert!(join_all(writes).await.into_iter().flatten().all(|answer| answer.is_ok()));
+    assert_eq!(f.index.totals().await.unwrap(), totals(50));
+    let digests: Vec<_> = blobs.iter().take(20).map(|(digest, _)| *digest).collect();
+    assert!(f.subject.store.delete(&digests).await.iter().all(Result::is_ok));
+    assert_eq!(f.index.totals().await.unwrap(), totals(30));
+}
+
+async fn a_claim_takes_the_oldest_and_no_more_than_asked(f: Fixture) {
+    let digests = f.fill(10).await;
+    let mut claimed = f.index.claim(&f.claim(2_500)).await.unwrap();
+    claimed.sort_unstable();
+    let mut oldest = digests[..3].to_vec();
+    oldest.sort_unstable();
+    assert_eq!(claimed, oldest);
+    assert_eq!(f.subject.store.find_missing(&digests).await.unwrap(), digests[..3]);
+    let until = f.claim(0).until;
+    f.index.release(&claimed, until).await.unwrap();
+    assert!(f.subject.store.find_missing(&digests).await.unwrap().is_empty());
+}
+
+async fn two_cleaners_never_claim_the_same_blob(f: Fixture) {
+    let digests = f.fill(40).await;
+    let claim = f.claim(5_000);
+    let claims = join_all((0..8).map(|_| f.index.claim(&claim))).await;
+    let mut claimed: Vec<Digest> = claims.into_iter().flat_map(Result::unwrap).collect();
+    let count = claimed.len();
+    claimed.sort_unstable();
+    claimed.dedup();
+    assert_eq!(claimed.len(), count, "a blob was claimed twice");
+    assert!(count <= digests.len() && count >= 5, "{count}");
+}
+
+async fn large_blobs_may_go_sooner(f: Fixture) {
+    let (small, s) = blob(1, 1_000);
+    let (large, l) = blob(2, 5_000);
+    f.subject.put(&small, &s).await;
+    f.subject.put(&large, &l).await;
+    f.clock.forward(HOUR);
+    let mut claim = f.claim(u64::MAX >> 1);
+    (claim.unused_since, claim.large) = (claim.now.before(HOUR * 5), Some((1_000, claim.now)));
+    assert_eq!(f.index.eligible(&claim).await.unwrap(), Totals { bytes: 5_000, blobs: 1 });
+    assert_eq!(f.index.claim(&claim).await.unwrap(), [large]);
+}
+
+async fn a_blob_noted_anew_is_not_forgotten(f: Fixture) {
+    let digests = f.fill(1).await;
+    let claim = f.claim(1_000);
+    assert_eq!(f.index.claim(&claim).await.unwrap(), digests);
+    f.index.insert(&[NewBlob { digest: digests[0], content: None }], f.clock.now()).await.unwrap();
+    assert_eq!(f.index.forget(&digests, claim.until).await.unwrap(), Totals::default());
+    assert!(f.subject.has(&digests[0]).await);
+    assert_eq!(f.index.totals().await.unwrap(), totals(1));
+}
+
+async fn a_writer_waits_for_a_deletion_and_its_blob_stays(f: Fixture) {
+    let (digest, bytes) = blob(0, 1_000);
+    f.fill(1).await;
+    let claim = f.claim(1_000);
+    assert_eq!(f.index.claim(&claim).await.unwrap(), [digest]);
+    let store = f.subject.store.clone();
+    let content = pieces(&bytes, 100);
+    let upload = tokio::spawn(async move { store.write(&digest, content).await });
+    // The cleaner's deletion comes as late as it can; had the writer not waited, its blob would be gone.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(f.storage.delete(&[digest]).await[0].is_ok());
+    f.index.forget(&[digest], claim.until).await.unwrap();
+    upload.await.unwrap().unwrap();
+    assert_eq!(f.subject.get_all(&digest).await.unwrap(), bytes);
+    assert!(f.subject.has(&digest).await);
+}
+
+async fn a_lost_blob_is_noticed_and_can_return(f: Fixture) {
+    let digests = f.fill(2).await;
+    assert!(f.storage.delete(&digests).await.iter().all(Result::is_ok));
+    f.subject.get_all(&digests[0]).await.unwrap_err();
+    f.subject.store.read_batch(&digests[1..]).await.remove(0).unwrap_err();
+    assert_eq!(f.subject.store.find_missing(&digests).await.unwrap(), digests);
+    assert_eq!(f.index.totals().await.unwrap(), totals(0));
+    f.fill(2).await;
+    assert_eq!(f.there(&digests).await, 2);
+}
+
+async fn cleanup_ends_at_the_low_watermark(f: Fixture) {
+    let digests = f.fill(50).await;
+    let policy = Policy::new(50_000, 20_500, 7_000);
+    assert_eq!(f.clean(&Policy::new(50_001, 0, 1)).await.deleted, totals(0), "below the high watermark");
+    f.clock.forward(HOUR * 5);
+    let report = f.clean(&policy).await;
+    assert_eq!((report.before, report.after, report.kept), (totals(50), totals(20), None));
+    assert_eq!(report.deleted, totals(30));
+    assert_eq!((f.there(&digests[..30]).await, f.there(&digests[30..]).await), (0, 20));
+    let counted = Policy { blob_counts: Some((20, 15)), ..Policy::new(u64::MAX, u64::MAX, 7_000) };
+    assert_eq!(f.clean(&counted).await.after, totals(15));
+}
+
+async fn cleanup_keeps_what_was_promised_and_says_so(f: Fixture) {
+    let digests = f.fill(10).await;
+    f.clock.forward(HOUR * 4 - Duration::from_secs(5 * 60 + 30));
+    let report = f.clean(&Policy::new(1, 0, 100_000)).await;
+    // The promise is three hours, and uses are noted to within one: those of the last four stay.
+    assert_eq!(f.there(&digests[5..]).await, 5);
+    let kept = report.kept.unwrap();
+    assert_eq!((report.after, kept.totals.bytes), (totals(5), 5_000));
+    assert_eq!(kept.reason, Reason::UsedWithin(HOUR * 4));
+}
+
+async fn asking_for_a_blob_keeps_it(f: Fixture) {
+    let digests = f.fill(10).await;
+    f.clock.forward(HOUR * 10);
+    assert!(f.subject.store.find_missing(&digests[2..4]).await.unwrap().is_empty());
+    let report = f.clean(&Policy::new(1, 0, 100_000)).await;
+    assert_eq!(report.after, totals(2));
+    assert_eq!(f.there(&digests[2..4]).await, 2);
+}
+
+async fn a_dry_run_deletes_nothing(f: Fixture) {
+    let digests = f.fill(10).await;
+    f.clock.forward(HOUR * 5);
+    let report = f.clean(&Policy { dry_run: true, ..Policy::new(1, 4_000, 1_000) }).await;
+    assert_eq!(report.would_delete.unwrap().bytes, 6_000);
+    assert!(report.to_string().contains("would delete 6000 bytes"), "{report}");
+    assert_eq!(f.there(&digests).await, 10);
+    assert!(f.subject.store.find_missing(&digests).await.unwrap().is_empty());
+}
+
+async fn a_storage_that_is_away_is_not_emptied_from_the_index(f: Fixture) {
+    f.fill(30).await;
+    f.clock.forward(HOUR * 5);
+    let report = clean(&*f.index, &broken(), &Policy::new(1, 0, 5_000), &*f.clock, &|_| {}).await.unwrap();
+    assert_eq!((report.deleted, report.failed, report.after), (totals(0), totals(5), totals(30)));
+    assert_eq!(report.kept.unwrap().reason, Reason::NotDeletable);
+    f.clock.forward(HOUR);
+    assert_eq!(f.clean(&Policy::new(1, 0, 5_000)).await.after, totals(0));
+}
+
+/// Writers store the same blobs again and again while cleaners delete whatever they can: what a writer was last told
+/// is there must be there.
+async fn cleaners_side_by_side_with_writers_lose_nothing(f: Fixture) {
+    let policy = Policy { promised_lifetime: Duration::ZERO, ..Policy::new(1, 0, 3_000) };
+    for round in 0..5 {
+        let write = async {
+            for seed in 0..20 {
+                let (digest, bytes) = blob(seed, 1_000);
+                f.subject.put(&digest, &bytes).await;
+            }
+        };
+        let cleaners = join_all((0..3).map(|_| clean(&*f.index, &f.storage, &policy, &*f.clock, &|_| {})));
+        let (cleaned, ()) = tokio::join!(cleaners, write);
+        assert!(cleaned.iter().all(Result::is_ok), "{cleaned:?}");
+        let digests: Vec<_> = (0..20).map(|seed| blob(seed, 1_000).0).collect();
+        let missing = f.subject.store.find_missing(&digests).await.unwrap();
+        let said: Vec<_> = digests.iter().filter(|digest| !missing.contains(digest)).copied().collect();
+        assert_eq!(f.there(&said).await, said.len(), "the index promises what is not there");
+        assert_eq!(f.index.totals().await.unwrap(), totals(said.len() as u64), "round {round}");
+        // Uses are noted to within an hour: now all of this round's may go.
+        f.clock.forward(HOUR * 2);
+    }
+}

@@ -1,0 +1,70 @@
+//! One PostgreSQL for all tests of this process, on a socket of its own; each test gets a database of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::sync::OnceCell;
+
+/// Starts the server, says where its socket is, and stops it when our end of the pipe closes: with this process, however
+/// that ends.
+const SCRIPT: &str = r#"
+set -e
+folder=$(mktemp -d)
+"$1/initdb" -D "$folder/data" -A trust -U postgres --no-sync >"$folder/log" 2>&1
+"$1/pg_ctl" -D "$folder/data" -w -l "$folder/log" start \
+    -o "-k $folder -c listen_addresses= -c fsync=off -c max_connections=300" >/dev/null
+echo "$folder"
+cat >/dev/null || true
+"$1/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null
+rm -rf "$folder"
+"#;
+
+struct Server {
+    socket: PathBuf,
+    // Its standard input is what keeps the server up.
+    _script: Child,
+}
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// PostgreSQL's programs: in the path, or where Debian puts them.
+fn programs() -> PathBuf {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let folders = std::env::split_paths(&paths).chain(debian.map(|entry| entry.path().join("bin")));
+    let found = folders.into_iter().find(|folder| folder.join("pg_ctl").exists());
+    found.unwrap_or_else(|| panic!("PostgreSQL is needed by these tests: apt-get install -y postgresql"))
+}
+
+fn start() -> Server {
+    // The server refuses to run as root.
+    let root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    let mut command = Command::new(if root { "runuser" } else { "sh" });
+    if root {
+        command.args(["-u", "postgres", "--", "sh"]);
+    }
+    command.args(["-c", SCRIPT, "postgres"]).arg(programs());
+    let mut script = command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut socket = String::new();
+    BufReader::new(script.stdout.take().unwrap()).read_line(&mut socket).unwrap();
+    assert!(!socket.is_empty(), "PostgreSQL did not start");
+    Server { socket: socket.trim().into(), _script: script }
+}
+
+/// An empty database with the migrations of this crate.
+pub(crate) async fn database() -> PgPool {
+    let server = SERVER.get_or_init(|| async { tokio::task::spawn_blocking(start).await.unwrap() }).await;
+    let options = PgConnectOptions::new().socket(&server.socket).username("postgres");
+    let name = format!("test{}", DATABASES.fetch_add(1, Ordering::SeqCst));
+    let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
+    let pool = PgPoolOptions::new().max_connections(8).connect_with(options.database(&name)).await.unwrap();
+    let migration = include_str!("../../../../migrations/postgres/0201_cas_index.sql");
+    sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+    pool
+}
