@@ -40,10 +40,10 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     if grid.metadata.deletion_timestamp.is_some() {
         return Ok(Outcome::AwaitChange);
     }
-    let world = observe::observe(grid, context).await?;
+    let world = Box::pin(observe::observe(grid, context)).await?;
     let mut report = Report::new(grid, &world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
-    let result = bring_about(grid, &world, context, &mut report, &mut applied).await;
+    let result = Box::pin(bring_about(grid, &world, context, &mut report, &mut applied)).await;
     if let Err(error) = &result
         && !error.is_conflict()
     {

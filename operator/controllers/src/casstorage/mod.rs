@@ -32,14 +32,14 @@ const CHECK_AGAIN: Duration = Duration::from_secs(300);
 /// # Errors
 /// Where the API server can't be asked or refuses a write. The status tells of it all the same.
 pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcome> {
-    let world = observe::observe(storage, context).await?;
+    let world = Box::pin(observe::observe(storage, context)).await?;
     let mut report = Report::new(&world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     if storage.metadata.deletion_timestamp.is_some() {
         return deletion::delete(storage, &world, context).await;
     }
     deletion::guard(storage, &world, context).await?;
-    let result = bring_about(storage, &world, context, &mut report, &mut applied).await;
+    let result = Box::pin(bring_about(storage, &world, context, &mut report, &mut applied)).await;
     if let Err(error) = &result
         && !error.is_conflict()
     {

@@ -32,10 +32,10 @@ pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> 
     if pool.metadata.deletion_timestamp.is_some() {
         return Ok(Outcome::AwaitChange);
     }
-    let world = observe::observe(pool, context).await?;
+    let world = Box::pin(observe::observe(pool, context)).await?;
     let mut report = Report::default();
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
-    let result = bring_about(pool, &world, context, &mut report, &mut applied).await;
+    let result = Box::pin(bring_about(pool, &world, context, &mut report, &mut applied)).await;
     if let Err(error) = &result
         && !error.is_conflict()
     {
