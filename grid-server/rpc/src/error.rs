@@ -50,6 +50,13 @@ pub fn to_status<E: Coded + ?Sized>(error: &E) -> Status {
     Status::with_details(code, rpc.message, details)
 }
 
+/// As [`to_status`], for `map_err`.
+#[allow(clippy::needless_pass_by_value, reason = "map_err passes its error by value")]
+#[must_use]
+pub fn status<E: Coded>(error: E) -> Status {
+    to_status(&error)
+}
+
 /// The status of one item of a batch, as answers carry it.
 #[must_use]
 pub fn to_rpc_status<E: Coded + ?Sized>(error: &E) -> grid_proto::rpc::Status {

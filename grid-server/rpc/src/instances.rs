@@ -1,7 +1,7 @@
 //! [`Instances`]: which instances have a service, and with what.
 //!
-//! Each service holds one. It refuses names that are not configured, in every service alike, and tells clients
-//! nothing of the names that are.
+//! Each service holds one. It refuses names that are not configured, in every service alike, tells clients nothing
+//! of the names that are, and asks [`crate::auth`] whether the caller may go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ impl<T> Instances<T> {
     /// The instance that a request names, with its validated name.
     ///
     /// # Errors
-    /// [`RpcError::UnknownInstance`] where no instance of that name has the service.
+    /// [`RpcError::UnknownInstance`] where no instance of that name has the service; where the caller may not call
+    /// this there, what [`crate::auth::permit`] says.
     pub fn get(&self, name: &str) -> Result<&Arc<T>, RpcError> {
         self.entry(name).map(|(_, instance)| instance)
     }
@@ -43,7 +44,9 @@ impl<T> Instances<T> {
     /// # Errors
     /// As [`Instances::get`].
     pub fn entry(&self, name: &str) -> Result<(&InstanceName, &Arc<T>), RpcError> {
-        self.by_name.get_key_value(name).ok_or_else(|| self.unknown(name))
+        let found = self.by_name.get_key_value(name).ok_or_else(|| self.unknown(name))?;
+        crate::auth::permit(name)?;
+        Ok(found)
     }
 
     /// The names that have the service, in no order.

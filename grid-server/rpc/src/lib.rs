@@ -5,13 +5,23 @@
 //! `grid-streams` do the work. This crate refuses to hold state of its own and to decide policy; [`error`] alone
 //! knows how a failure looks on the wire.
 
+pub mod action_cache;
+pub mod auth;
 pub mod bots;
+pub mod build_events;
+pub mod bytestream;
+pub mod capabilities;
+pub mod cas;
+pub mod compression;
 pub mod digests;
 pub mod error;
 pub mod execution;
+pub mod health;
 pub mod instances;
+pub mod logstream;
 pub mod metadata;
 pub mod operations;
+pub mod remote_capabilities;
 pub mod rpc_error;
 pub mod transport;
 

@@ -1,0 +1,188 @@
+//! [`AuthLayer`]: the tower layer before all services.
+//!
+//! Health and reflection are open. With tokens for workers and administrators, Bots and Fleet ask for those and for
+//! nothing else; every other call runs with what is known of its caller, for [`super::permit`] to decide.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tower::{Layer, Service};
+
+use super::tokens::TokenFile;
+use super::{Authenticator, CALL, Call, Identity, Policy, bearer};
+use crate::{RpcError, to_status};
+
+const OPEN: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+const BOTS: &str = "google.devtools.remoteworkers.v1test2.Bots";
+/// What a worker needs beside Bots to fetch inputs, store outputs and write logs. Results it does not record: the
+/// scheduler does.
+const WORKER: [&str; 5] = [
+    "build.bazel.remote.execution.v2.Capabilities",
+    "build.bazel.remote.execution.v2.ContentAddressableStorage",
+    "build.bazel.remote.execution.v2.ActionCache",
+    "build.bazel.remote.logstream.v1.LogStreamService",
+    "google.bytestream.ByteStream",
+];
+
+/// What the layer works by.
+#[derive(Clone, Debug, Default)]
+pub struct AuthOptions {
+    /// How callers are known, in the order in which they are asked. None at all: everyone is permitted everything
+    /// but what tokens guard.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// What callers may do.
+    pub policy: Arc<Policy>,
+    /// Whether callers from this machine need no authentication (`allow-localhost-requests`).
+    pub allow_localhost: bool,
+    /// What workers show to Bots.
+    pub worker_token: Option<Arc<TokenFile>>,
+    /// What administrators and the operator show to Fleet.
+    pub admin_token: Option<Arc<TokenFile>>,
+    /// The full name of the Fleet service.
+    pub fleet_service: &'static str,
+}
+
+/// Authentication before all services of a server.
+#[derive(Clone, Debug)]
+pub struct AuthLayer {
+    options: Arc<AuthOptions>,
+}
+
+impl AuthLayer {
+    /// A layer that works by `options`.
+    #[must_use]
+    pub fn new(options: AuthOptions) -> Self {
+        Self { options: Arc::new(options) }
+    }
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = Auth<S>;
+
+    fn layer(&self, inner: S) -> Auth<S> {
+        Auth { inner, options: Arc::clone(&self.options) }
+    }
+}
+
+/// The service that [`AuthLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Auth<S> {
+    inner: S,
+    options: Arc<AuthOptions>,
+}
+
+/// How a call goes on.
+enum Verdict {
+    /// Without any check.
+    Open,
+    /// With the caller's identity, or why there is none.
+    Known(Result<Arc<Identity>, RpcError>),
+}
+
+impl AuthOptions {
+    async fn judge(
+        &self,
+        service: &str,
+        method: &str,
+        request: &http::request::Parts,
+    ) -> Result<Verdict, RpcError> {
+        if OPEN.contains(&service) {
+            return Ok(Verdict::Open);
+        }
+        let guard = match service {
+            BOTS => self.worker_token.as_ref().map(|token| (token, "worker")),
+            name if name == self.fleet_service => self.admin_token.as_ref().map(|token| (token, "admin")),
+            _ => None,
+        };
+        if let Some((token, who)) = guard {
+            return match bearer(request) {
+                Some(given) if token.matches(given) => Ok(Verdict::Open),
+                Some(_) => Err(RpcError::PermissionDenied(format!("this call asks for the {who} token"))),
+                None => Err(RpcError::Unauthenticated(format!(
+                    "this call asks for the {who} token in `authorization: Bearer`"
+                ))),
+            };
+        }
+        if self.authenticators.is_empty() || self.is_worker(service, method, request) {
+            return Ok(Verdict::Open);
+        }
+        Ok(Verdict::Known(self.caller(request).await.map(Arc::new)))
+    }
+
+    fn is_worker(&self, service: &str, method: &str, request: &http::request::Parts) -> bool {
+        let Some(token) = &self.worker_token else { return false };
+        WORKER.contains(&service)
+            && method != "UpdateActionResult"
+            && bearer(request).is_some_and(|given| token.matches(given))
+    }
+
+    async fn caller(&self, request: &http::request::Parts) -> Result<Identity, RpcError> {
+        for authenticator in &self.authenticators {
+            if let Some(identity) = authenticator.authenticate(request).await? {
+                return Ok(identity);
+            }
+        }
+        if self.allow_localhost && from_localhost(request) {
+            return Ok(Identity {
+                subject: "localhost".into(),
+                actor: "localhost".into(),
+                ..Identity::default()
+            });
+        }
+        Err(RpcError::Unauthenticated("No valid authorization or authentication provided".into()))
+    }
+}
+
+fn from_localhost(request: &http::request::Parts) -> bool {
+    let tcp = request.extensions.get::<TcpConnectInfo>();
+    let tls = request.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
+    let address = tcp.or(tls).and_then(TcpConnectInfo::remote_addr);
+    address.is_some_and(|address| address.ip().to_canonical().is_loopback())
+}
+
+impl<S> Service<Request<Body>> for Auth<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone that is ready serves this call, and a fresh one the next.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let options = Arc::clone(&self.options);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let path = parts.uri.path().trim_start_matches('/');
+            let (service, method) = path.split_once('/').unwrap_or((path, ""));
+            let verdict = options.judge(service, method, &parts).await;
+            let call = match verdict {
+                Err(error) => return Ok(to_status(&error).into_http()),
+                Ok(Verdict::Open) => None,
+                Ok(Verdict::Known(caller)) => {
+                    Some(Call { caller, method: method.into(), policy: Arc::clone(&options.policy) })
+                }
+            };
+            let future = inner.call(Request::from_parts(parts, body));
+            match call {
+                Some(call) => CALL.scope(call, future).await,
+                None => future.await,
+            }
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! [`Policy`]: what a caller may do where.
+
+use std::collections::HashSet;
+
+use super::{Acl, Identity};
+use crate::RpcError;
+
+use std::sync::Arc;
+
+/// The rules of a server.
+///
+/// Without an ACL every authenticated caller may call everything, but one thing: in an instance with execution the
+/// scheduler alone records results, so that no client can poison what others build on. Subjects that are trusted
+/// with it are named.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// BuildGrid's ACL, where there is one; it then decides alone.
+    pub acl: Option<Acl>,
+    /// Instances that anyone may use, known or not (`allow-unauthenticated-instances`).
+    pub unauthenticated_instances: HashSet<String>,
+    /// Instances with execution.
+    pub execution_instances: HashSet<String>,
+    /// Subjects that may call `UpdateActionResult` there.
+    pub cache_writers: HashSet<String>,
+}
+
+impl Policy {
+    /// Whether `caller` may call `method` in `instance`.
+    ///
+    /// # Errors
+    /// [`RpcError::Unauthenticated`], [`RpcError::PermissionDenied`]; or why the caller can't be known.
+    pub fn permit(
+        &self,
+        instance: &str,
+        method: &str,
+        caller: &Result<Arc<Identity>, RpcError>,
+    ) -> Result<(), RpcError> {
+        if self.unauthenticated_instances.contains(instance) {
+            return Ok(());
+        }
+        let identity = caller.as_ref().map_err(Clone::clone)?;
+        let permitted = match &self.acl {
+            Some(acl) => acl.permits(instance, method, identity),
+            None => {
+                method != "UpdateActionResult"
+                    || !self.execution_instances.contains(instance)
+                    || self.cache_writers.contains(&identity.subject)
+            }
+        };
+        if permitted {
+            Ok(())
+        } else {
+            Err(RpcError::PermissionDenied("Not permitted to make this request".into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(subject: &str) -> Result<Arc<Identity>, RpcError> {
+        Ok(Arc::new(Identity { subject: subject.into(), ..Identity::default() }))
+    }
+
+    #[test]
+    fn only_named_subjects_record_results_beside_the_scheduler() {
+        let policy = Policy {
+            execution_instances: ["main".into()].into(),
+            cache_writers: ["ci".into()].into(),
+            ..Policy::default()
+        };
+        let update = |instance, subject| policy.permit(instance, "UpdateActionResult", &known(subject));
+        assert!(update("main", "ci").is_ok());
+        assert!(matches!(update("main", "dev"), Err(RpcError::PermissionDenied(_))));
+        assert!(update("cache-only", "dev").is_ok());
+        assert!(policy.permit("main", "GetActionResult", &known("dev")).is_ok());
+    }
+
+    #[test]
+    fn strangers_use_only_instances_that_say_so() {
+        let policy = Policy { unauthenticated_instances: ["open".into()].into(), ..Policy::default() };
+        let stranger = Err(RpcError::Unauthenticated("no".into()));
+        assert!(policy.permit("open", "Execute", &stranger).is_ok());
+        assert!(matches!(policy.permit("main", "Execute", &stranger), Err(RpcError::Unauthenticated(_))));
+    }
+}

@@ -1,0 +1,312 @@
+//! The server under test, and its clients.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid_cache::SharedCache;
+use grid_cache::backends::lru::Lru as LruCache;
+use grid_cache::decorators::allow_updates::ReadOnly;
+use grid_cas::SharedStore;
+use grid_cas::backends::disk::{Disk, DiskOptions};
+use grid_cas::backends::lru::{Lru, LruOptions};
+use grid_cas::decorators::verify::Verify;
+use grid_cas::observer::unobserved;
+use grid_core::{Digest, DigestFunction, InstanceName, SystemClock};
+use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
+use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
+use grid_proto::logstream::log_stream_service_client::LogStreamServiceClient;
+use grid_proto::logstream::log_stream_service_server::LogStreamServiceServer;
+use grid_proto::reapi;
+use grid_proto::reapi::action_cache_client::ActionCacheClient;
+use grid_proto::reapi::action_cache_server::ActionCacheServer;
+use grid_proto::reapi::capabilities_client::CapabilitiesClient;
+use grid_proto::reapi::capabilities_server::CapabilitiesServer;
+use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
+use grid_rpc::Instances;
+use grid_rpc::action_cache::{ActionCacheInstance, ActionCacheService};
+use grid_rpc::bytestream::{ByteStreamInstance, ByteStreamService, Resumable};
+use grid_rpc::capabilities::{
+    ActionCacheAbilities, CapabilitiesInstance, CapabilitiesService, CasAbilities, ExecutionAbilities, Part,
+};
+use grid_rpc::cas::{CasInstance, CasService, Chunking, ChunkingOptions, tree::TreeLimits};
+use grid_rpc::digests::{Functions, all_functions, to_wire};
+use grid_rpc::logstream::LogStreams;
+use grid_rpc::transport::{MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
+use grid_streams::{Pool, SqlLogStreamStore, SqlUploadStore};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// Which store the server stands on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StoreKind {
+    /// In memory.
+    Lru,
+    /// Files.
+    Disk,
+}
+
+/// The instances of the server: the ordinary one, one that takes no writes, one with tight limits and SHA-256
+/// alone, and the unnamed one, which answers no write early.
+pub(crate) const MAIN: &str = "main";
+pub(crate) const READ_ONLY: &str = "read/only";
+pub(crate) const TIGHT: &str = "tight";
+pub(crate) const UNNAMED: &str = "";
+/// The largest blob that the tight instance takes, and the largest batch.
+pub(crate) const TIGHT_BLOB: u64 = 1000;
+pub(crate) const TIGHT_BATCH: u64 = 1500;
+/// From how many bytes on uploads to the main instance resume.
+pub(crate) const RESUME_FROM: u64 = 6 << 20;
+
+/// A connection to the server under test, and to a second replica of it.
+#[derive(Clone)]
+pub(crate) struct Grid {
+    pub(crate) channel: Channel,
+    replica: Channel,
+    pub(crate) store: SharedStore,
+    _folder: Arc<dyn Send + Sync>,
+}
+
+struct Parts {
+    store: SharedStore,
+    uploads: Arc<SqlUploadStore>,
+    logs: Arc<SqlLogStreamStore>,
+    caches: HashMap<&'static str, SharedCache>,
+    chunking: Arc<Chunking>,
+}
+
+fn name(name: &str) -> InstanceName {
+    InstanceName::new(name).unwrap()
+}
+
+fn functions(instance: &str) -> Functions {
+    if instance == TIGHT { [DigestFunction::Sha256].into() } else { all_functions() }
+}
+
+const INSTANCES: [&str; 4] = [MAIN, READ_ONLY, TIGHT, UNNAMED];
+
+impl Parts {
+    fn cas(&self) -> CasService {
+        let instance = |instance: &'static str| {
+            let tight = instance == TIGHT;
+            let options = CasInstance {
+                store: Arc::clone(&self.store),
+                read_only: instance == READ_ONLY,
+                functions: functions(instance),
+                max_batch_bytes: if tight { TIGHT_BATCH } else { MAX_BATCH_BYTES },
+                max_blob_bytes: tight.then_some(TIGHT_BLOB),
+                tree: TreeLimits {
+                    max_directories: if tight { 20 } else { 100_000 },
+                    ..TreeLimits::default()
+                },
+                chunking: (!tight).then(|| Arc::clone(&self.chunking)),
+            };
+            (name(instance), Arc::new(options))
+        };
+        CasService::new(Instances::new("ContentAddressableStorage", INSTANCES.map(instance)))
+    }
+
+    fn bytestream(&self, logs: LogStreams) -> ByteStreamService {
+        let instance = |instance: &'static str| {
+            let store = Arc::clone(&self.uploads) as Arc<dyn grid_streams::UploadStore>;
+            let options = ByteStreamInstance {
+                store: Arc::clone(&self.store),
+                read_only: instance == READ_ONLY,
+                early_return: instance != UNNAMED,
+                functions: functions(instance),
+                max_blob_bytes: (instance == TIGHT).then_some(TIGHT_BLOB),
+                uploads: (instance == MAIN).then_some(Resumable { store, from_bytes: RESUME_FROM }),
+            };
+            (name(instance), Arc::new(options))
+        };
+        let instances = Instances::new("ByteStream", INSTANCES.map(instance));
+        ByteStreamService::new(instances, Some(logs), Duration::from_secs(20))
+    }
+
+    fn action_cache(&self) -> ActionCacheService {
+        let instance = |instance: &'static str| {
+            let options = ActionCacheInstance {
+                cache: Arc::clone(&self.caches[instance]),
+                store: Some(Arc::clone(&self.store)),
+                functions: functions(instance),
+            };
+            (name(instance), Arc::new(options))
+        };
+        ActionCacheService::new(Instances::new("ActionCache", INSTANCES.map(instance)))
+    }
+
+    fn capabilities(&self) -> CapabilitiesService {
+        let instance = |instance: &'static str| {
+            let tight = instance == TIGHT;
+            let options = CapabilitiesInstance {
+                functions: functions(instance),
+                cas: Some(Part::Local(CasAbilities {
+                    max_batch_bytes: if tight { TIGHT_BATCH } else { MAX_BATCH_BYTES },
+                    max_blob_bytes: tight.then_some(TIGHT_BLOB),
+                    chunking: (!tight).then(|| self.chunking.parameters()),
+                })),
+                action_cache: Some(Part::Local(ActionCacheAbilities {
+                    update_enabled: instance != READ_ONLY,
+                })),
+                execution: (instance == MAIN).then(|| {
+                    Part::Local(ExecutionAbilities { priorities: (-100, 100), node_properties: Vec::new() })
+                }),
+            };
+            (name(instance), Arc::new(options))
+        };
+        CapabilitiesService::new(Instances::new("Capabilities", INSTANCES.map(instance)))
+    }
+
+    async fn serve(&self) -> Channel {
+        let logs = LogStreams::new(Arc::clone(&self.logs) as _, [name(MAIN), name(TIGHT)], "");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = TransportOptions::default()
+            .server(0.5)
+            .add_service(
+                ContentAddressableStorageServer::new(self.cas())
+                    .max_decoding_message_size(MAX_RECEIVED_MESSAGE),
+            )
+            .add_service(
+                ByteStreamServer::new(self.bytestream(logs.clone()))
+                    .max_decoding_message_size(MAX_RECEIVED_MESSAGE),
+            )
+            .add_service(ActionCacheServer::new(self.action_cache()))
+            .add_service(CapabilitiesServer::new(self.capabilities()))
+            .add_service(LogStreamServiceServer::new(logs));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
+    }
+}
+
+/// A migrated database of the test's own, and the folder that it lies in.
+async fn sqlite() -> (Pool, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new().filename(folder.path().join("grid.db")).create_if_missing(true);
+    let pool =
+        SqlitePoolOptions::new().connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
+    sqlx::migrate!("../../migrations/sqlite").run(&pool).await.unwrap();
+    (Pool::Sqlite(pool), folder)
+}
+
+impl Grid {
+    pub(crate) async fn start(kind: StoreKind) -> Self {
+        let (pool, folder) = sqlite().await;
+        let observer = unobserved();
+        let inner: SharedStore = match kind {
+            StoreKind::Lru => Arc::new(Lru::new(LruOptions { size: 1 << 30, name: "lru".into(), observer })),
+            StoreKind::Disk => {
+                let path = folder.path().join("disk");
+                let options =
+                    DiskOptions { path, max_size: None, sync: false, name: "disk".into(), observer };
+                Arc::new(Disk::open(options, Arc::new(SystemClock)).await.unwrap())
+            }
+        };
+        let store: SharedStore = Arc::new(Verify::new(inner));
+        let clock = Arc::new(SystemClock);
+        let cache = |closed| {
+            let cache: SharedCache = Arc::new(LruCache::new(1_000));
+            if closed { Arc::new(ReadOnly::new(cache)) } else { cache }
+        };
+        let parts = Parts {
+            store: Arc::clone(&store),
+            uploads: Arc::new(SqlUploadStore::new(pool.clone(), clock.clone())),
+            logs: Arc::new(SqlLogStreamStore::new(pool, clock, 1 << 20)),
+            caches: INSTANCES.map(|i| (i, cache(i == READ_ONLY))).into(),
+            chunking: Arc::new(Chunking::new(ChunkingOptions {
+                avg_chunk_bytes: 16 << 10,
+                ..ChunkingOptions::default()
+            })),
+        };
+        let (channel, replica) = (parts.serve().await, parts.serve().await);
+        Self { channel, replica, store, _folder: Arc::new(folder) }
+    }
+
+    /// The same stores behind another server.
+    pub(crate) fn other_replica(&self) -> Self {
+        Self { channel: self.replica.clone(), replica: self.channel.clone(), ..self.clone() }
+    }
+
+    pub(crate) fn cas(&self) -> ContentAddressableStorageClient<Channel> {
+        ContentAddressableStorageClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    pub(crate) fn bytestream(&self) -> ByteStreamClient<Channel> {
+        ByteStreamClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn action_cache(&self) -> ActionCacheClient<Channel> {
+        ActionCacheClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn capabilities(&self) -> CapabilitiesClient<Channel> {
+        CapabilitiesClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn logs(&self) -> LogStreamServiceClient<Channel> {
+        LogStreamServiceClient::new(self.channel.clone())
+    }
+
+    /// Stores a blob past the server; gives its digest.
+    pub(crate) async fn put(&self, content: impl Into<Bytes>) -> Digest {
+        let content = content.into();
+        let digest = sha256(&content);
+        self.store.write_batch(vec![(digest, content)]).await.remove(0).unwrap();
+        digest
+    }
+
+    /// Whether the store has a blob.
+    pub(crate) async fn has(&self, digest: &Digest) -> bool {
+        self.store.find_missing(&[*digest]).await.unwrap().is_empty()
+    }
+}
+
+pub(crate) fn sha256(content: &[u8]) -> Digest {
+    Digest::of(DigestFunction::Sha256, content)
+}
+
+pub(crate) fn wire(content: &[u8]) -> reapi::Digest {
+    to_wire(&sha256(content))
+}
+
+/// Bytes that compress badly and differ by `seed`.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Fails unless the call was refused with `code`.
+pub(crate) fn refused<T>(result: Result<T, Status>, code: Code) -> Status {
+    match result {
+        Ok(_) => panic!("succeeded; expected {code:?}"),
+        Err(status) => {
+            assert_eq!(status.code(), code, "{status:?}");
+            status
+        }
+    }
+}
+
+/// Digests that are malformed, as messages carry them.
+pub(crate) fn malformed_digests() -> Vec<reapi::Digest> {
+    let hash = "a".repeat(64);
+    let digest = |hash: &str, size_bytes| reapi::Digest { hash: hash.into(), size_bytes };
+    vec![
+        digest(&hash, -1),
+        digest(&hash[1..], 1),
+        digest(&"A".repeat(64), 1),
+        digest(&"g".repeat(64), 1),
+        digest("", 1),
+        digest(&format!("{hash}aa"), 1),
+        digest(&format!("../../{}", &hash[6..]), 1),
+    ]
+}

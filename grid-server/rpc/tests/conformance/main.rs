@@ -1,0 +1,71 @@
+//! The protocol's rules, each against a real server on loopback, over each kind of store.
+//!
+//! A rule has a name, its source in the protocol, and a check; [`rules`] lists them by service. Every rule makes
+//! its own blobs, so that all of them share one server. With `CONFORMANCE_REPORT=FILE` the results are written as
+//! a table.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::too_many_lines,
+    clippy::large_futures,
+    reason = "a test, most of it tables"
+)]
+
+mod action_cache;
+mod batch;
+mod bytestream_read;
+mod bytestream_write;
+mod capabilities;
+mod chunking;
+mod find_missing;
+mod grid;
+mod logstream;
+mod resume;
+mod rule;
+mod tree;
+
+use grid::{Grid, StoreKind};
+use rule::{Rule, run};
+
+fn rules() -> Vec<Rule> {
+    [
+        ("Capabilities", capabilities::rules()),
+        ("FindMissingBlobs", find_missing::rules()),
+        ("Batches", batch::rules()),
+        ("ByteStream reads", bytestream_read::rules()),
+        ("ByteStream writes", bytestream_write::rules()),
+        ("Resumed writes", resume::rules()),
+        ("Trees", tree::rules()),
+        ("Chunks", chunking::rules()),
+        ("Action cache", action_cache::rules()),
+        ("Log streams", logstream::rules()),
+    ]
+    .into_iter()
+    .flat_map(|(area, rules)| rules.into_iter().map(move |rule| rule.within(area)))
+    .collect()
+}
+
+#[test]
+fn names_are_unique_and_negative_rules_are_at_least_half() {
+    let rules = rules();
+    let mut names: Vec<_> = rules.iter().map(|r| (r.area, r.source, r.name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), rules.len());
+    let negative = rules.iter().filter(|r| r.negative).count();
+    assert!(negative * 2 >= rules.len(), "{negative} of {} rules are negative", rules.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_rule_holds_over_lru() {
+    run(&Grid::start(StoreKind::Lru).await, rules()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_rule_holds_over_disk() {
+    run(&Grid::start(StoreKind::Disk).await, rules()).await;
+}

@@ -1,0 +1,90 @@
+//! [`StreamsError`]: what can go wrong with what is kept.
+
+use std::time::Duration;
+
+use grid_core::{Coded, ErrorCode};
+use thiserror::Error;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StreamsError {
+    /// The stream is not there, or has expired.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// A stream of that name is there already.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// The token is not the one that the stream was made with.
+    #[error("the write token of {0} is wrong")]
+    WrongToken(String),
+    /// The bytes don't follow those that are there.
+    #[error("offset {given} does not follow the {committed} bytes that are there")]
+    Offset {
+        /// The offset that was given.
+        given: u64,
+        /// How many bytes are there.
+        committed: u64,
+    },
+    /// The stream takes no more.
+    #[error("{0} is finished")]
+    Finished(String),
+    /// The stream has reached the limit of its size.
+    #[error("{name} has reached its limit of {limit} bytes")]
+    Full {
+        /// The stream.
+        name: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// More answers than one call gives.
+    #[error("{0}")]
+    TooMany(String),
+    /// The pattern is no regular expression.
+    #[error("{0}")]
+    Pattern(String),
+    /// The database is away or refuses.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Coded for StreamsError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::Exists(_) => ErrorCode::AlreadyExists,
+            Self::WrongToken(_) => ErrorCode::PermissionDenied,
+            Self::Offset { .. } | Self::Pattern(_) => ErrorCode::InvalidArgument,
+            Self::Finished(_) => ErrorCode::FailedPrecondition,
+            Self::Full { .. } | Self::TooMany(_) => ErrorCode::ResourceExhausted,
+            Self::Database(error) if is_away(error) => ErrorCode::Unavailable,
+            Self::Database(_) => ErrorCode::Internal,
+        }
+    }
+
+    fn client_message(&self) -> String {
+        match self {
+            Self::Database(error) if is_away(error) => "the database is not available just now".into(),
+            Self::Database(_) => "internal error; see the server's log".into(),
+            other => other.to_string(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        (self.code() == ErrorCode::Unavailable).then_some(Duration::from_secs(1))
+    }
+}
+
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Class 57 is an operator's intervention, 08 a broken connection, 53 too few resources, 40 a conflict.
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| ["57", "08", "53", "40"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}

@@ -1,0 +1,195 @@
+//! What every store of this crate does, on each database: SQLite always, PostgreSQL where `GRID_TEST_POSTGRES` has
+//! the URL of a database that the test may fill.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid_core::{Clock, Digest, DigestFunction, Timestamp};
+use grid_streams::{
+    AssetKey, AssetKind, AssetStore, EventStore, LogState, LogStreamStore, Pool, SqlAssetStore,
+    SqlEventStore, SqlLogStreamStore, SqlUploadStore, StoredEvent, StreamsError, UploadStore,
+};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+#[derive(Debug, Default)]
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+struct World {
+    pool: Pool,
+    clock: Arc<TestClock>,
+    _folder: tempfile::TempDir,
+}
+
+async fn worlds() -> Vec<World> {
+    let folder = || tempfile::tempdir().unwrap();
+    let sqlite = folder();
+    let options = SqliteConnectOptions::new().filename(sqlite.path().join("db")).create_if_missing(true);
+    let pool = SqlitePoolOptions::new().connect_with(options.foreign_keys(true)).await.unwrap();
+    sqlx::migrate!("../../migrations/sqlite").run(&pool).await.unwrap();
+    let mut worlds = vec![World { pool: Pool::Sqlite(pool), clock: Arc::default(), _folder: sqlite }];
+    if let Ok(url) = std::env::var("GRID_TEST_POSTGRES") {
+        let options: PgConnectOptions = url.parse().unwrap();
+        // Each test has a schema of its own.
+        let schema = format!("test_{}", uuid());
+        let admin = PgPoolOptions::new().connect_with(options.clone()).await.unwrap();
+        let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+        sqlx::raw_sql(create).execute(&admin).await.unwrap();
+        let options = options.options([("search_path", schema.as_str())]);
+        let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
+        sqlx::migrate!("../../migrations/postgres").run(&pool).await.unwrap();
+        worlds.push(World { pool: Pool::Postgres(pool), clock: Arc::default(), _folder: folder() });
+    }
+    worlds
+}
+
+fn uuid() -> String {
+    format!("{:x}{:x}", std::process::id(), std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos())
+}
+
+#[tokio::test]
+async fn uploads_grow_without_gaps_and_expire() {
+    for world in worlds().await {
+        let store = SqlUploadStore::new(world.pool.clone(), world.clock.clone());
+        let part = |text: &'static str| Bytes::from_static(text.as_bytes());
+        assert_eq!(store.committed("a").await.unwrap(), 0);
+        store.append("a", 0, part("one")).await.unwrap();
+        store.append("a", 3, part("three")).await.unwrap();
+        for (offset, committed) in [(0, 8), (3, 8), (7, 8), (9, 8)] {
+            let refused = store.append("a", offset, part("x")).await;
+            assert!(
+                matches!(refused, Err(StreamsError::Offset { committed: c, .. }) if c == committed),
+                "{offset}"
+            );
+        }
+        assert!(matches!(
+            store.append("b", 1, part("x")).await,
+            Err(StreamsError::Offset { committed: 0, .. })
+        ));
+        assert_eq!(store.part("a", 3).await.unwrap(), Some(part("three")));
+        assert_eq!(store.part("a", 1).await.unwrap(), None);
+        world.clock.0.store(100, Ordering::SeqCst);
+        store.append("a", 8, part("x")).await.unwrap();
+        store.append("old", 0, part("x")).await.unwrap();
+        world.clock.0.store(200, Ordering::SeqCst);
+        store.append("a", 9, part("y")).await.unwrap();
+        assert_eq!(store.expire(Timestamp(150)).await.unwrap(), 1);
+        assert_eq!((store.committed("a").await.unwrap(), store.committed("old").await.unwrap()), (10, 0));
+        store.remove("a").await.unwrap();
+        store.remove("a").await.unwrap();
+        assert_eq!(store.committed("a").await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn logs_are_appended_read_and_finished() {
+    for world in worlds().await {
+        let store = SqlLogStreamStore::new(world.pool.clone(), world.clock.clone(), 20);
+        store.create("n", "token").await.unwrap();
+        assert!(matches!(store.create("n", "other").await, Err(StreamsError::Exists(_))));
+        let append = async |offset, text: &'static str, finish| {
+            store.append("n", "token", offset, Bytes::from_static(text.as_bytes()), finish).await
+        };
+        assert_eq!(append(0, "hello ", false).await.unwrap(), 6);
+        assert_eq!(append(6, "world", false).await.unwrap(), 11);
+        assert!(matches!(append(6, "again", false).await, Err(StreamsError::Offset { committed: 11, .. })));
+        assert!(matches!(append(11, "far too long", false).await, Err(StreamsError::Full { limit: 20, .. })));
+        let wrong = store.append("n", "guess", 11, Bytes::from_static(b"x"), false).await;
+        assert!(matches!(wrong, Err(StreamsError::WrongToken(_))));
+        assert!(matches!(store.state("m", None).await, Err(StreamsError::NotFound(_))));
+        assert_eq!(store.read("n", 0).await.unwrap(), "hello ");
+        assert_eq!(store.read("n", 8).await.unwrap(), "rld");
+        assert!(store.read("n", 11).await.unwrap().is_empty());
+        assert_eq!(append(11, "", true).await.unwrap(), 11);
+        assert!(matches!(append(11, "x", false).await, Err(StreamsError::Finished(_))));
+        let state = store.state("n", Some("token")).await.unwrap();
+        assert_eq!(state, LogState { committed: 11, finished: true, readers: 0 });
+        world.clock.0.store(100, Ordering::SeqCst);
+        store.add_reader("n").await.unwrap();
+        assert_eq!(store.expire(Timestamp(100)).await.unwrap(), 0, "a reader keeps it alive");
+        assert_eq!(store.expire(Timestamp(101)).await.unwrap(), 1);
+        assert!(store.read("n", 0).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_log_hears_of_it_on_each_replica() {
+    for world in worlds().await {
+        let writer = SqlLogStreamStore::new(world.pool.clone(), world.clock.clone(), 100);
+        writer.create("n", "t").await.unwrap();
+        let seen = writer.state("n", None).await.unwrap();
+        // Two stores over one PostgreSQL are two replicas; an SQLite file has one process.
+        let reader = match &world.pool {
+            Pool::Postgres(_) => SqlLogStreamStore::new(world.pool.clone(), world.clock.clone(), 100),
+            Pool::Sqlite(_) => writer.clone(),
+        };
+        let waiting = tokio::spawn(async move { reader.changed("n", seen, Duration::from_secs(60)).await });
+        writer.append("n", "t", 0, Bytes::from_static(b"x"), false).await.unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap().committed, 1);
+        let now = writer.state("n", None).await.unwrap();
+        assert_eq!(writer.changed("n", now, Duration::ZERO).await.unwrap(), now, "patience ends");
+    }
+}
+
+#[tokio::test]
+async fn events_are_kept_once_and_found_by_pattern() {
+    for world in worlds().await {
+        let store = SqlEventStore::new(world.pool.clone(), world.clock.clone());
+        let event = |sequence_number, text: &'static str| StoredEvent {
+            sequence_number,
+            event: Bytes::from_static(text.as_bytes()),
+        };
+        store.append("build-1.3.x", b"id1", &[event(1, "a"), event(2, "b")]).await.unwrap();
+        store.append("build-1.3.x", b"id1", &[event(2, "changed"), event(3, "c")]).await.unwrap();
+        world.clock.0.store(100, Ordering::SeqCst);
+        store.append("build-2.3.y", b"id2", &[event(1, "z")]).await.unwrap();
+        let found = store.query(r"^build-1\.").await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].stream_id, "id1");
+        assert_eq!(found[0].events, [event(1, "a"), event(2, "b"), event(3, "c")]);
+        assert_eq!(store.query("build").await.unwrap().len(), 2);
+        assert!(store.query("nothing").await.unwrap().is_empty());
+        assert!(matches!(store.query("(").await, Err(StreamsError::Pattern(_))));
+        let many: Vec<_> = (10..1_600).map(|n| event(n, "x")).collect();
+        store.append("build-2.3.y", b"id2", &many).await.unwrap();
+        assert_eq!(store.query("build-2").await.unwrap()[0].events.len(), 1_591);
+        assert_eq!(store.expire(Timestamp(50)).await.unwrap(), 1);
+        assert!(store.query("build-1").await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn assets_are_found_by_uri_and_qualifiers_in_any_order() {
+    for world in worlds().await {
+        let store = SqlAssetStore::new(world.pool.clone(), world.clock.clone());
+        let key = |kind, qualifiers: &[(&str, &str)]| AssetKey {
+            instance: "main".into(),
+            kind,
+            uri: "https://example.org/a".into(),
+            qualifiers: qualifiers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
+        };
+        let digest = Digest::of(DigestFunction::Blake3, b"content");
+        let blob = key(AssetKind::Blob, &[("a", "1"), ("b", "2")]);
+        store.put(&blob, &digest, None).await.unwrap();
+        let found = store.get(&key(AssetKind::Blob, &[("b", "2"), ("a", "1")])).await.unwrap().unwrap();
+        assert_eq!((found.digest, found.expires_at), (digest, None));
+        assert_eq!(store.get(&key(AssetKind::Directory, &[("a", "1"), ("b", "2")])).await.unwrap(), None);
+        assert_eq!(store.get(&key(AssetKind::Blob, &[("a", "1")])).await.unwrap(), None);
+        let later = Digest::of(DigestFunction::Sha256, b"later");
+        store.put(&blob, &later, Some(Timestamp(50))).await.unwrap();
+        assert_eq!(store.get(&blob).await.unwrap().unwrap().digest, later);
+        world.clock.0.store(50, Ordering::SeqCst);
+        assert_eq!(store.get(&blob).await.unwrap(), None, "it has expired");
+        world.clock.0.store(51, Ordering::SeqCst);
+        assert_eq!(store.expire(Timestamp(0)).await.unwrap(), 1);
+    }
+}
