@@ -10,6 +10,7 @@ use bytes::Bytes;
 use grid_cache::{ActionCache, CacheError};
 use grid_cas::SharedStore;
 use grid_cas::backends::lru::{Lru, LruOptions};
+use grid_cas::observer::unobserved;
 use grid_core::{Digest, DigestFunction, InstanceName};
 use grid_proto::longrunning::operations_client::OperationsClient;
 use grid_proto::longrunning::operations_server::OperationsServer;
@@ -53,6 +54,10 @@ impl ActionCache for MemoryCache {
     async fn update(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError> {
         self.0.lock().insert(*action, result.clone());
         Ok(())
+    }
+
+    async fn insert(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError> {
+        self.update(action, result).await
     }
 
     async fn delete(&self, action: &Digest) -> Result<(), CacheError> {
@@ -104,7 +109,7 @@ impl Shared {
                 )
             }
         };
-        let options = LruOptions { size: 64 << 20, name: "lru".into() };
+        let options = LruOptions { size: 64 << 20, name: "lru".into(), observer: unobserved() };
         Self { storage: Arc::new(Lru::new(options)), cache: Arc::default(), store, _folder: folder }
     }
 
