@@ -197,7 +197,12 @@ where
     let uid = guard.uid().unwrap_or_default();
     let started = Instant::now();
     let result = reconcile(resource, Arc::clone(&shared)).await;
-    shared.metrics.reconciled(kind, result.is_ok(), started.elapsed());
+    let word = match &result {
+        Ok(_) => "ok",
+        Err(error) if error.is_conflict() => "conflict",
+        Err(_) => "error",
+    };
+    shared.metrics.reconciled(kind, word, started.elapsed());
     match result? {
         Outcome::AwaitChange => {
             shared.backoff.succeeded(&uid);

@@ -44,8 +44,8 @@ impl Metrics {
         Self { registry, reconciles, duration, leader }
     }
 
-    pub(crate) fn reconciled(&self, kind: &'static str, ok: bool, took: Duration) {
-        let result = if ok { "ok" } else { "error" };
+    /// `result` is `ok`, `conflict` where someone else wrote first, or `error`.
+    pub(crate) fn reconciled(&self, kind: &'static str, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&Reconciled { kind, result }).inc();
         self.duration.get_or_create(&ByKind { kind }).observe(took.as_secs_f64());
     }
