@@ -90,8 +90,8 @@ impl Runner for RunnerService {
         let _abandon = abandoned.clone().drop_guard();
         let children = self.children.clone();
         let work = tokio::spawn(async move {
+            let since = Some(FileTime::now());
             let report = launch::run(&children, &task, &abandoned).await;
-            let since = FileTime::of(&task.stdout);
             let settled = tokio::task::spawn_blocking(move || {
                 settled.iter().try_for_each(|root| settle::settle(root, since))
             });

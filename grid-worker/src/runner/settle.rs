@@ -12,13 +12,14 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, openat, statat};
 use rustix::io::Result;
 use rustix::process::geteuid;
+use rustix::time::{ClockId, clock_gettime};
 
 const FOR_READERS: u32 = 0o444;
 const FOR_REMOVERS: u32 = 0o777;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A moment by the clock of the file system, whose ticks are coarser than the machine's: from a file's ctime.
+/// A moment by the clock that change times are taken from, whose ticks are coarser than the machine's.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(super) struct FileTime(i64, i64);
 
@@ -27,9 +28,10 @@ impl FileTime {
         Self(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
     }
 
-    /// When the file at `path` was last changed; `None` where there is none.
-    pub(super) fn of(path: &std::path::Path) -> Option<Self> {
-        statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Self::changed(&stat))
+    /// Now: nothing that changes from here on has an earlier change time.
+    pub(super) fn now() -> Self {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        Self(now.tv_sec, now.tv_nsec)
     }
 }
 

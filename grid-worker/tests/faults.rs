@@ -1,0 +1,339 @@
+//! What happens when something goes wrong at each step: never a wrong result, never anything left behind.
+
+#[cfg(test)]
+mod grid;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use grid_proto::reapi::Digest;
+    use grid_proto::rpc::PreconditionFailure;
+    use grid_proto::rwapi::{BotStatus, LeaseState};
+    use grid_proto::{any, rpc};
+    use rustix::process::{Pid, Signal, kill_process};
+    use tonic::Code;
+
+    use super::grid::tree::Tree;
+    use super::grid::{Grid, RUNNER_UID, exists, is_root, making, shell};
+
+    fn code(status: &rpc::Status) -> Code {
+        Code::from_i32(status.code)
+    }
+
+    fn key(digest: &Digest) -> String {
+        format!("{}/{}", digest.hash, digest.size_bytes)
+    }
+
+    fn signal(child: Option<&std::process::Child>, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(child.unwrap().id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether a process with this word among its arguments is alive.
+    fn alive(word: &str) -> bool {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let dead = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'));
+            !dead && arguments.split(|b| *b == 0).any(|a| a == word.as_bytes())
+        })
+    }
+
+    /// A script that runs until it is killed, and processes that try to outlive it.
+    fn endless(word: &str) -> String {
+        format!(
+            "sleep {word} & setsid sleep {word} & (sleep {word} &) ; trap '' TERM; echo 1 > begun; sleep {word}"
+        )
+    }
+
+    /// A number of seconds that no other test waits for, as a word to find processes by.
+    fn word(n: u32) -> String {
+        format!("{}{n:03}", 100_000 + std::process::id() % 100_000)
+    }
+
+    async fn works(grid: &Grid, what: &str) {
+        let (status, result) =
+            grid.run(&making(&format!("echo {what} > out"), &["out"]), &Tree::default()).await;
+        assert_eq!((status.code, result.exit_code), (0, 0), "{}", status.message);
+        assert_eq!(grid.server.get(result.output_files[0].digest.as_ref().unwrap()), format!("{what}\n"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn missing_inputs_are_listed_for_the_client() {
+        let grid = Grid::start().await;
+        let inputs = Tree::default().file("a/one", "1").file("b/two", "2").file("b/three", "3");
+        let lease = {
+            // Gone before the worker can look: held back until the blobs are removed.
+            grid.server.fault("BatchReadBlobs", Some(Code::Unavailable));
+            let lease = grid.submit(&shell("true"), &inputs, |_| {});
+            let gone = [grid.server.put(b"1"), grid.server.put(b"3")];
+            for digest in &gone {
+                grid.server.state.lock().blobs.remove(&key(digest));
+            }
+            grid.server.fault("BatchReadBlobs", None);
+            lease
+        };
+        let (status, _) = grid.result(&lease).await;
+        assert_eq!(code(&status), Code::FailedPrecondition);
+        let failure: PreconditionFailure = any::unpack(&status.details[0]).unwrap();
+        let mut subjects: Vec<_> = failure.violations.into_iter().map(|v| (v.r#type, v.subject)).collect();
+        subjects.sort();
+        let mut expected = [b"1", b"3"].map(|content| {
+            let digest = grid_core::Digest::of(grid_core::DigestFunction::Sha256, content);
+            ("MISSING".to_owned(), format!("blobs/{digest}"))
+        });
+        expected.sort();
+        assert_eq!(subjects, expected);
+
+        // A missing directory, and a missing command.
+        let deep = Tree::default().file("x/y/z/file", "4");
+        let root = deep.store(&grid.server);
+        let mut command = shell("true");
+        command.arguments.push("missing".to_owned());
+        let wire = grid.server.put_message(&command);
+        let action = grid_proto::reapi::Action {
+            command_digest: Some(wire.clone()),
+            input_root_digest: Some(root),
+            ..Default::default()
+        };
+        grid.server.state.lock().blobs.remove(&key(&wire));
+        let (status, _) = grid.result(&grid.server.enqueue(&action)).await;
+        assert_eq!(code(&status), Code::FailedPrecondition);
+        assert!(status.message.contains(&wire.hash));
+        works(&grid, "afterwards").await;
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn content_that_is_not_its_digests_never_reaches_an_action() {
+        let grid = Grid::start().await;
+        let small = grid.server.put(b"right");
+        let large_content = vec![7; 2_000_000];
+        let large = grid.server.put(&large_content);
+        grid.server.state.lock().corrupt.insert(key(&small), Bytes::from_static(b"wrong"));
+        let mut wrong = large_content.clone();
+        wrong[1_000_000] = 8;
+        grid.server.state.lock().corrupt.insert(key(&large), wrong.into());
+        for inputs in [Tree::default().file("in", "right"), Tree::default().file("in", &large_content)] {
+            let (status, _) = grid.run(&shell("cat in"), &inputs).await;
+            assert_eq!(code(&status), Code::Internal, "tried elsewhere");
+        }
+        grid.server.state.lock().corrupt.clear();
+        let (status, result) = grid.run(&shell("cat in"), &Tree::default().file("in", "right")).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"right"[..]));
+        assert_eq!(std::fs::read_dir(grid.path("cache/partial")).unwrap().count(), 0, "no halves are left");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_is_away_is_waited_for() {
+        let grid = Grid::start().await;
+        for call in ["BatchReadBlobs", "FindMissingBlobs", "BatchUpdateBlobs", "UpdateBotSession"] {
+            grid.server.fault(call, Some(Code::Unavailable));
+            let before = grid.server.state.lock().calls.get(call).copied().unwrap_or(0);
+            let inputs = Tree::default().file("in", call);
+            let lease = grid.submit(&making("sed s/^/made-from-/ in > out", &["out"]), &inputs, |_| {});
+            grid.server.until(|state| state.calls.get(call).copied().unwrap_or(0) >= before + 3).await;
+            assert!(!grid.server.state.lock().results.contains_key(&lease), "{call}");
+            grid.server.fault(call, None);
+            let (status, result) = grid.result(&lease).await;
+            assert_eq!((status.code, result.output_files.len()), (0, 1), "{call}: {}", status.message);
+        }
+        assert_eq!(grid.server.state.lock().sessions, 1, "the session outlived all of it");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refusing_cas_fails_the_lease_and_not_the_action() {
+        let grid = Grid::start().await;
+        for call in ["FindMissingBlobs", "BatchUpdateBlobs", "BatchReadBlobs"] {
+            grid.server.fault(call, Some(Code::PermissionDenied));
+            let (status, result) = grid
+                .run(&making("sed s/^/made-from-/ in > out", &["out"]), &Tree::default().file("in", call))
+                .await;
+            assert_eq!(code(&status), Code::Unavailable, "{call}: {}", status.message);
+            assert_eq!(result.output_files, []);
+            grid.server.fault(call, None);
+        }
+        works(&grid, "afterwards").await;
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cancelled_action_leaves_no_process_and_no_directory() {
+        let grid = Grid::start().await;
+        // While it fetches.
+        grid.server.fault("BatchReadBlobs", Some(Code::Unavailable));
+        let lease = grid.submit(&shell("true"), &Tree::default().file("in", "x"), |_| {});
+        grid.server.until(|state| state.calls.contains_key("BatchReadBlobs")).await;
+        grid.server.cancel(&lease);
+        grid.server.fault("BatchReadBlobs", None);
+        works(&grid, "after-fetch").await;
+        // While it runs.
+        let word = word(1);
+        let lease = grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
+        grid.until("the command", || alive(&word)).await;
+        grid.server.cancel(&lease);
+        grid.until("the end of the command", || !alive(&word)).await;
+        works(&grid, "after-run").await;
+        // While it uploads.
+        grid.server.fault("FindMissingBlobs", Some(Code::Unavailable));
+        let calls = grid.server.state.lock().calls["FindMissingBlobs"];
+        let lease = grid.submit(&making("echo y > out", &["out"]), &Tree::default(), |_| {});
+        grid.server.until(|state| state.calls["FindMissingBlobs"] > calls).await;
+        grid.server.cancel(&lease);
+        grid.server.fault("FindMissingBlobs", None);
+        works(&grid, "after-upload").await;
+        grid.swept().await;
+        assert!(!grid.server.state.lock().results.contains_key(&lease));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_command_starts_ends_with_it() {
+        let grid = Grid::start().await;
+        let word = word(2);
+        let script = format!(
+            "(setsid sleep {word} &) ; (trap '' HUP TERM; sleep {word} &) ; sleep {word} & echo done"
+        );
+        let (status, result) = grid.run(&shell(&script), &Tree::default()).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"done\n"[..]));
+        assert!(!alive(&word), "all were dead before the result was told");
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_killed_runner_fails_the_lease_and_is_found_again() {
+        let mut grid = Grid::start().await;
+        let word = word(3);
+        let lease = grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
+        grid.until("the command", || alive(&word)).await;
+        signal(grid.runner.as_ref(), Signal::KILL);
+        let (status, _) = grid.result(&lease).await;
+        assert_eq!(code(&status), Code::Unavailable);
+        grid.until("the end of the command", || !alive(&word)).await;
+        grid.runner.take().unwrap().wait().unwrap();
+        grid.start_runner();
+        grid.until("the socket", || exists(&grid.path("run/socket"))).await;
+        grid.server.until(|state| state.report.status() == BotStatus::Ok).await;
+        works(&grid, "afterwards").await;
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_killed_worker_leaves_nothing_that_its_successor_keeps() {
+        let mut grid = Grid::start().await;
+        let word = word(4);
+        let script = format!("mkdir -p a/b; chmod 0 a/b; {}", endless(&word));
+        grid.submit(&shell(&script), &Tree::default().file("in", "x"), |_| {});
+        grid.until("the command", || alive(&word)).await;
+        signal(grid.worker.as_ref(), Signal::KILL);
+        grid.worker.take().unwrap().wait().unwrap();
+        grid.until("the end of the command", || !alive(&word)).await;
+        grid.server.state.lock().leases.clear();
+        let reads = grid.server.state.lock().calls["BatchReadBlobs"];
+        grid.start_worker();
+        grid.swept().await;
+        // The cache is the old one: only the new command has to be read.
+        let (status, _) = grid.run(&shell("cat in"), &Tree::default().file("in", "x")).await;
+        assert_eq!(status.code, 0);
+        assert!(grid.server.state.lock().calls["BatchReadBlobs"] <= reads + 2);
+        assert_eq!(grid.server.state.lock().sessions, 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_result_is_told_until_it_is_taken() {
+        let grid = Grid::start().await;
+        grid.server.state.lock().deaf = true;
+        let lease = grid.submit(&shell("true"), &Tree::default(), |_| {});
+        grid.server.until(|state| state.reported.get(&lease).is_some_and(|count| *count >= 3)).await;
+        grid.server.state.lock().deaf = false;
+        grid.server.cancel(&lease);
+        grid.server.until(|state| state.report.leases.is_empty()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lost_session_is_opened_anew_without_its_leases() {
+        let grid = Grid::start().await;
+        let word = word(5);
+        grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
+        grid.until("the command", || alive(&word)).await;
+        grid.server.state.lock().leases.clear();
+        grid.server.fault("UpdateBotSession", Some(Code::InvalidArgument));
+        grid.server.until(|state| state.sessions == 2).await;
+        grid.server.fault("UpdateBotSession", None);
+        grid.until("the end of the command", || !alive(&word)).await;
+        works(&grid, "afterwards").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_leaving_worker_finishes_what_it_has() {
+        let mut grid = Grid::with(&["--grace", "50"]).await;
+        let gate = grid.path("gate");
+        let script = format!("while test ! -e {}; do sleep 0.05; done; echo late > out", gate.display());
+        let lease = grid.submit(&making(&script, &["out"]), &Tree::default(), |_| {});
+        grid.server.until(|state| state.report.leases.iter().any(|l| l.state() == LeaseState::Active)).await;
+        signal(grid.worker.as_ref(), Signal::TERM);
+        grid.server.until(|state| state.report.status() == BotStatus::BotTerminating).await;
+        std::fs::write(&gate, "").unwrap();
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!((status.code, result.output_files.len()), (0, 1));
+        let mut worker = grid.worker.take().unwrap();
+        let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
+        assert!(ended.success());
+        let state = grid.server.state.lock();
+        assert_eq!(state.statuses.last(), Some(&BotStatus::BotTerminating));
+        assert_eq!(state.report.leases, [], "the last word came after the result was taken");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_does_not_finish_in_time_is_given_back() {
+        let mut grid = Grid::with(&["--grace", "1"]).await;
+        let word = word(6);
+        let lease = grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
+        grid.until("the command", || alive(&word)).await;
+        signal(grid.worker.as_ref(), Signal::TERM);
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!(code(&status), Code::Unavailable);
+        assert_eq!(result.execution_metadata, None);
+        let mut worker = grid.worker.take().unwrap();
+        let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
+        assert!(ended.success());
+        grid.until("the end of the command", || !alive(&word)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_worker_without_work_leaves_at_once() {
+        let mut grid = Grid::start().await;
+        works(&grid, "before").await;
+        signal(grid.worker.as_ref(), Signal::TERM);
+        let mut worker = grid.worker.take().unwrap();
+        let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
+        assert!(ended.success());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_the_worker_may_call_the_runner() {
+        if !is_root() {
+            return;
+        }
+        let grid = Grid::start().await;
+        works(&grid, "before").await;
+        // As a command could try it: as the runner's own user.
+        let socket = grid.path("run/socket");
+        let script = format!(
+            "use IO::Socket::UNIX; $SIG{{PIPE}}='IGNORE'; my $s=IO::Socket::UNIX->new(Peer=>'{}') or die 'no connection'; \
+             print $s \"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0\"; $s->flush; \
+             my $n=sysread($s,my $b,100); print defined $n ? $n : 'reset';",
+            socket.display()
+        );
+        let (status, result) = grid
+            .run(
+                &grid_proto::reapi::Command {
+                    arguments: ["perl", "-e", &script].map(str::to_owned).to_vec(),
+                    ..shell("")
+                },
+                &Tree::default(),
+            )
+            .await;
+        assert_eq!(status.code, 0);
+        assert!(matches!(&*result.stdout_raw, b"0" | b"reset"), "{RUNNER_UID} was served: {result:?}");
+    }
+}
