@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this part of the disk, in percent, nothing new is started.
 const FREE_PERCENT: u64 = 3;
 
+/// So many actions that fail for the worker's own reasons, one after the other, make it unhealthy.
+const FAULTS_IN_A_ROW: usize = 3;
+
 /// Watches one worker.
 #[derive(Debug)]
 pub struct Health {
@@ -51,8 +54,13 @@ impl Health {
     pub async fn watch(self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut faults = self.executor.faults.announcements();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Ok(()) = faults.changed() => {}
+            }
+            let raised = *faults.borrow_and_update();
             let trouble = self.trouble().await;
             self.metrics.healthy.set(i64::from(trouble.is_none()));
             self.measure();
@@ -66,6 +74,7 @@ impl Health {
                 }
                 changes
             });
+            self.executor.faults.looked(raised);
             if left {
                 return;
             }
@@ -85,6 +94,12 @@ impl Health {
                 Ok(_) => {}
                 Err(error) => return Some(format!("{}: {error}", path.display())),
             }
+        }
+        let failed = self.executor.faults.in_a_row();
+        if failed >= FAULTS_IN_A_ROW {
+            // The next look asks for a proof.
+            self.executor.faults.clear();
+            return Some(format!("{failed} actions in a row failed for the worker's own reasons"));
         }
         // A worker that was unhealthy has to prove itself anew; else it is enough that the runner is there.
         let unwell = matches!(&*self.fate.borrow(), Fate::Unhealthy(_));

@@ -13,6 +13,7 @@ pub mod config;
 pub mod connect;
 pub mod error;
 pub mod execute;
+pub mod faults;
 pub mod health;
 pub mod logs;
 pub mod metrics;

@@ -23,6 +23,7 @@ use crate::connect::{self, Credentials, Remote};
 use crate::execute::Executor;
 use crate::execute::janitor::Janitor;
 use crate::execute::workspace::Workspaces;
+use crate::faults::Faults;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::probe::{self, Probe};
@@ -76,6 +77,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         cache: Arc::new(cache),
         runner: runner.clone(),
         workspaces: workspaces.clone(),
+        faults: Faults::default(),
     });
     let became = fate_sender.send_if_modified(|fate| {
         let starting = !fate.is_final();

@@ -208,6 +208,8 @@ mod tests {
         signal(grid.runner.as_ref(), Signal::KILL);
         let (status, _) = grid.result(&lease).await;
         assert_eq!(code(&status), Code::Unavailable);
+        let told_as = grid.server.state.lock().told_as[&lease];
+        assert_eq!(told_as, BotStatus::Unhealthy, "the retry must not come back to this worker");
         grid.until("the end of the command", || !alive(&word)).await;
         grid.runner.take().unwrap().wait().unwrap();
         grid.start_runner();
@@ -257,7 +259,7 @@ mod tests {
         grid.until("the command", || alive(&word)).await;
         grid.server.state.lock().leases.clear();
         grid.server.fault("UpdateBotSession", Some(Code::InvalidArgument));
-        grid.server.until(|state| state.sessions == 2).await;
+        grid.server.until(|state| state.sessions >= 2).await;
         grid.server.fault("UpdateBotSession", None);
         grid.until("the end of the command", || !alive(&word)).await;
         works(&grid, "afterwards").await;

@@ -342,6 +342,24 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn logs_are_shown_while_they_grow() {
+        let grid = Grid::start().await;
+        let (out, err) = ("logs/1/write", "logs/2/write");
+        grid.server.state.lock().stdout_stream = out.to_owned();
+        grid.server.state.lock().stderr_stream = err.to_owned();
+        let gate = grid.path("gate");
+        let script = format!("echo one; while test ! -e {}; do sleep 0.05; done; echo two", gate.display());
+        let lease = grid.submit(&shell(&script), &Tree::default(), |_| {});
+        grid.server.until(|state| state.streams.get(out).is_some_and(|(text, _)| text == b"one\n")).await;
+        std::fs::write(&gate, "").unwrap();
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"one\ntwo\n"[..]));
+        let state = grid.server.state.lock();
+        assert_eq!(state.streams[out], (b"one\ntwo\n".to_vec(), true));
+        assert_eq!(state.streams[err], (Vec::new(), true));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn large_files_travel_in_pieces_both_ways() {
         let grid = Grid::start().await;
         let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();

@@ -20,7 +20,6 @@ use super::Fate;
 use super::call::{self, Answer, Failure};
 use super::ledger::{Instruction, Ledger};
 use crate::connect::Remote;
-use crate::error::WorkerError;
 use crate::execute::assignment::Assignment;
 use crate::execute::timeline::Timeline;
 use crate::execute::{Executor, Outcome};
@@ -123,7 +122,9 @@ impl Bot {
                 Event::Done(done) => self.note(&done.0, &done.1),
                 Event::FateChanged => self.fate_changed(),
                 Event::Answered(answer) => {
-                    backoff = Backoff::default();
+                    if !sent.name.is_empty() {
+                        backoff = Backoff::default();
+                    }
                     self.metrics.connected.set(1);
                     if !self.take(&sent, *answer) {
                         self.rest(QUIET_PAUSE.saturating_sub(before.elapsed())).await;
@@ -131,7 +132,10 @@ impl Bot {
                 }
                 Event::Failed(status) => match call::meaning(&status) {
                     Failure::Quiet if before.elapsed() >= QUIET_PAUSE => {}
-                    Failure::SessionLost if !self.session.name.is_empty() => self.lose_session(&status),
+                    Failure::SessionLost if !self.session.name.is_empty() => {
+                        self.lose_session(&status);
+                        self.rest(backoff.pause()).await;
+                    }
                     Failure::Quiet | Failure::Away | Failure::SessionLost => {
                         self.metrics.connected.set(0);
                         let pause = backoff.pause();
@@ -324,7 +328,7 @@ async fn execute(
         }
         Err(error) => {
             tracing::warn!(lease = lease.id, %error, "a lease can't be read");
-            Outcome { status: WorkerError::to_status(&error), result: None, own_fault: error.is_own_fault() }
+            Outcome::failed(&error)
         }
     }
 }

@@ -84,7 +84,8 @@ impl Cas {
             .max_encoding_message_size(MESSAGE_LIMIT)
     }
 
-    pub(super) fn byte_stream(&self) -> ByteStreamClient<Remote> {
+    /// A stub for streams that are no blobs: logs.
+    pub fn byte_stream(&self) -> ByteStreamClient<Remote> {
         ByteStreamClient::new(self.channel()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::removal;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Removals under way at once.
@@ -73,11 +75,10 @@ async fn remove(path: &Path, permits: &tokio::sync::Semaphore) {
     loop {
         let permit = permits.acquire().await;
         let target = path.to_owned();
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(target)).await;
+        let removed = tokio::task::spawn_blocking(move || removal::remove_tree(&target)).await;
         drop(permit);
         match removed {
             Ok(Ok(())) => return,
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return,
             Ok(Err(error)) => {
                 tracing::debug!(path = %path.display(), %error, "can't remove an action's directory yet");
             }

@@ -6,7 +6,9 @@
 
 pub mod assignment;
 pub mod janitor;
+mod live;
 mod logs;
+mod removal;
 pub mod timeline;
 pub mod workspace;
 
@@ -25,12 +27,14 @@ use tonic::Code;
 use crate::cache::FileCache;
 use crate::cas::Cas;
 use crate::error::WorkerError;
+use crate::faults::Faults;
 use crate::runner_client::{Ran, RunnerClient};
 use crate::stage::{self, InputTree, Trees};
 use crate::upload::collect::{self, Collected};
 use crate::upload::declared::Declared;
 use crate::upload::send;
 use assignment::Assignment;
+use live::LiveLogs;
 use timeline::{Step, Timeline};
 use workspace::{Workspace, Workspaces};
 
@@ -41,13 +45,13 @@ pub struct Outcome {
     pub status: LeaseStatus,
     /// The result; with DEADLINE_EXCEEDED what was produced until then.
     pub result: Option<ActionResult>,
-    /// Whether the worker itself is at fault.
-    pub own_fault: bool,
 }
 
 impl Outcome {
-    fn failed(error: &WorkerError) -> Self {
-        Self { status: error.to_status(), result: None, own_fault: error.is_own_fault() }
+    /// The outcome of an action that ended without a result.
+    #[must_use]
+    pub fn failed(error: &WorkerError) -> Self {
+        Self { status: error.to_status(), result: None }
     }
 
     /// The outcome of an action that is given back to the scheduler.
@@ -72,6 +76,8 @@ pub struct Executor {
     pub runner: RunnerClient,
     /// Where actions get their directories.
     pub workspaces: Workspaces,
+    /// Failures of the worker itself.
+    pub faults: Faults,
 }
 
 impl Executor {
@@ -82,14 +88,18 @@ impl Executor {
         timeline.lock().mark(Step::WorkerCompleted);
         match result {
             Ok((mut result, ran)) => {
+                self.faults.clear();
                 let mut metadata = timeline.lock().metadata(&self.name);
                 metadata.auxiliary_metadata = ran.usage;
                 result.execution_metadata = Some(metadata);
                 let status = if ran.timed_out { timed_out() } else { LeaseStatus::default() };
-                Outcome { status, result: Some(result), own_fault: false }
+                Outcome { status, result: Some(result) }
             }
             Err(error) => {
                 tracing::warn!(action = %assignment.action_digest, %error, "an action ended without a result");
+                if error.is_own_fault() {
+                    self.faults.raise().await;
+                }
                 Outcome::failed(&error)
             }
         }
@@ -114,12 +124,16 @@ impl Executor {
 
         timeline.lock().mark(Step::ExecutionStart);
         let request = request(command, environment, &workspace, &declared);
+        let (stdout, stderr) = (assignment.stdout_stream.as_ref(), assignment.stderr_stream.as_ref());
+        let live = LiveLogs::start(&self.cas, &workspace, stdout, stderr);
         let ran = self.runner.run(request, assignment.timeout).await?;
         timeline.lock().mark(Step::ExecutionCompleted);
+        live.finish();
         drop(pins);
 
         timeline.lock().mark(Step::OutputUploadStart);
         let result = self.upload(assignment, &workspace, declared, &ran).await?;
+        live.close().await;
         timeline.lock().mark(Step::OutputUploadCompleted);
         Ok((result, ran))
     }

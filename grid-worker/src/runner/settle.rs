@@ -1,21 +1,23 @@
 //! After a command: what it made becomes readable and removable for the worker, who is another user.
 //!
 //! The command's umask and its own chmod calls decide the modes of what it makes, so that archives and
-//! `unix_mode` come out as anywhere else; afterwards the runner, as the owner, only adds what the worker
-//! needs: read on files, everything on directories. Neighbour: `service` calls it when nothing of the command
-//! is alive any more. It never follows a symbolic link and never touches what it doesn't own.
+//! `unix_mode` come out as anywhere else; afterwards the runner, as the owner, adds what the worker needs:
+//! read on files, everything on directories, which lose their sticky bit. Neighbour: `service` calls it when
+//! nothing of the command is alive any more. It never follows a symbolic link and never touches what it
+//! doesn't own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, openat, statat};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::process::geteuid;
 use rustix::time::{ClockId, clock_gettime};
 
 const FOR_READERS: u32 = 0o444;
 const FOR_REMOVERS: u32 = 0o777;
+const STICKY: u32 = 0o1000;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -38,12 +40,13 @@ impl FileTime {
 /// Opens up everything below `root` that this user owns.
 ///
 /// The entries of a directory that hasn't changed after `since` are as the worker staged them; only its
-/// subdirectories are looked at. A change time can't be set back by the command.
+/// subdirectories are looked at. A change time can't be set back by the command. One directory is open at a
+/// time, for directories can be nested deeper than files can be opened.
 pub(super) fn settle(root: &std::path::Path, since: Option<FileTime>) -> Result<()> {
     let Ok(stat) = statat(CWD, root, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
     let mut walk = Walk { own: geteuid().as_raw(), since, first_error: None };
-    if let Some(dir) = walk.open(CWD.as_fd(), root.as_os_str(), &stat) {
-        walk.tree(dir);
+    if let Some((directory, pending)) = walk.enter(CWD, root.as_os_str(), &stat) {
+        walk.tree(directory, pending);
     }
     walk.first_error.map_or(Ok(()), Err)
 }
@@ -51,67 +54,76 @@ pub(super) fn settle(root: &std::path::Path, since: Option<FileTime>) -> Result<
 struct Walk {
     own: u32,
     since: Option<FileTime>,
-    first_error: Option<rustix::io::Errno>,
+    first_error: Option<Errno>,
 }
 
 impl Walk {
-    /// Walks without recursion, so that no depth of directories can exhaust the stack. One directory is open
-    /// for each level of the path at hand.
-    fn tree(&mut self, root: (Dir, bool)) {
-        let mut open = vec![root];
-        while let Some((dir, changed)) = open.last_mut() {
-            let Some(entry) = dir.read() else {
-                open.pop();
-                continue;
-            };
-            let Ok(entry) = entry else {
-                open.pop();
-                continue;
-            };
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name == "." || name == ".." {
-                continue;
-            }
-            let kind = entry.file_type();
-            if kind == FileType::Symlink || (!*changed && kind == FileType::RegularFile) {
-                continue;
-            }
-            let Ok(fd) = dir.fd() else { continue };
-            let Ok(stat) = statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let below = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => self.open(fd, name, &stat),
-                FileType::RegularFile => {
-                    self.add_mode(fd, name, &stat, FOR_READERS);
-                    None
+    fn tree(&mut self, mut directory: OwnedFd, mut pending: Vec<OsString>) {
+        let mut above = Vec::new();
+        loop {
+            if let Some(name) = pending.pop() {
+                let Ok(stat) = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                if let Some((next, below)) = self.enter(directory.as_fd(), &name, &stat) {
+                    above.push(std::mem::replace(&mut pending, below));
+                    directory = next;
                 }
-                _ => None,
-            };
-            open.extend(below);
+            } else if let Some(rest) = above.pop() {
+                match openat(&directory, "..", DIRECTORY, Mode::empty()) {
+                    Ok(parent) => (directory, pending) = (parent, rest),
+                    Err(error) => return self.note(error),
+                }
+            } else {
+                return;
+            }
         }
     }
 
-    /// Opens a directory, made accessible first where it is ours; says whether its entries may have changed.
-    fn open(&mut self, parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Option<(Dir, bool)> {
+    /// Opens a directory, made accessible first where it is ours, and opens up its files; gives it with the
+    /// names of its subdirectories.
+    fn enter(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: &Stat,
+    ) -> Option<(OwnedFd, Vec<OsString>)> {
         self.add_mode(parent, name, stat, FOR_REMOVERS);
-        let fd = openat(parent, name, DIRECTORY, Mode::empty()).map_err(|error| self.note(error)).ok()?;
+        let entered = openat(parent, name, DIRECTORY, Mode::empty())
+            .and_then(|directory| Ok((Dir::read_from(&directory)?, directory)));
+        let (entries, directory) = entered.map_err(|error| self.note(error)).ok()?;
         let changed = stat.st_uid == self.own
-            || self.since.is_none_or(|since| fstat(&fd).is_ok_and(|s| FileTime::changed(&s) >= since));
-        let dir = Dir::new(fd).map_err(|error| self.note(error)).ok()?;
-        Some((dir, changed))
+            || self.since.is_none_or(|since| fstat(&directory).is_ok_and(|s| FileTime::changed(&s) >= since));
+        let mut below = Vec::new();
+        for entry in entries.flatten() {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let kind = entry.file_type();
+            let staged = !changed && kind == FileType::RegularFile;
+            if name == "." || name == ".." || kind == FileType::Symlink || staged {
+                continue;
+            }
+            let Ok(stat) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => below.push(name.to_owned()),
+                FileType::RegularFile => self.add_mode(directory.as_fd(), name, &stat, FOR_READERS),
+                _ => {}
+            }
+        }
+        Some((directory, below))
     }
 
     fn add_mode(&mut self, parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat, bits: u32) {
         let mode = stat.st_mode & 0o7777;
-        if stat.st_uid == self.own && mode & bits != bits {
+        // In a sticky directory only the owners remove anything, and the worker is none.
+        let wanted = (mode | bits) & !STICKY;
+        if stat.st_uid == self.own && mode != wanted {
             // Nothing of the command is alive to put a link in the entry's place.
-            let result = chmodat(parent, name, Mode::from_raw_mode(mode | bits), AtFlags::empty());
+            let result = chmodat(parent, name, Mode::from_raw_mode(wanted), AtFlags::empty());
             if let Err(error) = result {
                 self.note(error);
             }
         }
     }
 
-    fn note(&mut self, error: rustix::io::Errno) {
+    fn note(&mut self, error: Errno) {
         self.first_error.get_or_insert(error);
     }
 }

@@ -32,6 +32,8 @@ use crate::runner_protocol::{NOT_EXECUTABLE, NOT_FOUND};
 
 /// How often a tree with limits is looked at: nothing announces growth.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// A log that the command replaced by a link is not followed.
+const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Adjustment of the score by which the kernel chooses whom to kill when memory runs out: commands before the
 /// runner.
 const OOM_SCORE: &str = "500";
@@ -126,9 +128,22 @@ fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Pid, (i32, String)>
 fn attend(pid: Pid, task: &Task) -> anyhow::Result<End> {
     let reason = wait(pid, task);
     let status = process_tree::end_all(pid);
+    if let Some(most) = task.limits.log_bytes {
+        [&task.stdout, &task.stderr].into_iter().for_each(|log| shorten(log, most));
+    }
     match reason? {
         Some(end) => Ok(end),
         None => status.and_then(end_of).context("the command's status was lost"),
+    }
+}
+
+/// Cuts a log to what is allowed: much can be written between two looks.
+fn shorten(log: &Path, most: u64) {
+    if let Ok(file) = OpenOptions::new().write(true).custom_flags(NO_LINK).open(log)
+        && file.metadata().is_ok_and(|m| m.is_file() && m.len() > most)
+    {
+        // The worker reads what there is, cut or not.
+        let _ = file.set_len(most);
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) results: BTreeMap<String, (rpc::Status, Option<ActionResult>)>,
     /// How often each lease was reported as completed.
     pub(crate) reported: BTreeMap<String, usize>,
+    /// The bot's status when it first reported each lease as completed.
+    pub(crate) told_as: BTreeMap<String, BotStatus>,
     /// The last report of the bot.
     pub(crate) report: BotSession,
     /// All statuses that the bot had.
@@ -212,6 +214,7 @@ impl FakeGrid {
         for lease in &report.leases {
             if lease.state() == LeaseState::Completed {
                 *state.reported.entry(lease.id.clone()).or_default() += 1;
+                state.told_as.entry(lease.id.clone()).or_insert(status);
                 if state.leases.contains_key(&lease.id) {
                     let result = lease.result.as_ref().map(|r| any::unpack(r).unwrap());
                     let status = lease.status.clone().unwrap_or_default();

@@ -1,0 +1,169 @@
+//! Logs while they grow: standard output and standard error written to the log streams that the server named.
+//!
+//! The file is the runner's; this only reads what is there, woken by the kernel when there is more, and
+//! finishes the stream when the command has ended. A stream that fails loses nothing but the show: the whole
+//! log is in the result.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid_proto::bytestream::WriteRequest;
+use rustix::fs::inotify;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::workspace::Workspace;
+use crate::cas::Cas;
+
+/// Bytes of one piece.
+const PIECE: usize = 64 << 10;
+/// Pieces that wait for the network. Behind them the file waits: a slow reader holds up nobody.
+const PIECES_AHEAD: usize = 2;
+
+/// How long a result may wait for the ends of its streams.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Streams both logs of an action; dropped before [`LiveLogs::close`], it ends without a word.
+#[derive(Debug)]
+pub(super) struct LiveLogs {
+    ended: CancellationToken,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl LiveLogs {
+    /// Starts streaming to the names that there are.
+    pub(super) fn start(
+        cas: &Cas,
+        workspace: &Workspace,
+        stdout: Option<&String>,
+        stderr: Option<&String>,
+    ) -> Self {
+        let ended = CancellationToken::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (file, stream) in [("stdout", stdout), ("stderr", stderr)] {
+            let Some(stream) = stream.cloned() else { continue };
+            let directory = workspace.path().join("logs");
+            let (cas, ended) = (cas.clone(), ended.clone());
+            tasks.spawn(async move {
+                if let Err(error) = follow(&cas, &directory, file, stream, ended).await {
+                    tracing::debug!(file, %error, "a log stream ended early");
+                }
+            });
+        }
+        Self { ended, tasks }
+    }
+
+    /// The command has ended: what is left is written, then the streams are finished.
+    pub(super) fn finish(&self) {
+        self.ended.cancel();
+    }
+
+    /// Waits for the streams' ends, for as long as that is worth it.
+    pub(super) async fn close(mut self) {
+        let ends = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(PATIENCE, ends).await.is_err() {
+            tracing::debug!("a log stream is given up");
+        }
+    }
+}
+
+async fn follow(
+    cas: &Cas,
+    directory: &Path,
+    file: &'static str,
+    stream: String,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    let read = read_pieces(directory.to_owned(), file, stream, ended, sender);
+    let mut client = cas.byte_stream();
+    let write = client.write(ReceiverStream::new(receiver));
+    let (read, written) = tokio::join!(read, write);
+    read?;
+    written?;
+    Ok(())
+}
+
+/// Reads the file as it grows and sends it, until the command has ended and nothing is left.
+async fn read_pieces(
+    directory: PathBuf,
+    file: &'static str,
+    stream: String,
+    ended: CancellationToken,
+    sender: mpsc::Sender<WriteRequest>,
+) -> io::Result<()> {
+    let watch = watch(&directory)?;
+    let (mut name, mut offset) = (stream, 0_u64);
+    let mut log = None;
+    loop {
+        // Asked before reading: what is written before the end is read after it was noticed.
+        let last = ended.is_cancelled();
+        if log.is_none() {
+            log = open(&directory.join(file))?;
+        }
+        while let Some(data) = log.as_ref().map(|log| read(log, offset)).transpose()?.flatten() {
+            let length = data.len() as u64;
+            let request = request(&mut name, offset, false, data);
+            if sender.send(request).await.is_err() {
+                return Ok(());
+            }
+            offset += length;
+        }
+        if last {
+            let _ = sender.send(request(&mut name, offset, true, Bytes::new())).await;
+            return Ok(());
+        }
+        tokio::select! {
+            changed = changed(&watch) => changed?,
+            () = ended.cancelled() => {}
+        }
+    }
+}
+
+fn request(name: &mut String, offset: u64, finish_write: bool, data: Bytes) -> WriteRequest {
+    let write_offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    WriteRequest { resource_name: std::mem::take(name), write_offset, finish_write, data }
+}
+
+/// A watch as an asynchronous reader: to the runtime, whatever can be polled and read is a pipe's end.
+fn watch(directory: &Path) -> io::Result<Receiver> {
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MODIFY;
+    inotify::add_watch(&watch, directory, events)?;
+    Receiver::from_owned_fd_unchecked(watch)
+}
+
+/// Waits for any event, and forgets all that came.
+async fn changed(watch: &Receiver) -> io::Result<()> {
+    watch.readable().await?;
+    let mut events = [0; 4096];
+    while watch.try_read(&mut events).is_ok_and(|count| count > 0) {}
+    Ok(())
+}
+
+/// The log, once it is there; only a regular file is taken for it.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Ok(fd) if FileType::from_raw_mode(fstat(&fd)?.st_mode) == FileType::RegularFile => {
+            Ok(Some(fd.into()))
+        }
+        Ok(_) => Err(io::Error::other("it is not a regular file")),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(log: &File, offset: u64) -> io::Result<Option<Bytes>> {
+    let mut piece = vec![0; PIECE];
+    let count = log.read_at(&mut piece, offset)?;
+    piece.truncate(count);
+    Ok((count > 0).then(|| piece.into()))
+}
