@@ -2,3 +2,4 @@
 //! `-action-cache`.
 
 pub mod lru;
+pub mod remote;

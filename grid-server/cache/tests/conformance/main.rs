@@ -3,6 +3,7 @@
 
 mod completeness;
 mod decorators;
+mod remote;
 mod trees;
 
 use grid_cache::action_cache_conformance;
@@ -21,3 +22,4 @@ action_cache_conformance!(
     completeness_over_write_once,
     Subject::new(complete(write_once(lru()))).keeping_the_first()
 );
+action_cache_conformance!(remote_action_cache, remote::subject().await);
