@@ -1,3 +1,64 @@
 //! Every service of the Remote Execution API and the Remote Workers API.
+//!
+//! The command line (`cli`) names a command (`commands`). `serve` reads the configuration (`settings`), makes of it what it
+//! says (`compose`), binds its addresses (`listen`), and goes on until it is asked to end. The work is done by the library
+//! crates beneath this one; here it is only put together.
 
-fn main() {}
+mod admin;
+mod cli;
+mod commands;
+mod compose;
+mod hand_over;
+mod listen;
+mod paths;
+mod readiness;
+mod settings;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use cli::Command;
+use grid_telemetry::logs::{self, LogFormat};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => error.exit(),
+    };
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "grid-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(arguments) => commands::check::run(&arguments, &mut io::stdout().lock()),
+        Command::Serve(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::serve::run(arguments))
+        }
+        Command::Migrate(arguments) => {
+            runtime()?.block_on(commands::migrate::run(&arguments, &mut io::stdout()))
+        }
+        Command::Cleanup(arguments) => {
+            start_logs(arguments.logs)?;
+            commands::cleanup::run(&arguments).map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn start_logs(arguments: cli::Logs) -> anyhow::Result<()> {
+    let format = if arguments.json_logs { LogFormat::Json } else { LogFormat::Text };
+    Ok(logs::init(format, arguments.verbose)?)
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

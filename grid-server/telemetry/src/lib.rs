@@ -1,1 +1,14 @@
-//! Metrics, traces, logs.
+//! What a server tells of itself: metrics for Prometheus, and logs.
+//!
+//! [`Metrics`] is the registry behind `/metrics`; [`rpc::RpcMetrics`] is the tower layer that counts calls; [`stores`] turns
+//! what stores report into metrics; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here
+//! decides anything, and nothing here is on the path of a call but counters.
+
+pub mod dependencies;
+pub mod logs;
+pub mod process;
+mod registry;
+pub mod rpc;
+pub mod stores;
+
+pub use registry::Metrics;

@@ -1,0 +1,127 @@
+//! BuildGrid's command line, as far as it is about servers: in our image `bgd` is a link to `grid-server`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::{Check, Cleanup, Command, Logs, Migrate, Serve, seconds};
+
+#[derive(Debug, Parser)]
+#[command(name = "bgd", version, about = "BuildGrid's server commands, served by grid-server")]
+struct Bgd {
+    #[command(subcommand)]
+    group: Group,
+}
+
+#[derive(Debug, Subcommand)]
+enum Group {
+    /// Serve a configuration, or look for its errors
+    #[command(subcommand)]
+    Server(Server),
+    /// Keep storages within their watermarks
+    #[command(subcommand)]
+    Cleanup(Start),
+    /// Remove what no index knows
+    #[command(subcommand)]
+    Janitor(Janitor),
+    /// Bring a database to this version's schema
+    #[command(subcommand)]
+    Migrate(Apply),
+}
+
+#[derive(Debug, Subcommand)]
+enum Server {
+    /// Serve
+    Start {
+        /// The configuration
+        config: PathBuf,
+        /// Log more of what the server does
+        #[arg(short, long)]
+        verbose: bool,
+        /// Write the process's id to this file
+        #[arg(long)]
+        pid_file: Option<PathBuf>,
+        /// Log one JSON object a line
+        #[arg(long)]
+        json_logs: bool,
+        /// How long calls may go on after SIGTERM, in seconds
+        #[arg(long, default_value = "25", value_parser = seconds)]
+        grace: std::time::Duration,
+    },
+    /// Say everything that is wrong with a configuration
+    Lint {
+        /// The configuration
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Start {
+    /// Clean
+    Start {
+        /// The configuration
+        config: PathBuf,
+        /// Log more of what is done
+        #[arg(short, long)]
+        verbose: bool,
+        /// Delete nothing; say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        /// Log one JSON object a line
+        #[arg(long)]
+        json_logs: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Janitor {
+    /// Clean
+    Start {
+        /// The configuration
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Apply {
+    /// Migrate
+    Apply {
+        /// The database: postgresql://… or sqlite:///PATH
+        connection_string: String,
+    },
+}
+
+pub(super) fn parse(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    Ok(match Bgd::try_parse_from(arguments)?.group {
+        Group::Server(Server::Start { config, verbose, pid_file, json_logs, grace }) => {
+            Command::Serve(Serve {
+                config: Some(config),
+                pid_file,
+                grace,
+                logs: Logs { verbose, json_logs },
+                ..Serve::default()
+            })
+        }
+        Group::Server(Server::Lint { config }) => {
+            Command::Check(Check { config: Some(config), strict: true })
+        }
+        Group::Cleanup(Start::Start { config, verbose, dry_run, json_logs }) => Command::Cleanup(Cleanup {
+            config: Some(config),
+            dry_run,
+            once: false,
+            logs: Logs { verbose, json_logs },
+        }),
+        Group::Janitor(Janitor::Start { config }) => {
+            let message =
+                format!("janitor: this version has none yet, so {} is left alone", config.display());
+            return Err(Bgd::command().error(ErrorKind::InvalidSubcommand, message));
+        }
+        Group::Migrate(Apply::Apply { connection_string }) => {
+            Command::Migrate(Migrate { database: Some(connection_string), ..Migrate::default() })
+        }
+    })
+}

@@ -1,0 +1,187 @@
+//! The command line.
+
+mod bgd;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const ABOUT: &str = "Every service of the Remote Execution API and the Remote Workers API";
+const EXAMPLES: &str = "\
+Examples:
+  grid-server serve                     a whole grid on 127.0.0.1:50051, nothing else needed
+  grid-server check server.yml          everything that is wrong with a configuration, in one go
+  grid-server serve server.yml          what the configuration says
+  grid-server migrate --database postgresql://grid@db/grid
+
+Called by the name bgd it takes BuildGrid's commands: server start, server lint, cleanup start,
+janitor start, migrate apply.
+
+Without CONFIG, $XDG_CONFIG_HOME/buildgrid/server.yml (~/.config/buildgrid/server.yml) is read where it is there;
+else the built-in configuration holds: one unnamed instance with 2 GiB of memory for blobs, the queue in an SQLite
+file under $XDG_STATE_HOME/buildgrid (~/.local/state/buildgrid).";
+
+/// What the process is asked to do.
+#[derive(Debug, Parser, PartialEq)]
+#[command(name = "grid-server", version, about = ABOUT, after_long_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One command.
+#[derive(Debug, PartialEq, Subcommand)]
+pub(crate) enum Command {
+    /// Serve what a configuration says, until SIGTERM
+    Serve(Serve),
+    /// Say everything that is wrong with a configuration
+    Check(Check),
+    /// Bring a database to this version's schema
+    Migrate(Migrate),
+    /// Keep storages within their watermarks
+    Cleanup(Cleanup),
+}
+
+/// How the log is written.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Logs {
+    /// Log more of what the server does
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Log one JSON object a line
+    #[arg(long, env = "GRID_SERVER_JSON_LOGS")]
+    pub(crate) json_logs: bool,
+}
+
+/// `serve`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Serve {
+    /// The configuration
+    pub(crate) config: Option<PathBuf>,
+    /// Serve without TLS where a channel says nothing and has no key pair
+    #[arg(long)]
+    pub(crate) allow_insecure: bool,
+    /// Serve /metrics, /healthz and /readyz here instead of where the configuration says
+    #[arg(long, value_name = "HOST:PORT", env = "GRID_SERVER_ADMIN")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// How long calls may go on after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds, env = "GRID_SERVER_GRACE")]
+    pub(crate) grace: Duration,
+    /// Write the process's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// `check`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Check {
+    /// The configuration
+    pub(crate) config: Option<PathBuf>,
+    /// Take deprecated spellings for errors
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// `migrate`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Migrate {
+    /// The database: postgresql://… or sqlite:///PATH
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "GRID_SERVER_DATABASE",
+        hide_env_values = true,
+        conflicts_with = "database_file"
+    )]
+    pub(crate) database: Option<String>,
+    /// A file with the database's URL
+    #[arg(long, value_name = "PATH")]
+    pub(crate) database_file: Option<PathBuf>,
+    /// Change nothing; succeed where the schema is this version's
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) check: bool,
+    /// Change nothing; say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `cleanup`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Cleanup {
+    /// The configuration, with a `cleanup` section
+    pub(crate) config: Option<PathBuf>,
+    /// Delete nothing; say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Look once, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Reads the process's arguments, in BuildGrid's form where it is called `bgd`.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let called = arguments.first().map(PathBuf::from);
+    let by_name = called.as_deref().and_then(|path| path.file_name()).is_some_and(|name| name == "bgd");
+    if by_name { bgd::parse(arguments) } else { Cli::try_parse_from(arguments).map(|cli| cli.command) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Command {
+        parse(line.split(' ').map(OsString::from)).unwrap()
+    }
+
+    #[test]
+    fn the_command_lines_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn buildgrids_commands_become_ours() {
+        let config = || Some(PathBuf::from("/etc/buildgrid/default.yml"));
+        let Command::Serve(serve) = parsed("/usr/bin/bgd server start -v /etc/buildgrid/default.yml") else {
+            unreachable!()
+        };
+        assert_eq!((serve.config, serve.logs.verbose), (config(), true));
+        assert_eq!(serve.grace, Duration::from_secs(25));
+        assert_eq!(
+            parsed("bgd server lint /etc/buildgrid/default.yml"),
+            Command::Check(Check { config: config(), strict: true })
+        );
+        assert_eq!(
+            parsed("bgd cleanup start --dry-run /etc/buildgrid/default.yml"),
+            Command::Cleanup(Cleanup { config: config(), dry_run: true, ..Cleanup::default() })
+        );
+        assert_eq!(
+            parsed("bgd migrate apply sqlite:///x.db"),
+            Command::Migrate(Migrate { database: Some("sqlite:///x.db".to_owned()), ..Migrate::default() })
+        );
+    }
+
+    #[test]
+    fn our_own_name_takes_our_own_commands_only() {
+        assert!(parse(["grid-server", "server", "start"].map(OsString::from)).is_err());
+        assert!(parse(["bgd", "serve"].map(OsString::from)).is_err());
+        assert_eq!(
+            parsed("grid-server check --strict"),
+            Command::Check(Check { config: None, strict: true })
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! `serve`: what a configuration says, until the process is asked to end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use grid_config::ServerConfig;
+use grid_config::model::ServerOptions;
+use grid_rpc::transport::TransportOptions;
+use grid_telemetry::Metrics;
+use grid_telemetry::dependencies::Dependencies;
+use grid_telemetry::process::Process;
+use grid_telemetry::rpc::RpcMetrics;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::util::option_layer;
+
+use crate::cli::Serve;
+use crate::compose::{Composed, authorization, compose};
+use crate::hand_over::HandOver;
+use crate::listen::Listener;
+use crate::readiness::{self, Readiness};
+use crate::{admin, paths, settings};
+use grid_rpc::auth::AuthLayer;
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
+    let config = settings::read(arguments.config.as_deref())?.sound()?;
+    let listeners = bind(&config, arguments.allow_insecure).await?;
+    let metrics = Metrics::default();
+    metrics.register_collector(Box::new(Process));
+
+    let readiness = Readiness::default();
+    let address = arguments.admin.map_or_else(|| config.admin.address.clone(), |address| address.to_string());
+    let admin =
+        TcpListener::bind(&address).await.with_context(|| format!("can't listen on {address} (admin)"))?;
+    tracing::info!("admin on http://{}", admin.local_addr()?);
+    let mut background = JoinSet::new();
+    background.spawn(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())));
+
+    let Composed { routes, dependencies, health, _temporary } = compose(&config, &metrics).await?;
+    background.spawn(readiness::watch(
+        dependencies,
+        readiness.clone(),
+        Dependencies::new(&metrics),
+        health.clone(),
+    ));
+    let ending = CancellationToken::new();
+    let server = Server {
+        config: &config,
+        routes,
+        metrics: RpcMetrics::new(&metrics, paths::all()),
+        authorization: authorization::layer(&config)?,
+        ending: ending.clone(),
+    };
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        tracing::info!("serving on {}", listener.describe());
+        server.spawn(listener, &mut serving);
+    }
+    if let Some(path) = &arguments.pid_file {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .with_context(|| path.display().to_string())?;
+    }
+    until_asked(&mut serving).await?;
+
+    tracing::info!(grace = arguments.grace.as_secs(), "asked to end: finishing what is under way");
+    readiness.end();
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    ending.cancel();
+    drain(serving, arguments.grace).await;
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(config: &ServerConfig, allow_insecure: bool) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(config.channels.len());
+    for channel in &config.channels {
+        listeners.push(Listener::bind(channel, allow_insecure).await?);
+    }
+    anyhow::ensure!(
+        !listeners.is_empty(),
+        "the configuration has no `server`: there is nothing to listen on"
+    );
+    Ok(listeners)
+}
+
+/// Waits for a signal; an address that stops being served by itself is an error.
+async fn until_asked(serving: &mut JoinSet<Result<(), tonic::transport::Error>>) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(stopped) = serving.join_next() => {
+            stopped.context("an address stopped being served")??;
+            anyhow::bail!("an address stopped being served")
+        }
+    }
+}
+
+/// Lets calls finish, and cuts off those that outlast the grace.
+async fn drain(mut serving: JoinSet<Result<(), tonic::transport::Error>>, grace: Duration) {
+    let finished = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, finished).await.is_err() {
+        tracing::warn!("calls that outlasted the grace were cut off");
+    }
+}
+
+async fn ignoring(serving: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the admin address stopped being served");
+    }
+}
+
+/// What every address serves.
+struct Server<'a> {
+    config: &'a ServerConfig,
+    routes: Routes,
+    metrics: RpcMetrics,
+    authorization: AuthLayer,
+    ending: CancellationToken,
+}
+
+impl Server<'_> {
+    fn spawn(&self, listener: Listener, serving: &mut JoinSet<Result<(), tonic::transport::Error>>) {
+        let limit = self.config.max_concurrent_calls.map(GlobalConcurrencyLimitLayer::new);
+        let router = transport(&self.config.options)
+            .server(rand::random())
+            .layer(self.metrics.clone())
+            .layer(HandOver::new(self.ending.clone()))
+            .layer(option_layer(limit))
+            .layer(self.authorization.clone())
+            .add_routes(self.routes.clone());
+        let ended = self.ending.clone().cancelled_owned();
+        match listener {
+            Listener::Plain(listener) => {
+                serving.spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended));
+            }
+            Listener::Tls(listener, files) => {
+                serving.spawn(router.serve_with_incoming_shutdown(files.accept(listener), ended));
+            }
+            Listener::Unix(listener, _) => {
+                serving.spawn(router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended));
+            }
+        }
+    }
+}
+
+/// The transport's settings: its own, where the configuration says nothing.
+fn transport(options: &ServerOptions) -> TransportOptions {
+    let own = TransportOptions::default();
+    TransportOptions {
+        stream_window: options.stream_window.unwrap_or(own.stream_window),
+        connection_window: own.connection_window.max(options.stream_window.unwrap_or(0)),
+        max_frame_size: options.max_frame_size.unwrap_or(own.max_frame_size),
+        max_concurrent_streams: options.max_concurrent_streams.unwrap_or(own.max_concurrent_streams),
+        keepalive_interval: options.keepalive_time.unwrap_or(own.keepalive_interval),
+        keepalive_timeout: options.keepalive_timeout.unwrap_or(own.keepalive_timeout),
+        max_connection_age: options.max_connection_age.or(own.max_connection_age),
+        max_connection_age_grace: options.max_connection_age_grace.unwrap_or(own.max_connection_age_grace),
+    }
+}

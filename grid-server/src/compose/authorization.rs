@@ -1,0 +1,124 @@
+//! Who may call: the layer before all services.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use grid_config::ServerConfig;
+use grid_config::model::{Algorithm, Jwt, JwtKeys, Method, Service};
+use grid_rpc::auth::headers::HeaderAuthenticator;
+use grid_rpc::auth::jwks::{Keys, Published};
+use grid_rpc::auth::jwt::JwtAuthenticator;
+use grid_rpc::auth::layer::AuthOptions;
+use grid_rpc::auth::tokens::TokenFile;
+use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Policy};
+use jsonwebtoken::DecodingKey;
+
+use super::ComposeError;
+
+/// The full name of the Fleet service.
+const FLEET: &str = "grid.fleet.v1alpha1.Fleet";
+
+/// The layer that a configuration asks for.
+pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
+    let authorization = &config.authorization;
+    let authenticators: Vec<Arc<dyn Authenticator>> = match &authorization.method {
+        Method::None => Vec::new(),
+        Method::Headers => vec![Arc::new(HeaderAuthenticator)],
+        Method::Jwt(jwt) => vec![Arc::new(jwt_authenticator(jwt)?)],
+        Method::Server(server) => {
+            return Err(ComposeError::NotYet {
+                place: format!("authorization (method `server` at {})", server.url),
+            });
+        }
+    };
+    let acl = authorization.acl.as_deref().map(acl).transpose()?;
+    let policy = Policy {
+        acl,
+        unauthenticated_instances: authorization.open_instances.iter().cloned().collect(),
+        execution_instances: execution_instances(config),
+        cache_writers: HashSet::new(),
+    };
+    let token = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| Arc::new(TokenFile::new(path)));
+    Ok(AuthLayer::new(AuthOptions {
+        authenticators,
+        policy: Arc::new(policy),
+        allow_localhost: authorization.allow_localhost,
+        worker_token: token(&config.grid_credentials.worker_token),
+        admin_token: token(&config.grid_credentials.admin_token),
+        fleet_service: FLEET,
+    }))
+}
+
+fn execution_instances(config: &ServerConfig) -> HashSet<String> {
+    let executes =
+        |service: &Service| matches!(service, Service::Execution(execution) if execution.endpoints.execution);
+    config
+        .instances
+        .iter()
+        .filter(|instance| instance.services.iter().any(|service| executes(&service.value)))
+        .flat_map(|instance| instance.names.iter().map(|name| name.as_str().to_owned()))
+        .collect()
+}
+
+fn acl(path: &Path) -> Result<Acl, ComposeError> {
+    let wrong = |what: String| ComposeError::Contradiction {
+        place: format!("authorization.acl-config ({})", path.display()),
+        what,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    Acl::parse(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn jwt_authenticator(jwt: &Jwt) -> Result<JwtAuthenticator, ComposeError> {
+    let keys = match &jwt.keys {
+        JwtKeys::File(path) => Keys::Fixed(Arc::new(key(path, jwt.algorithm)?)),
+        JwtKeys::Fetched { urls, every } => {
+            let wrong = |error: grid_rpc::RpcError| ComposeError::Contradiction {
+                place: "authorization.jwks-url".to_owned(),
+                what: error.to_string(),
+            };
+            let published = Arc::new(Published::new(urls.clone()).map_err(wrong)?);
+            tokio::spawn(Published::refresh(Arc::downgrade(&published), *every));
+            Keys::Published(published)
+        }
+    };
+    Ok(JwtAuthenticator::new(keys, algorithm(jwt.algorithm), &jwt.audiences))
+}
+
+fn key(path: &Path, algorithm: Algorithm) -> Result<DecodingKey, ComposeError> {
+    let wrong = |what: String| ComposeError::Contradiction {
+        place: format!("authorization.secret ({})", path.display()),
+        what,
+    };
+    let content = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let key = match algorithm {
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
+            Ok(DecodingKey::from_secret(content.trim_ascii()))
+        }
+        Algorithm::Rs256
+        | Algorithm::Rs384
+        | Algorithm::Rs512
+        | Algorithm::Ps256
+        | Algorithm::Ps384
+        | Algorithm::Ps512 => DecodingKey::from_rsa_pem(&content),
+        Algorithm::Es256 | Algorithm::Es384 => DecodingKey::from_ec_pem(&content),
+    };
+    key.map_err(|error| wrong(format!("is no key for the algorithm: {error}")))
+}
+
+const fn algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
+        Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
+        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
+        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
+        Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
+        Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
+        Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
+        Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
+    }
+}

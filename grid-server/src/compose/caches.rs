@@ -1,0 +1,107 @@
+//! Action caches.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use grid_cache::SharedCache;
+use grid_cache::backends::lru::Lru;
+use grid_cache::decorators::allow_updates::ReadOnly;
+use grid_cache::decorators::cache_failed_actions::SuccessesOnly;
+use grid_cache::decorators::completeness::{Completeness, CompletenessOptions};
+use grid_cache::decorators::mirrored::Mirrored;
+use grid_cache::decorators::sharded::Sharded;
+use grid_cache::decorators::with_cache::WithCache;
+use grid_cache::decorators::write_once::WriteOnce;
+use grid_cache::observer::unobserved;
+use grid_config::model::{ActionCache, CachePolicy, LruActionCache, ShardedActionCache, Shared};
+use grid_core::InstanceName;
+
+use super::remotes::cache_varies;
+use super::{ComposeError, Composer, key, not_yet};
+
+/// How many bytes a cache may remember of what trees contain.
+const TREE_CACHE_BYTES: u64 = 16 << 20;
+
+type Made<'f> = Pin<Box<dyn Future<Output = Result<SharedCache, ComposeError>> + Send + 'f>>;
+
+impl Composer<'_> {
+    /// An action cache.
+    pub(super) fn cache<'f>(
+        &'f mut self,
+        item: &'f Shared<ActionCache>,
+        instance: &'f InstanceName,
+    ) -> Made<'f> {
+        Box::pin(async move {
+            let key = key(item, cache_varies(item).then_some(instance));
+            if let Some(cache) = self.caches.get(&key) {
+                return Ok(Arc::clone(cache));
+            }
+            let cache = self.make_cache(item, instance).await?;
+            self.caches.insert(key, Arc::clone(&cache));
+            Ok(cache)
+        })
+    }
+
+    async fn make_cache(
+        &mut self,
+        item: &Shared<ActionCache>,
+        instance: &InstanceName,
+    ) -> Result<SharedCache, ComposeError> {
+        match &item.value {
+            ActionCache::Lru(cache) => self.lru_cache(cache, instance).await,
+            ActionCache::WithCache(cache) => {
+                let front = self.cache(&cache.cache, instance).await?;
+                let fallback = self.cache(&cache.fallback, instance).await?;
+                Ok(limited(Arc::new(WithCache::new(front, fallback, unobserved())), cache.policy))
+            }
+            ActionCache::Mirrored(cache) => {
+                let first = self.cache(&cache.first, instance).await?;
+                let second = self.cache(&cache.second, instance).await?;
+                Ok(Arc::new(Mirrored::new(first, second, unobserved())))
+            }
+            ActionCache::Sharded(cache) if cache.salt.is_none() => {
+                let place = item.place.to_string();
+                let sharded = self.sharded_cache(cache, instance).await?;
+                let sharded = sharded.map_err(|source| ComposeError::Cache { place, source })?;
+                Ok(limited(Arc::new(sharded), cache.policy))
+            }
+            ActionCache::WriteOnce(cache) => {
+                Ok(Arc::new(WriteOnce::new(self.cache(&cache.action_cache, instance).await?)))
+            }
+            ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) | ActionCache::Remote(_) => {
+                Err(not_yet(&item.place))
+            }
+        }
+    }
+
+    /// Results are given only while everything that they name is in the storage.
+    async fn lru_cache(
+        &mut self,
+        cache: &LruActionCache,
+        instance: &InstanceName,
+    ) -> Result<SharedCache, ComposeError> {
+        let storage = self.root(&cache.storage, instance).await?;
+        let options = CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer: unobserved() };
+        let complete = Completeness::new(Arc::new(Lru::new(cache.max_refs)), storage, options);
+        Ok(limited(Arc::new(complete), cache.policy))
+    }
+
+    async fn sharded_cache(
+        &mut self,
+        cache: &ShardedActionCache,
+        instance: &InstanceName,
+    ) -> Result<Result<Sharded, grid_cache::CacheError>, ComposeError> {
+        let mut shards = Vec::with_capacity(cache.shards.len());
+        for shard in &cache.shards {
+            shards.push((shard.name.clone(), self.cache(&shard.cache, instance).await?));
+        }
+        Ok(Sharded::new(shards))
+    }
+}
+
+/// A cache that takes only what its configuration allows.
+fn limited(cache: SharedCache, policy: CachePolicy) -> SharedCache {
+    let cache = if policy.cache_failed_actions { cache } else { Arc::new(SuccessesOnly::new(cache)) };
+    if policy.allow_updates { cache } else { Arc::new(ReadOnly::new(cache)) }
+}

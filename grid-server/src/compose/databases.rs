@@ -1,0 +1,72 @@
+//! Databases: pools by their connection, and the embedded one of the state directory.
+
+use grid_config::model::{self, Shared, SqlConnection};
+use grid_scheduler_sql::{Database, DatabaseOptions, migrate};
+
+use super::{ComposeError, Composer, key};
+
+/// The file of the embedded database.
+const STATE_FILE: &str = "grid.db";
+
+impl Composer<'_> {
+    /// The database that a configuration means.
+    pub(super) async fn database(&mut self, database: &model::Database) -> Result<Database, ComposeError> {
+        match database {
+            model::Database::Sql(connection) => self.sql(connection).await,
+            model::Database::State => self.state_database().await,
+            model::Database::Temporary => self.temporary_database().await,
+        }
+    }
+
+    /// The pool of a connection. SQLite always migrates, for nobody else can; PostgreSQL where it is said.
+    pub(super) async fn sql(&mut self, connection: &Shared<SqlConnection>) -> Result<Database, ComposeError> {
+        let key = key(connection, None);
+        if let Some(database) = self.databases.get(&key) {
+            return Ok(database.clone());
+        }
+        let place = || connection.place.to_string();
+        let options = DatabaseOptions {
+            max_connections: connection.pool_size.saturating_add(connection.max_overflow).max(1),
+            acquire_timeout: connection.connection_timeout.max(connection.pool_timeout),
+        };
+        let opened = Database::open(connection.connection_string.reveal(), options).await;
+        let database = opened.map_err(|source| ComposeError::Database { place: place(), source })?;
+        let embedded = matches!(database, Database::Sqlite(_));
+        let current = if connection.automigrate || embedded {
+            migrate::migrate(&database).await
+        } else {
+            migrate::check(&database).await
+        };
+        current.map_err(|source| ComposeError::Schema { place: place(), source })?;
+        self.databases.insert(key, database.clone());
+        Ok(database)
+    }
+
+    /// The embedded database of the state directory.
+    pub(super) async fn state_database(&mut self) -> Result<Database, ComposeError> {
+        if let Some(database) = &self.state_database {
+            return Ok(database.clone());
+        }
+        let path = self.state_directory()?.join(STATE_FILE);
+        let database = embedded(path).await?;
+        self.state_database = Some(database.clone());
+        Ok(database)
+    }
+
+    async fn temporary_database(&mut self) -> Result<Database, ComposeError> {
+        let made = tempfile::Builder::new().prefix("buildgrid-").tempdir();
+        let folder =
+            made.map_err(|source| ComposeError::StateDirectory { path: std::env::temp_dir(), source })?;
+        let database = embedded(folder.path().join(STATE_FILE)).await?;
+        self.temporary.push(folder);
+        Ok(database)
+    }
+}
+
+async fn embedded(path: std::path::PathBuf) -> Result<Database, ComposeError> {
+    let place = path.display().to_string();
+    let opened = Database::open_file(path, DatabaseOptions::default()).await;
+    let database = opened.map_err(|source| ComposeError::Database { place: place.clone(), source })?;
+    migrate::migrate(&database).await.map_err(|source| ComposeError::Schema { place, source })?;
+    Ok(database)
+}

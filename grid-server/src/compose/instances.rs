@@ -1,0 +1,256 @@
+//! The services of each instance, gathered into one gRPC service each for all instances.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grid_cas::SharedStore;
+use grid_config::model::{self, Endpoints, Instance, Service, Shared, SqlConnection};
+use grid_core::InstanceName;
+use grid_rpc::action_cache::ActionCacheInstance;
+use grid_rpc::bytestream::ByteStreamInstance;
+use grid_rpc::capabilities::{
+    ActionCacheAbilities, CapabilitiesInstance, CasAbilities, ExecutionAbilities, Part,
+};
+use grid_rpc::cas::tree::TreeLimits;
+use grid_rpc::cas::{CasInstance, Chunking, ChunkingOptions};
+use grid_rpc::digests::{Functions, all_functions};
+use grid_rpc::execution::ExecutionInstance;
+use grid_rpc::transport::MAX_BATCH_BYTES;
+
+use super::{ComposeError, Composer, not_yet};
+
+/// What the services need of each instance, service by service.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) action_cache: Vec<(InstanceName, Arc<ActionCacheInstance>)>,
+    pub(super) cas: Vec<(InstanceName, Arc<CasInstance>)>,
+    pub(super) bytestream: Vec<(InstanceName, Arc<ByteStreamInstance>)>,
+    pub(super) execution: Vec<(InstanceName, Arc<ExecutionInstance>)>,
+    pub(super) operations: Vec<(InstanceName, Arc<ExecutionInstance>)>,
+    pub(super) bots: Vec<(InstanceName, Arc<ExecutionInstance>)>,
+    pub(super) capabilities: Vec<(InstanceName, Arc<CapabilitiesInstance>)>,
+    pub(super) logstream: Option<Streams>,
+    pub(super) build_events: Option<Option<Shared<SqlConnection>>>,
+}
+
+/// The log streams of a server.
+pub(super) struct Streams {
+    pub(super) instances: Vec<InstanceName>,
+    pub(super) prefix: String,
+    pub(super) sql: Option<Shared<SqlConnection>>,
+}
+
+impl Composer<'_> {
+    /// Makes what the services need of every instance.
+    pub(super) async fn parts(&mut self) -> Result<Parts, ComposeError> {
+        let mut parts = Parts::default();
+        let config = self.config;
+        for instance in &config.instances {
+            for name in &instance.names {
+                self.instance(instance, name, &mut parts).await?;
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn instance(
+        &mut self,
+        instance: &Instance,
+        name: &InstanceName,
+        parts: &mut Parts,
+    ) -> Result<(), ComposeError> {
+        let mut able =
+            CapabilitiesInstance { functions: functions(), cas: None, action_cache: None, execution: None };
+        let blobs = self.blobs(instance, name).await?;
+        for item in &instance.services {
+            match &item.value {
+                Service::Cas(cas) => {
+                    let served = self.cas(cas, name).await?;
+                    able.cas = Some(Part::Local(abilities(&served)));
+                    parts.cas.push((name.clone(), Arc::new(served)));
+                }
+                Service::ByteStream(stream) => {
+                    parts.bytestream.push((name.clone(), Arc::new(self.bytestream(stream, name).await?)));
+                }
+                Service::ActionCache(service) => {
+                    let cache = self.cache(&service.cache, name).await?;
+                    let update_enabled = cache.allows_updates();
+                    able.action_cache = Some(Part::Local(ActionCacheAbilities { update_enabled }));
+                    let served = ActionCacheInstance { cache, store: blobs.clone(), functions: functions() };
+                    parts.action_cache.push((name.clone(), Arc::new(served)));
+                }
+                Service::Execution(execution) => {
+                    if execution.endpoints.execution {
+                        able.execution = Some(Part::Local(execution_abilities()));
+                    }
+                    let served = Arc::new(self.execution(execution, name).await?);
+                    parts.add(execution.endpoints, name, &served);
+                }
+                Service::Bots(bots) => {
+                    let served = self.execution_instance(&bots.scheduler, name).await?;
+                    let long_poll_during_execution = bots.long_poll_when_busy;
+                    let served = ExecutionInstance { long_poll_during_execution, ..served };
+                    parts.bots.push((name.clone(), Arc::new(served)));
+                }
+                Service::Operations(operations) => {
+                    let served = self.execution_instance(&operations.scheduler, name).await?;
+                    let served = ExecutionInstance { max_list_page_size: operations.max_page_size, ..served };
+                    parts.operations.push((name.clone(), Arc::new(served)));
+                }
+                Service::LogStream(service) => parts.log_stream(service, name, item)?,
+                Service::BuildEvents(service) => parts.events(service, name, item)?,
+                Service::Fleet(_) | Service::RemoteAsset(_) => return Err(not_yet(&item.place)),
+            }
+        }
+        parts.capabilities.push((name.clone(), Arc::new(able)));
+        Ok(())
+    }
+
+    /// The storage that an instance serves, from which answers are filled.
+    async fn blobs(
+        &mut self,
+        instance: &Instance,
+        name: &InstanceName,
+    ) -> Result<Option<SharedStore>, ComposeError> {
+        for service in &instance.services {
+            if let Service::Cas(cas) = &service.value {
+                return self.root(&cas.storage, name).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn cas(&mut self, cas: &model::Cas, name: &InstanceName) -> Result<CasInstance, ComposeError> {
+        Ok(CasInstance {
+            store: self.root(&cas.storage, name).await?,
+            read_only: cas.read_only,
+            functions: functions(),
+            max_batch_bytes: MAX_BATCH_BYTES,
+            max_blob_bytes: None,
+            tree: TreeLimits::default(),
+            chunking: cas.chunking.then(|| Arc::new(Chunking::new(ChunkingOptions::default()))),
+        })
+    }
+
+    async fn bytestream(
+        &mut self,
+        stream: &model::ByteStream,
+        name: &InstanceName,
+    ) -> Result<ByteStreamInstance, ComposeError> {
+        Ok(ByteStreamInstance {
+            store: self.root(&stream.storage, name).await?,
+            read_only: stream.read_only,
+            early_return: !stream.always_receive,
+            functions: functions(),
+            max_blob_bytes: None,
+            uploads: None,
+        })
+    }
+
+    async fn execution(
+        &mut self,
+        execution: &model::Execution,
+        name: &InstanceName,
+    ) -> Result<ExecutionInstance, ComposeError> {
+        let instance = self.execution_instance(&execution.scheduler, name).await?;
+        Ok(ExecutionInstance {
+            command_allowlist: execution.command_allowlist.clone().unwrap_or_default(),
+            operation_stream_keepalive: execution.stream_keepalive,
+            max_list_page_size: execution.max_page_size,
+            long_poll_during_execution: execution.long_poll_when_busy,
+            ..instance
+        })
+    }
+
+    async fn execution_instance(
+        &mut self,
+        scheduler: &Shared<model::Scheduler>,
+        name: &InstanceName,
+    ) -> Result<ExecutionInstance, ComposeError> {
+        let (running, agreed) = self.scheduler(scheduler).await?;
+        let storage = self.root(&agreed.storage, name).await?;
+        let cache = match &agreed.action_cache {
+            Some(cache) => Some(self.cache(cache, name).await?),
+            None => None,
+        };
+        let own = scheduler
+            .instanced_browser_urls
+            .iter()
+            .find(|entry| entry.instances.iter().any(|i| i == name.as_str()));
+        let action_browser_url = own.map(|entry| entry.url.clone()).or(agreed.browser_url);
+        Ok(ExecutionInstance {
+            functions: functions(),
+            action_browser_url,
+            ..ExecutionInstance::new(running, storage, cache)
+        })
+    }
+}
+
+impl Parts {
+    fn add(&mut self, endpoints: Endpoints, name: &InstanceName, served: &Arc<ExecutionInstance>) {
+        let lists = [
+            (endpoints.execution, &mut self.execution),
+            (endpoints.operations, &mut self.operations),
+            (endpoints.bots, &mut self.bots),
+        ];
+        for (wanted, list) in lists {
+            if wanted {
+                list.push((name.clone(), Arc::clone(served)));
+            }
+        }
+    }
+
+    /// There is one LogStream service, whatever the number of instances that have it.
+    fn log_stream(
+        &mut self,
+        service: &model::LogStream,
+        name: &InstanceName,
+        item: &Shared<Service>,
+    ) -> Result<(), ComposeError> {
+        let streams = self.logstream.get_or_insert_with(|| Streams {
+            instances: Vec::new(),
+            prefix: service.prefix.clone(),
+            sql: service.sql.clone(),
+        });
+        if streams.prefix != service.prefix || streams.sql != service.sql {
+            return Err(differs(item));
+        }
+        streams.instances.push(name.clone());
+        Ok(())
+    }
+
+    /// There is one Build Events service; its calls name no instance.
+    fn events(
+        &mut self,
+        service: &model::BuildEvents,
+        _name: &InstanceName,
+        item: &Shared<Service>,
+    ) -> Result<(), ComposeError> {
+        let sql = self.build_events.get_or_insert_with(|| service.sql.clone());
+        if *sql == service.sql { Ok(()) } else { Err(differs(item)) }
+    }
+}
+
+fn differs(item: &Shared<Service>) -> ComposeError {
+    let what = "all instances share this service, so that they must say the same about it; use one anchor";
+    ComposeError::Contradiction { place: item.place.to_string(), what: what.to_owned() }
+}
+
+fn functions() -> Functions {
+    all_functions()
+}
+
+fn abilities(cas: &CasInstance) -> CasAbilities {
+    CasAbilities {
+        max_batch_bytes: cas.max_batch_bytes,
+        max_blob_bytes: cas.max_blob_bytes,
+        chunking: cas.chunking.as_ref().map(|chunking| chunking.parameters()),
+    }
+}
+
+fn execution_abilities() -> ExecutionAbilities {
+    ExecutionAbilities { priorities: (i32::MIN, i32::MAX), node_properties: Vec::new() }
+}
+
+/// How long a client may pause within an upload.
+pub(super) const IDLE: Duration = Duration::from_secs(120);

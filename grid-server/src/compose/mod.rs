@@ -1,0 +1,124 @@
+//! From what a configuration says to what serves it: one exhaustive match a kind of object, one function a variant.
+//!
+//! An object of the configuration is made once, when something that is served first needs it, whatever the number of its
+//! aliases; what nothing needs is never made. A remote store or cache that names no instance speaks for whichever instance
+//! is called here, so that it and what contains it are made once an instance name.
+
+pub(crate) mod authorization;
+mod caches;
+mod databases;
+mod instances;
+mod remotes;
+mod schedulers;
+pub(crate) mod served;
+mod services;
+mod storages;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use grid_cache::SharedCache;
+use grid_cas::SharedStore;
+use grid_cas::observer::SharedObserver;
+use grid_config::ServerConfig;
+use grid_config::model::{Item, Place};
+use grid_core::InstanceName;
+use grid_scheduler::Scheduler;
+use grid_scheduler_sql::Database;
+use grid_telemetry::Metrics;
+use grid_telemetry::stores::StoreMetrics;
+use thiserror::Error;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::readiness::Dependency;
+use crate::settings;
+
+/// Why a sound configuration can't be served here and now.
+#[derive(Debug, Error)]
+pub(crate) enum ComposeError {
+    #[error("{place}: {source}")]
+    Store { place: String, source: grid_cas::StoreError },
+    #[error("{place}: {source}")]
+    Cache { place: String, source: grid_cache::CacheError },
+    #[error("{place}: {source}")]
+    Database { place: String, source: grid_scheduler_sql::DatabaseError },
+    #[error("{place}: {source}")]
+    Schema { place: String, source: grid_scheduler_sql::migrate::SchemaError },
+    #[error("{place}: this version can't serve it yet; remove it")]
+    NotYet { place: String },
+    #[error("{place}: {what}")]
+    Contradiction { place: String, what: String },
+    #[error("the state directory {path} can't be made: {source}; say `state-directory: PATH`")]
+    StateDirectory { path: PathBuf, source: std::io::Error },
+    #[error("the server's own descriptors can't be read: {0}")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+}
+
+/// Everything that is served.
+pub(crate) struct Composed {
+    /// The gRPC services.
+    pub(crate) routes: Routes,
+    /// What they need.
+    pub(crate) dependencies: Vec<Dependency>,
+    /// The health service's tongue.
+    pub(crate) health: HealthReporter,
+    /// Files that go with the process.
+    pub(crate) _temporary: Vec<tempfile::TempDir>,
+}
+
+/// What is made so far.
+pub(crate) struct Composer<'a> {
+    config: &'a ServerConfig,
+    observer: SharedObserver,
+    storages: HashMap<Key, SharedStore>,
+    roots: HashMap<Key, SharedStore>,
+    caches: HashMap<Key, SharedCache>,
+    schedulers: HashMap<Key, Arc<Scheduler>>,
+    databases: HashMap<Key, Database>,
+    state_database: Option<Database>,
+    dependencies: Vec<Dependency>,
+    temporary: Vec<tempfile::TempDir>,
+}
+
+/// An object, and the instance that it speaks for where it speaks for one.
+type Key = (usize, Option<InstanceName>);
+
+fn key<T>(item: &Arc<Item<T>>, instance: Option<&InstanceName>) -> Key {
+    (Arc::as_ptr(item).addr(), instance.cloned())
+}
+
+/// Makes everything that a configuration serves. Must be called within a runtime.
+pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<Composed, ComposeError> {
+    let mut composer = Composer {
+        config,
+        observer: Arc::new(StoreMetrics::new(metrics)),
+        storages: HashMap::new(),
+        roots: HashMap::new(),
+        caches: HashMap::new(),
+        schedulers: HashMap::new(),
+        databases: HashMap::new(),
+        state_database: None,
+        dependencies: Vec::new(),
+        temporary: Vec::new(),
+    };
+    let (routes, health) = composer.services().await?;
+    Ok(Composed { routes, health, dependencies: composer.dependencies, _temporary: composer.temporary })
+}
+
+impl Composer<'_> {
+    /// The state directory, made where it isn't there.
+    fn state_directory(&self) -> Result<PathBuf, ComposeError> {
+        let configured = self.config.state_directory.clone();
+        let path = configured.or_else(settings::state_home).unwrap_or_else(|| PathBuf::from("buildgrid"));
+        match std::fs::create_dir_all(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(ComposeError::StateDirectory { path, source }),
+        }
+    }
+}
+
+fn not_yet(place: &Place) -> ComposeError {
+    ComposeError::NotYet { place: place.to_string() }
+}

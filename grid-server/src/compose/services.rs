@@ -1,0 +1,140 @@
+//! The gRPC services over what the instances have, on every address alike.
+
+use std::sync::Arc;
+
+use grid_config::model::{Compression, Shared, SqlConnection};
+use grid_core::SystemClock;
+use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
+use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
+use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
+use grid_proto::logstream::log_stream_service_server::LogStreamServiceServer;
+use grid_proto::longrunning::operations_server::OperationsServer;
+use grid_proto::reapi::action_cache_server::ActionCacheServer;
+use grid_proto::reapi::capabilities_server::CapabilitiesServer;
+use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
+use grid_proto::reapi::execution_server::ExecutionServer;
+use grid_proto::rwapi::bots_server::BotsServer;
+use grid_rpc::action_cache::ActionCacheService;
+use grid_rpc::bots::BotsService;
+use grid_rpc::build_events::BuildEvents;
+use grid_rpc::bytestream::ByteStreamService;
+use grid_rpc::capabilities::CapabilitiesService;
+use grid_rpc::cas::CasService;
+use grid_rpc::execution::ExecutionService;
+use grid_rpc::logstream::LogStreams;
+use grid_rpc::operations::OperationsService;
+use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
+use grid_rpc::{Instances, health};
+use grid_scheduler_sql::Database;
+use grid_streams::{Pool, SqlEventStore, SqlLogStreamStore};
+use tonic::codec::CompressionEncoding;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::server::HealthReporter;
+
+use super::instances::{IDLE, Parts, Streams};
+use super::{ComposeError, Composer};
+
+/// How many bytes one log stream may hold.
+const MAX_LOG_BYTES: u64 = 64 << 20;
+
+/// Adds a generated server where an instance has the service, with the limits and the compression of them all.
+macro_rules! serve {
+    ($self:ident, $routes:ident, $server:ident($service:expr)) => {{
+        let limit = $self.config.options.max_receive_message.unwrap_or(MAX_RECEIVED_MESSAGE);
+        let mut server = $server::new($service).max_decoding_message_size(limit);
+        if let Some(limit) = $self.config.options.max_send_message {
+            server = server.max_encoding_message_size(limit);
+        }
+        server = server.accept_compressed(CompressionEncoding::Gzip);
+        if $self.config.compression == Compression::Gzip {
+            server = server.send_compressed(CompressionEncoding::Gzip);
+        }
+        $routes.add_service(server);
+    }};
+}
+
+impl Composer<'_> {
+    /// Everything that is served.
+    pub(super) async fn services(&mut self) -> Result<(Routes, HealthReporter), ComposeError> {
+        let parts = self.parts().await?;
+        let mut routes = RoutesBuilder::default();
+        let (reporter, health) = health::health();
+        routes.add_service(health);
+        if self.config.reflection {
+            routes.add_service(health::reflection()?);
+            routes.add_service(health::reflection_v1alpha()?);
+        }
+        self.streams(&parts, &mut routes).await?;
+        self.cache_services(&parts, &mut routes);
+        self.execution_services(parts, &mut routes);
+        Ok((routes.routes(), reporter))
+    }
+
+    fn cache_services(&self, parts: &Parts, routes: &mut RoutesBuilder) {
+        if !parts.action_cache.is_empty() {
+            let instances = Instances::new("ActionCache", parts.action_cache.iter().cloned());
+            serve!(self, routes, ActionCacheServer(ActionCacheService::new(instances)));
+        }
+        if !parts.cas.is_empty() {
+            let instances = Instances::new("ContentAddressableStorage", parts.cas.iter().cloned());
+            serve!(self, routes, ContentAddressableStorageServer(CasService::new(instances)));
+        }
+    }
+
+    fn execution_services(&self, parts: Parts, routes: &mut RoutesBuilder) {
+        if !parts.execution.is_empty() {
+            let instances = Instances::new("Execution", parts.execution);
+            serve!(self, routes, ExecutionServer(ExecutionService::new(instances)));
+        }
+        if !parts.operations.is_empty() {
+            let instances = Instances::new("Operations", parts.operations);
+            serve!(self, routes, OperationsServer(OperationsService::new(instances)));
+        }
+        if !parts.bots.is_empty() {
+            let instances = Instances::new("Bots", parts.bots);
+            serve!(self, routes, BotsServer(BotsService::new(instances)));
+        }
+        let instances = Instances::new("Capabilities", parts.capabilities);
+        serve!(self, routes, CapabilitiesServer(CapabilitiesService::new(instances)));
+    }
+
+    /// ByteStream serves blobs and log streams alike.
+    async fn streams(&mut self, parts: &Parts, routes: &mut RoutesBuilder) -> Result<(), ComposeError> {
+        let logs = match &parts.logstream {
+            Some(streams) => Some(self.log_streams(streams).await?),
+            None => None,
+        };
+        if let Some(logs) = &logs {
+            serve!(self, routes, LogStreamServiceServer(logs.clone()));
+        }
+        if logs.is_some() || !parts.bytestream.is_empty() {
+            let instances = Instances::new("ByteStream", parts.bytestream.iter().cloned());
+            serve!(self, routes, ByteStreamServer(ByteStreamService::new(instances, logs, IDLE)));
+        }
+        if let Some(sql) = &parts.build_events {
+            let events =
+                BuildEvents::new(Arc::new(SqlEventStore::new(self.pool(sql).await?, Arc::new(SystemClock))));
+            serve!(self, routes, PublishBuildEventServer(events.clone()));
+            serve!(self, routes, QueryBuildEventsServer(events));
+        }
+        Ok(())
+    }
+
+    async fn log_streams(&mut self, streams: &Streams) -> Result<LogStreams, ComposeError> {
+        let pool = self.pool(&streams.sql).await?;
+        let store = SqlLogStreamStore::new(pool, Arc::new(SystemClock), MAX_LOG_BYTES);
+        Ok(LogStreams::new(Arc::new(store), streams.instances.iter().cloned(), &streams.prefix))
+    }
+
+    /// The database that is named, or the embedded one.
+    async fn pool(&mut self, sql: &Option<Shared<SqlConnection>>) -> Result<Pool, ComposeError> {
+        let database = match sql {
+            Some(connection) => self.sql(connection).await?,
+            None => self.state_database().await?,
+        };
+        Ok(match database {
+            Database::Postgres(pool) => Pool::Postgres(pool),
+            Database::Sqlite(pool) => Pool::Sqlite(pool),
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! [`RpcMetrics`]: a tower layer that counts calls, how they end and how long they take.
+//!
+//! A call lasts until the last byte of its answer left, or its client went away. Its status is read off the answer's
+//! trailers; nothing of its messages is looked at. Paths that no service of ours has are counted together, so that clients
+//! can't fill the registry.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tower::{Layer, Service};
+
+use crate::Metrics;
+
+/// The names of gRPC's codes, by number, as Prometheus metrics of gRPC servers label them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rpc {
+    grpc_service: &'static str,
+    grpc_method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Handled {
+    grpc_service: &'static str,
+    grpc_method: &'static str,
+    grpc_code: &'static str,
+}
+
+#[derive(Clone, Debug)]
+struct Families {
+    started: Family<Rpc, Counter>,
+    handled: Family<Handled, Counter>,
+    in_flight: Family<Rpc, Gauge>,
+    seconds: Family<Rpc, Histogram, fn() -> Histogram>,
+}
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct RpcMetrics {
+    families: Families,
+    known: Arc<HashMap<&'static str, Rpc>>,
+}
+
+fn call_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 4.0, 12))
+}
+
+impl RpcMetrics {
+    /// The layer with its metrics in a registry. `paths` are those of the methods that there are, as
+    /// `/package.Service/Method`.
+    #[must_use]
+    pub fn new(metrics: &Metrics, paths: impl IntoIterator<Item = &'static str>) -> Self {
+        let families = Families {
+            started: Family::default(),
+            handled: Family::default(),
+            in_flight: Family::default(),
+            seconds: Family::new_with_constructor(call_seconds),
+        };
+        metrics.register("rpc_started", "Calls that came in", &families.started);
+        metrics.register("rpc_handled", "Calls that ended, by their code", &families.handled);
+        metrics.register("rpc_in_flight", "Calls that are not over", &families.in_flight);
+        metrics.register("rpc_seconds", "How long calls took, streaming included", &families.seconds);
+        let known = paths.into_iter().filter_map(|path| Some((path, rpc(path)?))).collect();
+        Self { families, known: Arc::new(known) }
+    }
+}
+
+fn rpc(path: &'static str) -> Option<Rpc> {
+    let (grpc_service, grpc_method) = path.strip_prefix('/')?.split_once('/')?;
+    Some(Rpc { grpc_service, grpc_method })
+}
+
+impl<S> Layer<S> for RpcMetrics {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, metrics: self.clone() }
+    }
+}
+
+/// A service whose calls are counted.
+#[derive(Clone, Debug)]
+pub struct Counted<S> {
+    inner: S,
+    metrics: RpcMetrics,
+}
+
+impl<S, Req, Res> Service<Request<Req>> for Counted<S>
+where
+    S: Service<Request<Req>, Response = Response<Res>>,
+{
+    type Response = Response<CountedBody<Res>>;
+    type Error = S::Error;
+    type Future = CountedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        const OTHER: Rpc = Rpc { grpc_service: "other", grpc_method: "other" };
+        let rpc = self.metrics.known.get(request.uri().path()).copied().unwrap_or(OTHER);
+        let call = Call::start(self.metrics.families.clone(), rpc);
+        CountedFuture { inner: self.inner.call(request), call: Some(call) }
+    }
+}
+
+/// One call, from its start until this is dropped.
+#[derive(Debug)]
+struct Call {
+    families: Families,
+    rpc: Rpc,
+    started: Instant,
+    code: Option<&'static str>,
+}
+
+impl Call {
+    fn start(families: Families, rpc: Rpc) -> Self {
+        families.started.get_or_create(&rpc).inc();
+        families.in_flight.get_or_create(&rpc).inc();
+        Self { families, rpc, started: Instant::now(), code: None }
+    }
+
+    fn ended(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            let number = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
+            self.code = Some(number.and_then(|number| CODES.get(number).copied()).unwrap_or("Unknown"));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Rpc { grpc_service, grpc_method } = self.rpc;
+        let grpc_code = self.code.unwrap_or("Canceled");
+        self.families.handled.get_or_create(&Handled { grpc_service, grpc_method, grpc_code }).inc();
+        self.families.in_flight.get_or_create(&self.rpc).dec();
+        self.families.seconds.get_or_create(&self.rpc).observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+pin_project! {
+    /// A call whose answer has not begun.
+    #[derive(Debug)]
+    pub struct CountedFuture<F> {
+        #[pin]
+        inner: F,
+        call: Option<Call>,
+    }
+}
+
+impl<F, Res, E> Future for CountedFuture<F>
+where
+    F: Future<Output = Result<Response<Res>, E>>,
+{
+    type Output = Result<Response<CountedBody<Res>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = std::task::ready!(this.inner.poll(cx))?;
+        let mut call = this.call.take();
+        if let Some(call) = &mut call {
+            // An answer without messages has its status in the headers.
+            call.ended(response.headers());
+        }
+        Poll::Ready(Ok(response.map(|inner| CountedBody { inner, call })))
+    }
+}
+
+pin_project! {
+    /// The body of an answer; the call ends with it.
+    #[derive(Debug)]
+    pub struct CountedBody<B> {
+        #[pin]
+        inner: B,
+        call: Option<Call>,
+    }
+}
+
+impl<B: Default> Default for CountedBody<B> {
+    fn default() -> Self {
+        Self { inner: B::default(), call: None }
+    }
+}
+
+impl<B: Body> Body for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let frame = std::task::ready!(this.inner.poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(trailers), Some(call)) = (frame.trailers_ref(), this.call.as_mut()) {
+                    call.ended(trailers);
+                }
+            }
+            Some(Err(_)) | None => drop(this.call.take()),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt as _, Empty, StreamBody};
+    use tower::{ServiceBuilder, ServiceExt as _, service_fn};
+
+    use super::*;
+
+    const PATH: &str = "/test.Service/Method";
+
+    async fn counted(path: &str, status: Option<&'static str>, read: bool) -> String {
+        let metrics = Metrics::default();
+        let layer = RpcMetrics::new(&metrics, [PATH]);
+        let answer = service_fn(move |_: Request<Empty<bytes::Bytes>>| async move {
+            let trailers = status.map(|status| {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", status.parse().unwrap());
+                Ok::<_, Infallible>(Frame::<bytes::Bytes>::trailers(trailers))
+            });
+            let body = StreamBody::new(futures::stream::iter(trailers));
+            Ok::<_, Infallible>(Response::new(body))
+        });
+        let service = ServiceBuilder::new().layer(layer).service(answer);
+        let response =
+            service.oneshot(Request::builder().uri(path).body(Empty::new()).unwrap()).await.unwrap();
+        if read {
+            response.into_body().collect().await.unwrap();
+        } else {
+            assert!(
+                metrics
+                    .encode()
+                    .contains("rpc_in_flight{grpc_service=\"test.Service\",grpc_method=\"Method\"} 1")
+            );
+            drop(response);
+        }
+        metrics.encode()
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_with_the_code_of_its_trailers() {
+        let text = counted(PATH, Some("5"), true).await;
+        let line = "grid_rpc_handled_total{grpc_service=\"test.Service\",grpc_method=\"Method\",grpc_code=\"NotFound\"} 1";
+        assert!(text.contains(line), "{text}");
+        assert!(
+            text.contains("rpc_in_flight{grpc_service=\"test.Service\",grpc_method=\"Method\"} 0"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_client_left_is_cancelled() {
+        let text = counted(PATH, None, false).await;
+        assert!(text.contains("grpc_code=\"Canceled\"} 1"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn paths_that_nobody_serves_are_counted_together() {
+        let text = counted("/evil.Service/Random", Some("12"), true).await;
+        let line = "grid_rpc_handled_total{grpc_service=\"other\",grpc_method=\"other\",grpc_code=\"Unimplemented\"} 1";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains("evil"));
+    }
+}

@@ -1,0 +1,228 @@
+//! A server process on free ports, and what tests say to it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use grid_core::{DigestFunction, Hasher};
+use grid_proto::any::{pack, unpack};
+use grid_proto::longrunning::Operation;
+use grid_proto::longrunning::operation::Result as Outcome;
+use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use grid_proto::reapi::{
+    Action, ActionResult, BatchUpdateBlobsRequest, Command, Digest, Directory, ExecuteResponse,
+};
+use grid_proto::rwapi::bots_client::BotsClient;
+use grid_proto::rwapi::{BotSession, CreateBotSessionRequest, LeaseState, UpdateBotSessionRequest};
+use prost::Message as _;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command as Process};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    address: String,
+    admin: String,
+    _folder: tempfile::TempDir,
+    _log: tokio::task::JoinHandle<()>,
+}
+
+const CHANNEL: &str = "server: [!channel {address: '127.0.0.1:0', insecure-mode: yes}]";
+const ALL_IN_ONE: &str = include_str!("../../etc/built-in.yml");
+
+impl Server {
+    /// Starts a server on what follows `server:` in a configuration; an empty text is the built-in configuration.
+    pub async fn start(rest: &str) -> Self {
+        let rest = if rest.is_empty() { &ALL_IN_ONE[ALL_IN_ONE.find("instances:").unwrap()..] } else { rest };
+        Self::run(&format!("{CHANNEL}\n{rest}")).await
+    }
+
+    /// As [`Server::start`], with mutual TLS.
+    #[allow(dead_code, reason = "not every test file speaks TLS")]
+    pub async fn start_tls(rest: &str, certificates: &Certificates) -> Self {
+        let folder = certificates.folder.path().display();
+        let channel = format!(
+            "server: [!channel {{address: '127.0.0.1:0', credentials: {{tls-server-key: {folder}/server.key, \
+             tls-server-cert: {folder}/server.crt, tls-client-certs: {folder}/ca.crt}}}}]"
+        );
+        Self::run(&format!("{channel}\n{rest}")).await
+    }
+
+    async fn run(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.yml");
+        std::fs::write(&path, config).unwrap();
+        let mut child = Process::new(env!("CARGO_BIN_EXE_grid-server"))
+            .args(["serve", "--admin", "127.0.0.1:0", "--grace", "20"])
+            .arg(&path)
+            .env("XDG_STATE_HOME", folder.path())
+            .env("XDG_CONFIG_HOME", folder.path())
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut address, mut admin) = (String::new(), String::new());
+        let mut said = Vec::new();
+        let ready = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let after = |what: &str| {
+                    line.split_once(what).map(|(_, rest)| rest.split(' ').next().unwrap().to_owned())
+                };
+                address = after("serving on ").unwrap_or_else(|| address.clone());
+                admin = after("admin on ").unwrap_or_else(|| admin.clone());
+                said.push(line.clone());
+                if line.ends_with(" ready") {
+                    return true;
+                }
+            }
+            false
+        };
+        let ready = tokio::time::timeout(PATIENCE, ready).await.unwrap_or(false);
+        assert!(ready && !address.is_empty(), "the server did not start:\n{}", said.join("\n"));
+        let log = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, address, admin, _folder: folder, _log: log }
+    }
+
+    /// A connection to it.
+    pub async fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
+    }
+
+    /// A connection by TLS, with a client certificate or without.
+    #[allow(dead_code, reason = "not every test file speaks TLS")]
+    pub async fn tls_channel(
+        &self,
+        certificates: &Certificates,
+        identified: bool,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let read = |name: &str| std::fs::read(certificates.folder.path().join(name)).unwrap();
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read("ca.crt")))
+            .domain_name("localhost");
+        if identified {
+            tls = tls.identity(Identity::from_pem(read("client.crt"), read("client.key")));
+        }
+        Endpoint::from_shared(self.address.clone())?.tls_config(tls)?.connect().await
+    }
+
+    /// The status and text of a path of the admin address.
+    #[allow(dead_code, reason = "not every test file asks")]
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = reqwest::get(format!("{}{path}", self.admin)).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Asks it to end, and waits until it has, with success.
+    pub async fn stop(mut self) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Process::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// The digest of some content.
+pub fn digest(content: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(DigestFunction::Sha256);
+    hasher.update(content);
+    let digest = hasher.finish();
+    Digest { hash: digest.hash_hex(), size_bytes: i64::try_from(content.len()).unwrap() }
+}
+
+/// Stores an action that runs a command over an empty input root.
+#[allow(dead_code, reason = "not every test file executes")]
+pub async fn store_action(channel: Channel, arguments: &[&str]) -> (Digest, Action) {
+    let arguments = arguments.iter().map(ToString::to_string).collect();
+    let command = Command { arguments, ..Command::default() }.encode_to_vec();
+    let root = Directory::default().encode_to_vec();
+    let action = Action {
+        command_digest: Some(digest(&command)),
+        input_root_digest: Some(digest(&root)),
+        ..Action::default()
+    };
+    let encoded = action.encode_to_vec();
+    let requests = [command, root, encoded.clone()]
+        .into_iter()
+        .map(|data| grid_proto::reapi::batch_update_blobs_request::Request {
+            digest: Some(digest(&data)),
+            data: data.into(),
+            ..Default::default()
+        })
+        .collect();
+    let update = BatchUpdateBlobsRequest { requests, ..BatchUpdateBlobsRequest::default() };
+    ContentAddressableStorageClient::new(channel).batch_update_blobs(update).await.unwrap();
+    (digest(&encoded), action)
+}
+
+/// A bot that takes one lease and completes it with an exit code.
+#[allow(dead_code, reason = "not every test file executes")]
+pub async fn run_one_lease(channel: Channel, exit_code: i32) {
+    let mut client = BotsClient::new(channel);
+    let session = BotSession { bot_id: "test-bot".to_owned(), status: 1, ..BotSession::default() };
+    let create = CreateBotSessionRequest { parent: String::new(), bot_session: Some(session) };
+    let mut session = client.create_bot_session(create).await.unwrap().into_inner();
+    for _ in 0..100 {
+        for lease in &mut session.leases {
+            let result = ActionResult { exit_code, ..ActionResult::default() };
+            lease.state = LeaseState::Completed as i32;
+            lease.status = Some(grid_proto::rpc::Status::default());
+            lease.result = Some(pack(&result));
+        }
+        let done = !session.leases.is_empty();
+        let mut update = tonic::Request::new(UpdateBotSessionRequest {
+            name: session.name.clone(),
+            bot_session: Some(session.clone()),
+            ..UpdateBotSessionRequest::default()
+        });
+        update.set_timeout(Duration::from_secs(20));
+        session = client.update_bot_session(update).await.unwrap().into_inner();
+        if done {
+            return;
+        }
+    }
+    panic!("no lease came");
+}
+
+/// The exit code that an operation ended with.
+#[allow(dead_code, reason = "not every test file executes")]
+pub fn exit_code(operation: &Operation) -> i32 {
+    let Some(Outcome::Response(response)) = &operation.result else { panic!("{operation:?}") };
+    let response: ExecuteResponse = unpack(response).unwrap();
+    response.result.unwrap().exit_code
+}
+
+/// An authority with a server's and a client's certificates.
+#[allow(dead_code, reason = "not every test file speaks TLS")]
+pub struct Certificates {
+    pub folder: tempfile::TempDir,
+}
+
+#[allow(dead_code, reason = "not every test file speaks TLS")]
+impl Certificates {
+    pub fn make() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
+        for name in ["server", "client"] {
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let certificate = certificate.signed_by(&key, &authority).unwrap();
+            write(folder.path(), &format!("{name}.crt"), &certificate.pem());
+            write(folder.path(), &format!("{name}.key"), &key.serialize_pem());
+        }
+        Self { folder }
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
