@@ -38,6 +38,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
+    // Libraries beneath us bring another provider along, so that rustls can't choose by itself. It is set only once.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
         Command::Check(arguments) => commands::check::run(&arguments, &mut io::stdout().lock()),
         Command::Serve(arguments) => {

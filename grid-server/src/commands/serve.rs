@@ -44,12 +44,6 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     background.spawn(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())));
 
     let Composed { routes, dependencies, health, _temporary } = compose(&config, &metrics).await?;
-    background.spawn(readiness::watch(
-        dependencies,
-        readiness.clone(),
-        Dependencies::new(&metrics),
-        health.clone(),
-    ));
     let ending = CancellationToken::new();
     let server = Server {
         config: &config,
@@ -63,6 +57,12 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         tracing::info!("serving on {}", listener.describe());
         server.spawn(listener, &mut serving);
     }
+    background.spawn(readiness::watch(
+        dependencies,
+        readiness.clone(),
+        Dependencies::new(&metrics),
+        health.clone(),
+    ));
     if let Some(path) = &arguments.pid_file {
         std::fs::write(path, format!("{}\n", std::process::id()))
             .with_context(|| path.display().to_string())?;

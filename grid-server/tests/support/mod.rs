@@ -24,7 +24,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
     admin: String,
@@ -37,14 +37,14 @@ const ALL_IN_ONE: &str = include_str!("../../etc/built-in.yml");
 
 impl Server {
     /// Starts a server on what follows `server:` in a configuration; an empty text is the built-in configuration.
-    pub async fn start(rest: &str) -> Self {
+    pub(crate) async fn start(rest: &str) -> Self {
         let rest = if rest.is_empty() { &ALL_IN_ONE[ALL_IN_ONE.find("instances:").unwrap()..] } else { rest };
         Self::run(&format!("{CHANNEL}\n{rest}")).await
     }
 
     /// As [`Server::start`], with mutual TLS.
     #[allow(dead_code, reason = "not every test file speaks TLS")]
-    pub async fn start_tls(rest: &str, certificates: &Certificates) -> Self {
+    pub(crate) async fn start_tls(rest: &str, certificates: &Certificates) -> Self {
         let folder = certificates.folder.path().display();
         let channel = format!(
             "server: [!channel {{address: '127.0.0.1:0', credentials: {{tls-server-key: {folder}/server.key, \
@@ -91,13 +91,13 @@ impl Server {
     }
 
     /// A connection to it.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         Endpoint::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
     }
 
     /// A connection by TLS, with a client certificate or without.
     #[allow(dead_code, reason = "not every test file speaks TLS")]
-    pub async fn tls_channel(
+    pub(crate) async fn tls_channel(
         &self,
         certificates: &Certificates,
         identified: bool,
@@ -114,13 +114,13 @@ impl Server {
 
     /// The status and text of a path of the admin address.
     #[allow(dead_code, reason = "not every test file asks")]
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("{}{path}", self.admin)).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// Asks it to end, and waits until it has, with success.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         let id = self.child.id().unwrap().to_string();
         assert!(Process::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
@@ -129,7 +129,7 @@ impl Server {
 }
 
 /// The digest of some content.
-pub fn digest(content: &[u8]) -> Digest {
+pub(crate) fn digest(content: &[u8]) -> Digest {
     let mut hasher = Hasher::new(DigestFunction::Sha256);
     hasher.update(content);
     let digest = hasher.finish();
@@ -138,7 +138,7 @@ pub fn digest(content: &[u8]) -> Digest {
 
 /// Stores an action that runs a command over an empty input root.
 #[allow(dead_code, reason = "not every test file executes")]
-pub async fn store_action(channel: Channel, arguments: &[&str]) -> (Digest, Action) {
+pub(crate) async fn store_action(channel: Channel, arguments: &[&str]) -> (Digest, Action) {
     let arguments = arguments.iter().map(ToString::to_string).collect();
     let command = Command { arguments, ..Command::default() }.encode_to_vec();
     let root = Directory::default().encode_to_vec();
@@ -163,7 +163,7 @@ pub async fn store_action(channel: Channel, arguments: &[&str]) -> (Digest, Acti
 
 /// A bot that takes one lease and completes it with an exit code.
 #[allow(dead_code, reason = "not every test file executes")]
-pub async fn run_one_lease(channel: Channel, exit_code: i32) {
+pub(crate) async fn run_one_lease(channel: Channel, exit_code: i32) {
     let mut client = BotsClient::new(channel);
     let session = BotSession { bot_id: "test-bot".to_owned(), status: 1, ..BotSession::default() };
     let create = CreateBotSessionRequest { parent: String::new(), bot_session: Some(session) };
@@ -192,7 +192,7 @@ pub async fn run_one_lease(channel: Channel, exit_code: i32) {
 
 /// The exit code that an operation ended with.
 #[allow(dead_code, reason = "not every test file executes")]
-pub fn exit_code(operation: &Operation) -> i32 {
+pub(crate) fn exit_code(operation: &Operation) -> i32 {
     let Some(Outcome::Response(response)) = &operation.result else { panic!("{operation:?}") };
     let response: ExecuteResponse = unpack(response).unwrap();
     response.result.unwrap().exit_code
@@ -200,13 +200,13 @@ pub fn exit_code(operation: &Operation) -> i32 {
 
 /// An authority with a server's and a client's certificates.
 #[allow(dead_code, reason = "not every test file speaks TLS")]
-pub struct Certificates {
-    pub folder: tempfile::TempDir,
+pub(crate) struct Certificates {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 #[allow(dead_code, reason = "not every test file speaks TLS")]
 impl Certificates {
-    pub fn make() -> Self {
+    pub(crate) fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
