@@ -183,9 +183,7 @@ impl Session<'_> {
         if verify {
             let progress = Progress::start(self.connection.progress, "verifying");
             progress.expect(report.blobs, report.bytes);
-            for digest in blobs.keys() {
-                self.cas.verify(digest, &progress).await?;
-            }
+            self.cas.verify(blobs.keys(), &progress).await?;
         }
         Ok(report)
     }

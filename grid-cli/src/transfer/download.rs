@@ -68,11 +68,18 @@ impl Cas {
         self.stream(digest, write, &mut |_| ()).await.map(drop)
     }
 
-    /// Reads `digest` back and compares.
-    pub(crate) async fn verify(&self, digest: &Digest, progress: &Progress) -> Result<(), Failure> {
-        self.stream(digest, io::sink(), &mut |bytes| progress.bytes(bytes)).await?;
-        progress.blob();
-        Ok(())
+    /// Reads each of `digests` back and compares.
+    pub(crate) async fn verify(
+        &self,
+        digests: impl Iterator<Item = &Digest>,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let reads = stream::iter(digests).map(|digest| async move {
+            self.stream(digest, io::sink(), &mut |bytes| progress.bytes(bytes)).await?;
+            progress.blob();
+            Ok(())
+        });
+        reads.buffer_unordered(CONCURRENCY).try_collect().await
     }
 
     async fn fetch_batch(
