@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use grid_core::{Clock, Digest, DigestFunction, Timestamp};
+use grid_scheduler_sql::Database;
 use sqlx::Row;
 
 use crate::StreamsError;
-use crate::sql::{Pool, on};
+use crate::sql::on;
 
 /// What an asset is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,15 +84,15 @@ pub trait AssetStore: Debug + Send + Sync {
 /// Assets in a database.
 #[derive(Clone, Debug)]
 pub struct SqlAssetStore {
-    pool: Pool,
+    database: Database,
     clock: Arc<dyn Clock>,
 }
 
 impl SqlAssetStore {
-    /// Assets behind `pool`, whose schema is up to date.
+    /// Assets in `database`, whose schema is up to date.
     #[must_use]
-    pub fn new(pool: Pool, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, clock }
+    pub fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
+        Self { database, clock }
     }
 }
 
@@ -106,7 +107,7 @@ impl AssetStore for SqlAssetStore {
         const SQL: &str = "SELECT digest, pushed_at, expires_at FROM assets WHERE instance = $1 AND kind = $2 \
             AND uri = $3 AND qualifiers = $4 AND (expires_at IS NULL OR expires_at > $5)";
         let now = self.clock.now().0;
-        let row: Option<(String, i64, Option<i64>)> = on!(&self.pool, pool => sqlx::query(SQL)
+        let row: Option<(String, i64, Option<i64>)> = on!(&self.database, pool => sqlx::query(SQL)
             .bind(&key.instance).bind(key.kind as i16).bind(&key.uri).bind(key.qualifiers_text()).bind(now)
             .fetch_optional(pool).await?.map(|row| (row.get(0), row.get(1), row.get(2))));
         // A digest that can't be read was written by a version that knew more functions: not there for us.
@@ -126,7 +127,7 @@ impl AssetStore for SqlAssetStore {
             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (instance, kind, uri, qualifiers) DO UPDATE \
             SET digest = excluded.digest, pushed_at = excluded.pushed_at, expires_at = excluded.expires_at";
         let (now, text) = (self.clock.now().0, format!("{}/{digest}", digest.function()));
-        on!(&self.pool, pool => sqlx::query(SQL)
+        on!(&self.database, pool => sqlx::query(SQL)
             .bind(&key.instance).bind(key.kind as i16).bind(&key.uri).bind(key.qualifiers_text())
             .bind(text).bind(now).bind(expires_at.map(|t| t.0)).execute(pool).await.map(|_| ())?);
         Ok(())
@@ -135,7 +136,7 @@ impl AssetStore for SqlAssetStore {
     async fn expire(&self, before: Timestamp) -> Result<u64, StreamsError> {
         const SQL: &str = "DELETE FROM assets WHERE pushed_at < $1 OR expires_at < $2";
         let now = self.clock.now().0;
-        Ok(on!(&self.pool, pool => sqlx::query(SQL)
+        Ok(on!(&self.database, pool => sqlx::query(SQL)
             .bind(before.0).bind(now).execute(pool).await?.rows_affected()))
     }
 }

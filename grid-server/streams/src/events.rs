@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use grid_core::{Clock, Timestamp};
+use grid_scheduler_sql::Database;
 use regex::Regex;
 use sqlx::Row;
 
 use crate::StreamsError;
-use crate::sql::{Pool, on};
+use crate::sql::on;
 
 /// One event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,15 +64,15 @@ const PATTERN_BYTES: usize = 1 << 20;
 /// Build events in a database.
 #[derive(Clone, Debug)]
 pub struct SqlEventStore {
-    pool: Pool,
+    database: Database,
     clock: Arc<dyn Clock>,
 }
 
 impl SqlEventStore {
-    /// Events behind `pool`, whose schema is up to date.
+    /// Events in `database`, whose schema is up to date.
     #[must_use]
-    pub fn new(pool: Pool, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, clock }
+    pub fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
+        Self { database, clock }
     }
 
     async fn events(&self, name: &str, budget: &mut usize) -> Result<Vec<StoredEvent>, StreamsError> {
@@ -79,14 +80,14 @@ impl SqlEventStore {
         const SIZE: &str = "SELECT COALESCE(sum(length(event) + 16), 0) FROM build_events WHERE name = $1";
         const SQL: &str =
             "SELECT sequence_number, event FROM build_events WHERE name = $1 ORDER BY sequence_number";
-        let size: i64 = match &self.pool {
-            Pool::Postgres(pool) => {
+        let size: i64 = match &self.database {
+            Database::Postgres(pool) => {
                 // PostgreSQL's sum is of another type than what it sums.
                 let sql =
                     "SELECT COALESCE(sum(length(event) + 16), 0)::bigint FROM build_events WHERE name = $1";
                 sqlx::query_scalar(sql).bind(name).fetch_one(pool).await?
             }
-            Pool::Sqlite(pool) => sqlx::query_scalar(SIZE).bind(name).fetch_one(pool).await?,
+            Database::Sqlite(pool) => sqlx::query_scalar(SIZE).bind(name).fetch_one(pool).await?,
         };
         let left = budget.checked_sub(usize::try_from(size).unwrap_or(usize::MAX));
         *budget = left.ok_or_else(|| {
@@ -94,7 +95,7 @@ impl SqlEventStore {
                 "the events are more than {ANSWER_BYTES} bytes; narrow the pattern"
             ))
         })?;
-        let rows: Vec<(i64, Vec<u8>)> = on!(&self.pool, pool => sqlx::query(SQL)
+        let rows: Vec<(i64, Vec<u8>)> = on!(&self.database, pool => sqlx::query(SQL)
             .bind(name).fetch_all(pool).await?.iter().map(|row| (row.get(0), row.get(1))).collect());
         let event =
             |(sequence_number, event): (i64, Vec<u8>)| StoredEvent { sequence_number, event: event.into() };
@@ -108,7 +109,7 @@ impl EventStore for SqlEventStore {
         const STREAM: &str = "INSERT INTO event_streams (name, stream_id, used_at) VALUES ($1, $2, $3) \
             ON CONFLICT (name) DO UPDATE SET used_at = excluded.used_at";
         let now = self.clock.now().0;
-        on!(&self.pool, pool => {
+        on!(&self.database, pool => {
             let mut tx = pool.begin().await?;
             sqlx::query(STREAM).bind(name).bind(stream_id).bind(now).execute(&mut *tx).await?;
             for some in events.chunks(500) {
@@ -130,7 +131,7 @@ impl EventStore for SqlEventStore {
             .size_limit(PATTERN_BYTES)
             .build()
             .map_err(|error| StreamsError::Pattern(format!("build_id_pattern: {error}")))?;
-        let streams: Vec<(String, Vec<u8>)> = on!(&self.pool, pool => sqlx::query(SQL)
+        let streams: Vec<(String, Vec<u8>)> = on!(&self.database, pool => sqlx::query(SQL)
             .bind(SCANNED).fetch_all(pool).await?.iter().map(|row| (row.get(0), row.get(1))).collect());
         let mut found: Vec<_> =
             streams.into_iter().filter(|(name, _)| Regex::is_match(&pattern, name)).collect();
@@ -146,6 +147,6 @@ impl EventStore for SqlEventStore {
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StreamsError> {
         const SQL: &str = "DELETE FROM event_streams WHERE used_at < $1";
-        Ok(on!(&self.pool, pool => sqlx::query(SQL).bind(before.0).execute(pool).await?.rows_affected()))
+        Ok(on!(&self.database, pool => sqlx::query(SQL).bind(before.0).execute(pool).await?.rows_affected()))
     }
 }

@@ -1,7 +1,7 @@
 //! What services keep between calls and share between replicas: unfinished uploads, log streams, build events,
 //! assets.
 //!
-//! Each has a trait and one implementation over a [`Pool`], so on PostgreSQL and on SQLite.
+//! Each has a trait and one implementation over [`grid_scheduler_sql::Database`], so on PostgreSQL and on SQLite.
 //! `grid-rpc` puts the protocols over them. This crate refuses to know gRPC, and to hold more than one piece of
 //! anything in memory.
 
@@ -17,5 +17,4 @@ pub use assets::{Asset, AssetKey, AssetKind, AssetStore, SqlAssetStore};
 pub use error::StreamsError;
 pub use events::{EventStore, SqlEventStore, StoredEvent, StoredStream};
 pub use logs::{LogState, LogStreamStore, SqlLogStreamStore};
-pub use sql::Pool;
 pub use uploads::{SqlUploadStore, UploadStore};

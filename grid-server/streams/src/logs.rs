@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use grid_core::{Clock, Timestamp};
+use grid_scheduler_sql::Database;
 use sqlx::Row;
 
 use crate::StreamsError;
-use crate::sql::{Pool, on, signed, unsigned};
+use crate::sql::{on, signed, unsigned};
 use crate::wakeups::{CHANNEL, Wakeups, listen};
 
 /// How far a log stream is.
@@ -85,28 +86,28 @@ const SAFETY_POLL: Duration = Duration::from_secs(5);
 /// Log streams in a database.
 #[derive(Clone, Debug)]
 pub struct SqlLogStreamStore {
-    pool: Pool,
+    database: Database,
     clock: Arc<dyn Clock>,
     max_bytes: u64,
     wakeups: Arc<Wakeups>,
 }
 
 impl SqlLogStreamStore {
-    /// Log streams behind `pool`, whose schema is up to date, each of at most `max_bytes`.
+    /// Log streams in `database`, whose schema is up to date, each of at most `max_bytes`.
     ///
     /// On PostgreSQL this starts a task, which ends with the store; so it must be called within a runtime.
     #[must_use]
-    pub fn new(pool: Pool, clock: Arc<dyn Clock>, max_bytes: u64) -> Self {
+    pub fn new(database: Database, clock: Arc<dyn Clock>, max_bytes: u64) -> Self {
         let wakeups = Arc::new(Wakeups::default());
-        if let Pool::Postgres(pool) = &pool {
+        if let Database::Postgres(pool) = &database {
             tokio::spawn(listen(pool.clone(), Arc::downgrade(&wakeups)));
         }
-        Self { pool, clock, max_bytes, wakeups }
+        Self { database, clock, max_bytes, wakeups }
     }
 
     async fn announce(&self, name: &str) -> Result<(), StreamsError> {
         self.wakeups.wake(name);
-        if let Pool::Postgres(pool) = &self.pool {
+        if let Database::Postgres(pool) = &self.database {
             sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(name).execute(pool).await?;
         }
         Ok(())
@@ -131,7 +132,7 @@ impl LogStreamStore for SqlLogStreamStore {
         const SQL: &str = "INSERT INTO log_streams (name, write_token, committed, finished, readers, used_at) \
             VALUES ($1, $2, 0, false, 0, $3) ON CONFLICT DO NOTHING";
         let now = self.clock.now().0;
-        let made = on!(&self.pool, pool => sqlx::query(SQL)
+        let made = on!(&self.database, pool => sqlx::query(SQL)
             .bind(name).bind(write_token).bind(now).execute(pool).await?.rows_affected());
         if made == 0 { Err(StreamsError::Exists(name.into())) } else { Ok(()) }
     }
@@ -139,7 +140,7 @@ impl LogStreamStore for SqlLogStreamStore {
     async fn state(&self, name: &str, write_token: Option<&str>) -> Result<LogState, StreamsError> {
         const SQL: &str = "SELECT committed, finished, readers, write_token FROM log_streams WHERE name = $1";
         let row: Option<(i64, bool, i64, String)> =
-            on!(&self.pool, pool => sqlx::query_as(SQL).bind(name).fetch_optional(pool).await?);
+            on!(&self.database, pool => sqlx::query_as(SQL).bind(name).fetch_optional(pool).await?);
         let (committed, finished, readers, token) = row.ok_or_else(|| StreamsError::NotFound(name.into()))?;
         if write_token.is_some_and(|given| given != token) {
             return Err(StreamsError::WrongToken(name.into()));
@@ -159,7 +160,7 @@ impl LogStreamStore for SqlLogStreamStore {
             WHERE name = $1 AND write_token = $2 AND committed = $6 AND NOT finished AND committed + $3 <= $7";
         const ADD: &str = "INSERT INTO log_pieces (name, start_at, content) VALUES ($1, $2, $3)";
         let (length, now) = (signed(content.len() as u64), self.clock.now().0);
-        let grown = on!(&self.pool, pool => {
+        let grown = on!(&self.database, pool => {
             let mut tx = pool.begin().await?;
             let grown = sqlx::query(GROW)
                 .bind(name).bind(write_token).bind(length).bind(finish).bind(now).bind(signed(offset))
@@ -180,7 +181,7 @@ impl LogStreamStore for SqlLogStreamStore {
     async fn read(&self, name: &str, offset: u64) -> Result<Bytes, StreamsError> {
         const SQL: &str = "SELECT start_at, content FROM log_pieces WHERE name = $1 AND start_at <= $2 \
             ORDER BY start_at DESC LIMIT 1";
-        let piece: Option<(i64, Vec<u8>)> = on!(&self.pool, pool => sqlx::query(SQL)
+        let piece: Option<(i64, Vec<u8>)> = on!(&self.database, pool => sqlx::query(SQL)
             .bind(name).bind(signed(offset)).fetch_optional(pool).await?
             .map(|row| (row.get(0), row.get(1))));
         let Some((start, content)) = piece else { return Ok(Bytes::new()) };
@@ -192,7 +193,7 @@ impl LogStreamStore for SqlLogStreamStore {
     async fn add_reader(&self, name: &str) -> Result<(), StreamsError> {
         const SQL: &str = "UPDATE log_streams SET readers = readers + 1, used_at = $2 WHERE name = $1";
         let now = self.clock.now().0;
-        let found = on!(&self.pool, pool => sqlx::query(SQL)
+        let found = on!(&self.database, pool => sqlx::query(SQL)
             .bind(name).bind(now).execute(pool).await?.rows_affected());
         if found == 0 {
             return Err(StreamsError::NotFound(name.into()));
@@ -223,6 +224,6 @@ impl LogStreamStore for SqlLogStreamStore {
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StreamsError> {
         const SQL: &str = "DELETE FROM log_streams WHERE used_at < $1";
-        Ok(on!(&self.pool, pool => sqlx::query(SQL).bind(before.0).execute(pool).await?.rows_affected()))
+        Ok(on!(&self.database, pool => sqlx::query(SQL).bind(before.0).execute(pool).await?.rows_affected()))
     }
 }

@@ -1,23 +1,12 @@
 //! One SQL text for both databases: `$1` places, `ON CONFLICT` and `RETURNING` mean the same to PostgreSQL and to
 //! SQLite, so that only the pool's type differs.
 
-use sqlx::{PgPool, SqlitePool};
-
-/// A pool of connections to a database whose schema is up to date.
-#[derive(Clone, Debug)]
-pub enum Pool {
-    /// PostgreSQL: any number of replicas.
-    Postgres(PgPool),
-    /// An SQLite file: one process.
-    Sqlite(SqlitePool),
-}
-
 /// Runs `$body` with `$pool` bound to the database's pool, whichever kind it is.
 macro_rules! on {
     ($database:expr, $pool:ident => $body:expr) => {
         match $database {
-            $crate::sql::Pool::Postgres($pool) => $body,
-            $crate::sql::Pool::Sqlite($pool) => $body,
+            grid_scheduler_sql::Database::Postgres($pool) => $body,
+            grid_scheduler_sql::Database::Sqlite($pool) => $body,
         }
     };
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use grid_core::{Clock, Timestamp};
+use grid_scheduler_sql::Database;
 
 use crate::StreamsError;
-use crate::sql::{Pool, on, signed, unsigned};
+use crate::sql::{on, signed, unsigned};
 
 /// Unfinished uploads, each a run of parts without gaps. An upload that holds nothing does not exist.
 #[async_trait]
@@ -47,15 +48,15 @@ pub trait UploadStore: Debug + Send + Sync {
 /// Uploads in a database.
 #[derive(Clone, Debug)]
 pub struct SqlUploadStore {
-    pool: Pool,
+    database: Database,
     clock: Arc<dyn Clock>,
 }
 
 impl SqlUploadStore {
-    /// Uploads behind `pool`, whose schema is up to date.
+    /// Uploads in `database`, whose schema is up to date.
     #[must_use]
-    pub fn new(pool: Pool, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, clock }
+    pub fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
+        Self { database, clock }
     }
 }
 
@@ -65,7 +66,7 @@ impl UploadStore for SqlUploadStore {
         const SQL: &str =
             "SELECT start_at + length FROM upload_parts WHERE upload = $1 ORDER BY start_at DESC LIMIT 1";
         let end: Option<i64> =
-            on!(&self.pool, pool => sqlx::query_scalar(SQL).bind(upload).fetch_optional(pool).await?);
+            on!(&self.database, pool => sqlx::query_scalar(SQL).bind(upload).fetch_optional(pool).await?);
         Ok(unsigned(end.unwrap_or(0)))
     }
 
@@ -75,7 +76,7 @@ impl UploadStore for SqlUploadStore {
             SELECT $1, $2, $3, $4, $5 WHERE $2 = COALESCE((SELECT max(start_at + length) FROM upload_parts \
             WHERE upload = $1), 0) ON CONFLICT DO NOTHING";
         let now = self.clock.now().0;
-        let done = on!(&self.pool, pool => sqlx::query(SQL)
+        let done = on!(&self.database, pool => sqlx::query(SQL)
             .bind(upload).bind(signed(offset)).bind(signed(part.len() as u64)).bind(&part[..]).bind(now)
             .execute(pool).await?.rows_affected());
         if done == 0 {
@@ -87,20 +88,20 @@ impl UploadStore for SqlUploadStore {
 
     async fn part(&self, upload: &str, offset: u64) -> Result<Option<Bytes>, StreamsError> {
         const SQL: &str = "SELECT content FROM upload_parts WHERE upload = $1 AND start_at = $2";
-        let content: Option<Vec<u8>> = on!(&self.pool, pool => sqlx::query_scalar(SQL)
+        let content: Option<Vec<u8>> = on!(&self.database, pool => sqlx::query_scalar(SQL)
             .bind(upload).bind(signed(offset)).fetch_optional(pool).await?);
         Ok(content.map(Bytes::from))
     }
 
     async fn remove(&self, upload: &str) -> Result<(), StreamsError> {
         const SQL: &str = "DELETE FROM upload_parts WHERE upload = $1";
-        on!(&self.pool, pool => sqlx::query(SQL).bind(upload).execute(pool).await.map(|_| ())?);
+        on!(&self.database, pool => sqlx::query(SQL).bind(upload).execute(pool).await.map(|_| ())?);
         Ok(())
     }
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StreamsError> {
         const SQL: &str = "DELETE FROM upload_parts WHERE upload IN \
             (SELECT upload FROM upload_parts GROUP BY upload HAVING max(kept_at) < $1)";
-        Ok(on!(&self.pool, pool => sqlx::query(SQL).bind(before.0).execute(pool).await?.rows_affected()))
+        Ok(on!(&self.database, pool => sqlx::query(SQL).bind(before.0).execute(pool).await?.rows_affected()))
     }
 }

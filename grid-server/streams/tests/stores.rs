@@ -1,5 +1,4 @@
-//! What every store of this crate does, on each database: SQLite always, PostgreSQL where `GRID_TEST_POSTGRES` has
-//! the URL of a database that the test may fill.
+//! What every store of this crate does, on each database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 use std::sync::Arc;
@@ -8,12 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::{Clock, Digest, DigestFunction, Timestamp};
+use grid_scheduler_sql::{Database, testing};
 use grid_streams::{
-    AssetKey, AssetKind, AssetStore, EventStore, LogState, LogStreamStore, Pool, SqlAssetStore,
-    SqlEventStore, SqlLogStreamStore, SqlUploadStore, StoredEvent, StreamsError, UploadStore,
+    AssetKey, AssetKind, AssetStore, EventStore, LogState, LogStreamStore, SqlAssetStore, SqlEventStore,
+    SqlLogStreamStore, SqlUploadStore, StoredEvent, StreamsError, UploadStore,
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 #[derive(Debug, Default)]
 struct TestClock(AtomicI64);
@@ -25,41 +23,23 @@ impl Clock for TestClock {
 }
 
 struct World {
-    pool: Pool,
+    database: Database,
     clock: Arc<TestClock>,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
-async fn worlds() -> Vec<World> {
-    let folder = || tempfile::tempdir().unwrap();
-    let sqlite = folder();
-    let options = SqliteConnectOptions::new().filename(sqlite.path().join("db")).create_if_missing(true);
-    let pool = SqlitePoolOptions::new().connect_with(options.foreign_keys(true)).await.unwrap();
-    sqlx::migrate!("../../migrations/sqlite").run(&pool).await.unwrap();
-    let mut worlds = vec![World { pool: Pool::Sqlite(pool), clock: Arc::default(), _folder: sqlite }];
-    if let Ok(url) = std::env::var("GRID_TEST_POSTGRES") {
-        let options: PgConnectOptions = url.parse().unwrap();
-        // Each test has a schema of its own.
-        let schema = format!("test_{}", uuid());
-        let admin = PgPoolOptions::new().connect_with(options.clone()).await.unwrap();
-        let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
-        sqlx::raw_sql(create).execute(&admin).await.unwrap();
-        let options = options.options([("search_path", schema.as_str())]);
-        let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
-        sqlx::migrate!("../../migrations/postgres").run(&pool).await.unwrap();
-        worlds.push(World { pool: Pool::Postgres(pool), clock: Arc::default(), _folder: folder() });
-    }
-    worlds
-}
-
-fn uuid() -> String {
-    format!("{:x}{:x}", std::process::id(), std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos())
+async fn worlds() -> [World; 2] {
+    let (sqlite, folder) = testing::sqlite().await;
+    [
+        World { database: sqlite, clock: Arc::default(), _folder: Some(folder) },
+        World { database: testing::postgres().await, clock: Arc::default(), _folder: None },
+    ]
 }
 
 #[tokio::test]
 async fn uploads_grow_without_gaps_and_expire() {
     for world in worlds().await {
-        let store = SqlUploadStore::new(world.pool.clone(), world.clock.clone());
+        let store = SqlUploadStore::new(world.database.clone(), world.clock.clone());
         let part = |text: &'static str| Bytes::from_static(text.as_bytes());
         assert_eq!(store.committed("a").await.unwrap(), 0);
         store.append("a", 0, part("one")).await.unwrap();
@@ -93,7 +73,7 @@ async fn uploads_grow_without_gaps_and_expire() {
 #[tokio::test]
 async fn logs_are_appended_read_and_finished() {
     for world in worlds().await {
-        let store = SqlLogStreamStore::new(world.pool.clone(), world.clock.clone(), 20);
+        let store = SqlLogStreamStore::new(world.database.clone(), world.clock.clone(), 20);
         store.create("n", "token").await.unwrap();
         assert!(matches!(store.create("n", "other").await, Err(StreamsError::Exists(_))));
         let append = async |offset, text: &'static str, finish| {
@@ -124,13 +104,13 @@ async fn logs_are_appended_read_and_finished() {
 #[tokio::test]
 async fn whoever_waits_for_a_log_hears_of_it_on_each_replica() {
     for world in worlds().await {
-        let writer = SqlLogStreamStore::new(world.pool.clone(), world.clock.clone(), 100);
+        let writer = SqlLogStreamStore::new(world.database.clone(), world.clock.clone(), 100);
         writer.create("n", "t").await.unwrap();
         let seen = writer.state("n", None).await.unwrap();
         // Two stores over one PostgreSQL are two replicas; an SQLite file has one process.
-        let reader = match &world.pool {
-            Pool::Postgres(_) => SqlLogStreamStore::new(world.pool.clone(), world.clock.clone(), 100),
-            Pool::Sqlite(_) => writer.clone(),
+        let reader = match &world.database {
+            Database::Postgres(_) => SqlLogStreamStore::new(world.database.clone(), world.clock.clone(), 100),
+            Database::Sqlite(_) => writer.clone(),
         };
         let waiting = tokio::spawn(async move { reader.changed("n", seen, Duration::from_secs(60)).await });
         writer.append("n", "t", 0, Bytes::from_static(b"x"), false).await.unwrap();
@@ -143,7 +123,7 @@ async fn whoever_waits_for_a_log_hears_of_it_on_each_replica() {
 #[tokio::test]
 async fn events_are_kept_once_and_found_by_pattern() {
     for world in worlds().await {
-        let store = SqlEventStore::new(world.pool.clone(), world.clock.clone());
+        let store = SqlEventStore::new(world.database.clone(), world.clock.clone());
         let event = |sequence_number, text: &'static str| StoredEvent {
             sequence_number,
             event: Bytes::from_static(text.as_bytes()),
@@ -170,7 +150,7 @@ async fn events_are_kept_once_and_found_by_pattern() {
 #[tokio::test]
 async fn assets_are_found_by_uri_and_qualifiers_in_any_order() {
     for world in worlds().await {
-        let store = SqlAssetStore::new(world.pool.clone(), world.clock.clone());
+        let store = SqlAssetStore::new(world.database.clone(), world.clock.clone());
         let key = |kind, qualifiers: &[(&str, &str)]| AssetKey {
             instance: "main".into(),
             kind,

@@ -14,6 +14,8 @@ use grid_cas::backends::lru::{Lru, LruOptions};
 use grid_cas::decorators::verify::Verify;
 use grid_cas::observer::unobserved;
 use grid_core::{Digest, DigestFunction, InstanceName, SystemClock};
+use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
+use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
 use grid_proto::logstream::log_stream_service_client::LogStreamServiceClient;
@@ -27,6 +29,7 @@ use grid_proto::reapi::content_addressable_storage_client::ContentAddressableSto
 use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
 use grid_rpc::Instances;
 use grid_rpc::action_cache::{ActionCacheInstance, ActionCacheService};
+use grid_rpc::build_events::BuildEvents;
 use grid_rpc::bytestream::{ByteStreamInstance, ByteStreamService, Resumable};
 use grid_rpc::capabilities::{
     ActionCacheAbilities, CapabilitiesInstance, CapabilitiesService, CasAbilities, ExecutionAbilities, Part,
@@ -35,8 +38,8 @@ use grid_rpc::cas::{CasInstance, CasService, Chunking, ChunkingOptions, tree::Tr
 use grid_rpc::digests::{Functions, all_functions, to_wire};
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::transport::{MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
-use grid_streams::{Pool, SqlLogStreamStore, SqlUploadStore};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use grid_scheduler_sql::testing::sqlite;
+use grid_streams::{SqlEventStore, SqlLogStreamStore, SqlUploadStore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -75,6 +78,7 @@ struct Parts {
     store: SharedStore,
     uploads: Arc<SqlUploadStore>,
     logs: Arc<SqlLogStreamStore>,
+    events: BuildEvents,
     caches: HashMap<&'static str, SharedCache>,
     chunking: Arc<Chunking>,
 }
@@ -177,25 +181,17 @@ impl Parts {
             )
             .add_service(ActionCacheServer::new(self.action_cache()))
             .add_service(CapabilitiesServer::new(self.capabilities()))
+            .add_service(PublishBuildEventServer::new(self.events.clone()))
+            .add_service(QueryBuildEventsServer::new(self.events.clone()))
             .add_service(LogStreamServiceServer::new(logs));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
     }
 }
 
-/// A migrated database of the test's own, and the folder that it lies in.
-async fn sqlite() -> (Pool, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let options = SqliteConnectOptions::new().filename(folder.path().join("grid.db")).create_if_missing(true);
-    let pool =
-        SqlitePoolOptions::new().connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
-    sqlx::migrate!("../../migrations/sqlite").run(&pool).await.unwrap();
-    (Pool::Sqlite(pool), folder)
-}
-
 impl Grid {
     pub(crate) async fn start(kind: StoreKind) -> Self {
-        let (pool, folder) = sqlite().await;
+        let (database, folder) = sqlite().await;
         let observer = unobserved();
         let inner: SharedStore = match kind {
             StoreKind::Lru => Arc::new(Lru::new(LruOptions { size: 1 << 30, name: "lru".into(), observer })),
@@ -214,8 +210,9 @@ impl Grid {
         };
         let parts = Parts {
             store: Arc::clone(&store),
-            uploads: Arc::new(SqlUploadStore::new(pool.clone(), clock.clone())),
-            logs: Arc::new(SqlLogStreamStore::new(pool, clock, 1 << 20)),
+            uploads: Arc::new(SqlUploadStore::new(database.clone(), clock.clone())),
+            logs: Arc::new(SqlLogStreamStore::new(database.clone(), clock.clone(), 1 << 20)),
+            events: BuildEvents::new(Arc::new(SqlEventStore::new(database, clock))),
             caches: INSTANCES.map(|i| (i, cache(i == READ_ONLY))).into(),
             chunking: Arc::new(Chunking::new(ChunkingOptions {
                 avg_chunk_bytes: 16 << 10,

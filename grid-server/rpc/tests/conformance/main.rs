@@ -17,6 +17,7 @@
 
 mod action_cache;
 mod batch;
+mod build_events;
 mod bytestream_read;
 mod bytestream_write;
 mod capabilities;
@@ -43,6 +44,7 @@ fn rules() -> Vec<Rule> {
         ("Chunks", chunking::rules()),
         ("Action cache", action_cache::rules()),
         ("Log streams", logstream::rules()),
+        ("Build events", build_events::rules()),
     ]
     .into_iter()
     .flat_map(|(area, rules)| rules.into_iter().map(move |rule| rule.within(area)))
