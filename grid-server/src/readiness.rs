@@ -115,7 +115,7 @@ async fn ask(dependency: &Dependency) -> Result<(), String> {
 fn report(name: &str, before: bool, error: Option<&String>) {
     match (before, error) {
         (true, Some(error)) => {
-            tracing::warn!(dependency = name, error, "a dependency went away; calls wait for it")
+            tracing::warn!(dependency = name, error, "a dependency went away; calls wait for it");
         }
         (false, Some(error)) => tracing::debug!(dependency = name, error, "a dependency does not answer"),
         (false, None) => tracing::info!(dependency = name, "a dependency answers"),

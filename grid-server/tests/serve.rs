@@ -37,7 +37,7 @@ async fn a_server_without_configuration_serves_a_whole_grid() {
         FindMissingBlobsRequest { blob_digests: vec![name.clone()], ..FindMissingBlobsRequest::default() };
     assert_eq!(
         cas.find_missing_blobs(ask.clone()).await.unwrap().into_inner().missing_blob_digests,
-        [name.clone()]
+        std::slice::from_ref(&name)
     );
     upload(channel.clone(), &content).await;
     assert!(cas.find_missing_blobs(ask).await.unwrap().into_inner().missing_blob_digests.is_empty());

@@ -5,15 +5,12 @@ use anyhow::bail;
 use crate::cli::Cleanup;
 use crate::settings;
 
-/// Cleans what the configuration's `cleanup` names. A configuration whose index this version doesn't have is refused when
-/// it is read, so that what comes through has nothing to clean.
+/// Cleans what the configuration's `cleanup` names; says so where there is nothing to clean, or nothing that this version can.
 pub(crate) fn run(arguments: &Cleanup) -> anyhow::Result<()> {
     let config = settings::read(arguments.config.as_deref())?.sound()?;
     if config.cleanup.is_empty() {
         bail!("the configuration has no `cleanup`: it says which index is kept within which watermarks");
     }
-    for cleanup in &config.cleanup {
-        bail!("{}: {} has no cleanup in this version", cleanup.name, cleanup.index.place);
-    }
-    Ok(())
+    let named: Vec<String> = config.cleanup.iter().map(|cleanup| cleanup.index.place.to_string()).collect();
+    bail!("this version can't clean yet: {}", named.join(", "))
 }

@@ -55,7 +55,7 @@ impl TlsFiles {
                     current.1 = config;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "TLS files changed and can't be used; the last ones stay")
+                    tracing::error!(%error, "TLS files changed and can't be used; the last ones stay");
                 }
             }
             current.0 = stamps;
