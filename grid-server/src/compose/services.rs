@@ -26,7 +26,7 @@ use grid_rpc::operations::OperationsService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
 use grid_rpc::{Instances, health};
 use grid_scheduler_sql::Database;
-use grid_streams::{Pool, SqlEventStore, SqlLogStreamStore};
+use grid_streams::{SqlEventStore, SqlLogStreamStore};
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
@@ -112,8 +112,10 @@ impl Composer<'_> {
             serve!(self, routes, ByteStreamServer(ByteStreamService::new(instances, logs, IDLE)));
         }
         if let Some(sql) = &parts.build_events {
-            let events =
-                BuildEvents::new(Arc::new(SqlEventStore::new(self.pool(sql).await?, Arc::new(SystemClock))));
+            let events = BuildEvents::new(Arc::new(SqlEventStore::new(
+                self.database_of(sql.as_ref()).await?,
+                Arc::new(SystemClock),
+            )));
             serve!(self, routes, PublishBuildEventServer(events.clone()));
             serve!(self, routes, QueryBuildEventsServer(events));
         }
@@ -121,20 +123,16 @@ impl Composer<'_> {
     }
 
     async fn log_streams(&mut self, streams: &Streams) -> Result<LogStreams, ComposeError> {
-        let pool = self.pool(&streams.sql).await?;
-        let store = SqlLogStreamStore::new(pool, Arc::new(SystemClock), MAX_LOG_BYTES);
+        let database = self.database_of(streams.sql.as_ref()).await?;
+        let store = SqlLogStreamStore::new(database, Arc::new(SystemClock), MAX_LOG_BYTES);
         Ok(LogStreams::new(Arc::new(store), streams.instances.iter().cloned(), &streams.prefix))
     }
 
     /// The database that is named, or the embedded one.
-    async fn pool(&mut self, sql: &Option<Shared<SqlConnection>>) -> Result<Pool, ComposeError> {
-        let database = match sql {
-            Some(connection) => self.sql(connection).await?,
-            None => self.state_database().await?,
-        };
-        Ok(match database {
-            Database::Postgres(pool) => Pool::Postgres(pool),
-            Database::Sqlite(pool) => Pool::Sqlite(pool),
-        })
+    async fn database_of(&mut self, sql: Option<&Shared<SqlConnection>>) -> Result<Database, ComposeError> {
+        match sql {
+            Some(connection) => self.sql(connection).await,
+            None => self.state_database().await,
+        }
     }
 }
