@@ -60,6 +60,7 @@ pub(crate) fn with_toolchain<'a>(
     let mut clients = workspace
         .clients(cluster)?
         .bind(root, "/toolchain")
+        .bind(Path::new("/dev"), "/toolchain/dev")
         .bind(&workspace.output, "/toolchain/ob")
         .bind(&workspace.project, "/toolchain/src");
     for tool in ["gcc", "ar", "strip"] {

@@ -22,7 +22,7 @@ pub(crate) struct Row {
     /// The issue and the row of its "Shown by", or the rule that it keeps.
     pub(crate) shows: &'static str,
     pub(crate) when: When,
-    /// The program and its arguments, run in the checkout.
+    /// The program and its arguments, run in the checkout; `xtask` is this program.
     command: &'static [&'static str],
 }
 
@@ -37,6 +37,8 @@ impl Row {
 
     fn prepare(&self) -> Result<Command> {
         let (program, arguments) = self.command.split_first().map_or(("true", &[][..]), |(p, a)| (*p, a));
+        let itself = std::env::current_exe()?;
+        let program = if program == "xtask" { itself.to_str().unwrap_or(program) } else { program };
         let mut command = shell::command(program, arguments)?;
         // The registry's own protocol descriptors are fetched to compare ours with them.
         command.env("GRID_REGISTRY_TESTS", "1").env("CARGO_TERM_COLOR", "never");
@@ -50,6 +52,13 @@ const fn always(name: &'static str, shows: &'static str, command: &'static [&'st
 
 const fn full(name: &'static str, shows: &'static str, command: &'static [&'static str]) -> Row {
     Row { name, shows, when: When::Full, command }
+}
+
+/// The command that runs a scenario of `e2e`.
+macro_rules! scenario {
+    ($name:literal) => {
+        &["cargo", "run", "--quiet", "--locked", "-p", "grid-e2e", "--", "run", $name]
+    };
 }
 
 /// Every row, in the order in which they run: what is quick to fail comes first.
@@ -69,6 +78,15 @@ pub(crate) const ROWS: &[Row] = &[
         "cluster-unit",
         "issue 4, A7: the test cluster's own tests",
         &["sh", "-c", "cd e2e/cluster && test -z \"$(gofmt -l .)\" && go vet ./... && go test ./..."],
+    ),
+    always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
+    always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
+    always("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
+    full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
+    always(
+        "cluster-down",
+        "issue 4, A7: the cluster leaves nothing behind",
+        &["cargo", "run", "--quiet", "--locked", "-p", "grid-e2e", "--", "down"],
     ),
     full(
         "deny",

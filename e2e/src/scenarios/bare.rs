@@ -72,7 +72,7 @@ fn start_server(dir: &Path) -> Result<Background> {
         .env("XDG_STATE_HOME", dir.join("state-home"))
         .env("XDG_CONFIG_HOME", dir.join("config-home"));
     let mut server = Background::start("grid-server", &mut command, &dir.join("server.log"))?;
-    server.wait_for("listening", START)?;
+    server.wait_for("readiness: ready", START)?;
     Ok(server)
 }
 
@@ -111,6 +111,7 @@ fn start_runner(work: &Path, root: &Path, dir: &Path) -> Result<Background> {
         mount --bind \"$2\" \"$1$2\"
         mount --bind \"$3\" \"$1/grid-bin\"
         mount -t proc proc \"$1/proc\"
+        mount --rbind /dev \"$1/dev\"
         exec chroot \"$1\" /grid-bin/grid-runner serve --socket \"$2/run/runner.sock\" --build-dir \"$2/build\"";
     std::fs::create_dir_all(inside(work))?;
     let mut command = Command::new("unshare");
