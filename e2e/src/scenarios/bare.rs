@@ -12,7 +12,7 @@ use crate::process::{self, Background};
 use crate::project::COMPILE_ACTIONS;
 use crate::{environment, reference, toolchain};
 
-/// The server's address without a configuration.
+/// The address in the server's configuration.
 const ADDRESS: &str = "grpc://127.0.0.1:50051";
 const START: Duration = Duration::from_secs(60);
 
@@ -69,6 +69,7 @@ fn start_server(dir: &Path) -> Result<Background> {
     let mut command = Command::new(environment::binaries()?.join("grid-server"));
     command
         .arg("serve")
+        .arg(environment::root().join("e2e/projects/bare.yml"))
         .env("XDG_STATE_HOME", dir.join("state-home"))
         .env("XDG_CONFIG_HOME", dir.join("config-home"));
     let mut server = Background::start("grid-server", &mut command, &dir.join("server.log"))?;
