@@ -81,9 +81,9 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
-    always("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
+    full("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
-    always(
+    full(
         "cluster-down",
         "issue 4, A7: the cluster leaves nothing behind",
         &["cargo", "run", "--quiet", "--locked", "-p", "grid-e2e", "--", "down"],
