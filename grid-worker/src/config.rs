@@ -91,6 +91,22 @@ pub struct LimitSettings {
     pub file_limit: Option<u64>,
 }
 
+impl Settings {
+    /// The platform that the worker offers: the properties given, with `OSFamily` and `ISA` of this machine where
+    /// neither was said of them. Every grid matches by these two.
+    #[must_use]
+    pub fn platform(&self) -> Vec<(String, String)> {
+        let isa = match std::env::consts::ARCH {
+            "x86_64" => "x86-64",
+            other => other,
+        };
+        let own = [("OSFamily", std::env::consts::OS), ("ISA", isa)];
+        let unsaid = own.into_iter().filter(|(key, _)| self.properties.iter().all(|(given, _)| given != key));
+        let unsaid = unsaid.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.properties.iter().cloned().chain(unsaid).collect()
+    }
+}
+
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -129,6 +145,17 @@ mod tests {
         let settings = parse(&["--property", "a=1", "--property", "a=2=3"]).unwrap();
         let expected = [("a", "1"), ("a", "2=3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(settings.properties, expected);
+    }
+
+    #[test]
+    fn the_machine_is_offered_unless_something_else_is_said() {
+        let offered =
+            parse(&["--property", "ISA=sparc", "--property", "toolchain=gcc12"]).unwrap().platform();
+        let of =
+            |key: &str| offered.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+        assert_eq!(of("ISA"), ["sparc"]);
+        assert_eq!(of("OSFamily"), ["linux"]);
+        assert_eq!(of("toolchain"), ["gcc12"]);
     }
 
     #[test]

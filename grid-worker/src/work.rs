@@ -92,7 +92,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
     let identity = Identity {
         instance: settings.instance.clone(),
         bot_id: name,
-        properties: settings.properties.clone(),
+        properties: settings.platform(),
         capacity: settings.concurrency.into(),
         poll: Duration::from_secs(settings.poll),
     };

@@ -72,15 +72,25 @@ pub(crate) const ROWS: &[Row] = &[
     always(
         "unit",
         "unit, property, simulation and conformance tests; generated files are current",
-        &["cargo", "test", "--workspace", "--locked", "--quiet"],
+        &["cargo", "test", "--workspace", "--exclude", "grid-worker", "--locked", "--quiet"],
+    ),
+    always(
+        "worker-unit",
+        "unit and property tests of worker and runner",
+        &["cargo", "test", "-p", "grid-worker", "--lib", "--locked", "--quiet"],
+    ),
+    full(
+        "worker-processes",
+        "issue 8, E1 to E6: worker and runner as two users' processes; the build folder must be open to both",
+        &["cargo", "test", "-p", "grid-worker", "--tests", "--locked", "--quiet"],
     ),
     always(
         "cluster-unit",
         "issue 4, A7: the test cluster's own tests",
         &["sh", "-c", "cd e2e/cluster && test -z \"$(gofmt -l .)\" && go vet ./... && go test ./..."],
     ),
-    always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
-    always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
+    full("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
+    full("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
     full(
