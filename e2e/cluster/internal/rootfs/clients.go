@@ -21,6 +21,8 @@ const suite = "sid"
 // packages are the clients and workers, and what builds with them needs.
 var packages = []string{
 	"buildbox", "buildstream", "bazel-bootstrap", "bazel-rules-cc", "bazel-skylib", "bazel-rules-python",
+	// Debian's Netty negotiates HTTP/2 over TLS through OpenSSL alone.
+	"libnetty-tcnative-java", "libnetty-tcnative-jni",
 	"gcc", "g++", "libc6-dev", "make", "git", "ca-certificates", "curl", "openssl", "procps", "python3", "bubblewrap", "tar", "xz-utils",
 }
 
