@@ -70,7 +70,7 @@ fn expected(text: &str) -> Expected {
 }
 
 /// The resource under test, if its types take it, checked by its rules.
-fn rules(document: &Value) -> Result<(), String> {
+pub(crate) fn rules(document: &Value) -> Result<(), String> {
     fn check<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
         result.map_err(|e| e.to_string())
     }

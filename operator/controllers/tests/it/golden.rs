@@ -77,7 +77,8 @@ async fn run(case: &Path) -> (String, String) {
     (objects.join("---\n"), serde_yaml::to_string(&subject["status"]).unwrap())
 }
 
-async fn reconcile(model: &Model, document: &Value) {
+/// One pass over the resource as the model has it.
+pub(crate) async fn reconcile(model: &Model, document: &Value) {
     let name = document["metadata"]["name"].as_str().unwrap();
     let Some(current) = model.object(plural(&document["kind"]), name) else { return };
     let context = context(model);
@@ -93,7 +94,7 @@ async fn reconcile(model: &Model, document: &Value) {
     }
 }
 
-fn plural(kind: &Value) -> &'static str {
+pub(crate) fn plural(kind: &Value) -> &'static str {
     match kind.as_str().unwrap() {
         "BuildGrid" => "buildgrids",
         "CasStorage" => "casstorages",
@@ -106,16 +107,18 @@ fn plural(kind: &Value) -> &'static str {
 fn load(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     serde_yaml::Deserializer::from_str(&text)
-        .map(|document| {
-            let value = Value::deserialize(document).unwrap();
-            match value["kind"].as_str().unwrap() {
-                "BuildGrid" => through::<grid_operator_api::BuildGrid>(value),
-                "CasStorage" => through::<grid_operator_api::CasStorage>(value),
-                "WorkerPool" => through::<grid_operator_api::WorkerPool>(value),
-                _ => value,
-            }
-        })
+        .map(|document| through_types(Value::deserialize(document).unwrap()))
         .collect()
+}
+
+/// A document as the API server would keep it: with its defaults.
+pub(crate) fn through_types(value: Value) -> Value {
+    match value["kind"].as_str().unwrap() {
+        "BuildGrid" => through::<grid_operator_api::BuildGrid>(value),
+        "CasStorage" => through::<grid_operator_api::CasStorage>(value),
+        "WorkerPool" => through::<grid_operator_api::WorkerPool>(value),
+        _ => value,
+    }
 }
 
 fn through<K: serde::de::DeserializeOwned + serde::Serialize>(value: Value) -> Value {

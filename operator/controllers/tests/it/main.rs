@@ -10,6 +10,7 @@
 mod broken;
 mod configuration;
 mod convergence;
+mod examples;
 mod golden;
 mod model;
 mod restricted;
