@@ -70,6 +70,15 @@ impl Cluster {
         process::run(self.command(["load"]).args(archives))
     }
 
+    /// The archives of the images of PostgreSQL, Redis and the S3 server.
+    ///
+    /// # Errors
+    /// Where they can't be made.
+    pub(crate) fn service_images(&self) -> Result<Vec<PathBuf>> {
+        let text = process::output(&mut self.command(["services-images"]))?;
+        Ok(text.split_whitespace().map(PathBuf::from).collect())
+    }
+
     /// The root file system with the clients; made where it is not there.
     ///
     /// # Errors

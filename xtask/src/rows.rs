@@ -107,6 +107,13 @@ pub(crate) const ROWS: &[Row] = &[
     full("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     full("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
+    full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
+    full(
+        "postgres",
+        "issue 4, 3d: Bazel on PostgreSQL with two replicas of each server",
+        scenario!("postgres"),
+    ),
+    full("kills", "issue 4, 4: builds succeed while each pod in turn is killed", scenario!("kills")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
     full(
         "cluster-down",

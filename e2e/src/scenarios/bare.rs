@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::builds::{self, DOWNLOAD_ALL};
 use crate::bazel::Workspace;
 use crate::gridcluster::Cluster;
 use crate::process::{self, Background};
@@ -28,16 +29,8 @@ pub(crate) fn remote() -> Result<()> {
     let parts = start_worker(dir.path())?;
     let mut workspace = Workspace::new(dir.path())?;
     let clients = workspace.clients(&cluster)?;
-    let flags = [format!("--remote_executor={ADDRESS}"), "--remote_download_outputs=all".to_owned()];
-    let first = workspace.build(&clients, &[], &flags)?;
-    println!("    clean build: {:?} in {:.1} s", first.processes, first.took.as_secs_f64());
-    first.expect_remote(COMPILE_ACTIONS)?;
-    workspace.run_outputs(&clients)?;
-    reference::expect_same(&reference::hashes(&cluster)?, &reference::outputs(&workspace)?)?;
-    workspace.clean()?;
-    let second = workspace.build(&clients, &[], &flags)?;
-    println!("    second clean build: {:?} in {:.1} s", second.processes, second.took.as_secs_f64());
-    second.expect_all_hits(COMPILE_ACTIONS)?;
+    let flags = [format!("--remote_executor={ADDRESS}"), DOWNLOAD_ALL.to_owned()];
+    builds::clean_then_cached(&cluster, &mut workspace, &clients, &[], &flags)?;
     let [worker, runner] = parts;
     anyhow::ensure!(worker.terminate()? == Some(0), "grid-worker did not end with 0 on SIGTERM");
     drop(runner);

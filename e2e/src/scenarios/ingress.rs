@@ -1,84 +1,107 @@
 //! On a cluster, from one manifest to a finished build through the TLS ingress.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
 
-use crate::bazel::Workspace;
+use anyhow::{Context, Result};
+use regex::Regex;
+
+use super::builds::{self, DOWNLOAD_ALL};
+use super::on_cluster::TestGrid;
 use crate::kube::Kube;
-use crate::project::COMPILE_ACTIONS;
-use crate::{environment, grid, process, reference};
-
-const NAMESPACE: &str = "ingress-test";
-const HOST: &str = "grid.example.com";
+use crate::{grid, pods, process};
 
 /// Every action of a clean build runs on the pools, the outputs are a local build's and do what they should, and a
-/// second clean build runs none.
+/// second clean build runs none; what is shown of the grid is useful, a second pass over it writes nothing, and its
+/// deletion leaves nothing.
 ///
 /// # Errors
 /// Where one of that is not so.
 pub(crate) fn build() -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
-    let kube = Kube::Test(&cluster);
-    kube.namespace(NAMESPACE)?;
-    kube.apply(NAMESPACE, &grid::example("buildgrid.yaml", "localhost")?)?;
-    kube.wait(NAMESPACE, "grid/demo", "condition=Ready", 180)?;
-    kube.wait(NAMESPACE, "pool/gcc12", "condition=Ready", 180)?;
-    let dir = tempfile::tempdir_in(environment::cache()?)?;
-    let files = grid::client_files(&kube, NAMESPACE, "demo", dir.path())?;
-    let mut workspace = Workspace::new(dir.path())?;
-    let clients = grid::clients(&workspace, &cluster, &files, HOST, &grid::ingress_address(&cluster)?)?;
-    let startup = [grid::bazelrc()];
-    let flags = ["--remote_download_outputs=all".to_owned()];
-    let first = workspace.build(&clients, &startup, &flags)?;
-    println!("    clean build: {:?} in {:.1} s", first.processes, first.took.as_secs_f64());
-    first.expect_remote(COMPILE_ACTIONS)?;
-    workspace.run_outputs(&clients)?;
-    reference::expect_same(&reference::hashes(&cluster)?, &reference::outputs(&workspace)?)?;
-    workspace.clean()?;
-    let second = workspace.build(&clients, &startup, &flags)?;
-    println!("    second clean build: {:?} in {:.1} s", second.processes, second.took.as_secs_f64());
-    second.expect_all_hits(COMPILE_ACTIONS)?;
-    columns(&kube)?;
-    delete(&kube)
+    let test = TestGrid::apply(&cluster, "ingress-test", &[], "buildgrid.yaml")?;
+    let (mut workspace, clients) = test.bazel("demo")?;
+    let flags = [DOWNLOAD_ALL.to_owned()];
+    builds::clean_then_cached(&cluster, &mut workspace, &clients, &[grid::bazelrc()], &flags)?;
+    columns(&test)?;
+    second_pass(&test)?;
+    test.delete()
 }
 
 /// `kubectl get` shows what a person wants to know at a glance.
-fn columns(kube: &Kube<'_>) -> Result<()> {
+fn columns(test: &TestGrid<'_>) -> Result<()> {
     for (kind, wanted) in [
         ("grid", &["NAME", "READY", "ADDRESS", "VERSION", "AGE"][..]),
-        ("cas", &["NAME", "READY", "AGE"][..]),
         ("pool", &["NAME", "GRID", "READY", "DESIRED", "WORKERS", "AGE"][..]),
     ] {
-        let crd = match kind {
-            "grid" => "buildgrids.grid.build",
-            "cas" => "casstorages.grid.build",
-            _ => "workerpools.grid.build",
-        };
-        let shown = if kind == "cas" {
-            // There is none here, so its columns are read from the definition.
-            let path = "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}";
-            format!("name {}", process::output(&mut kube.kubectl(["get", "crd", crd, "-o", path]))?)
-        } else {
-            process::output(&mut kube.kubectl(["get", "--namespace", NAMESPACE, kind]))?
-        };
-        let header = shown.lines().next().unwrap_or_default().to_uppercase();
+        let shown = process::output(&mut test.kube.kubectl(["get", "--namespace", test.namespace, kind]))?;
+        let header = shown.lines().next().unwrap_or_default();
         let missing: Vec<_> = wanted.iter().filter(|w| !header.contains(**w)).collect();
         anyhow::ensure!(missing.is_empty(), "kubectl get {kind} shows no {missing:?}: {header}");
     }
     Ok(())
 }
 
-/// Deleting what was applied leaves nothing but volumes marked Retain.
-fn delete(kube: &Kube<'_>) -> Result<()> {
-    process::run(&mut kube.kubectl([
-        "delete",
-        "--namespace",
-        NAMESPACE,
-        "--wait",
-        "--timeout=180s",
-        "pool,grid",
-        "--all",
-    ]))?;
-    let kinds = "pods,deployments,statefulsets,replicasets,services,ingresses,secrets,serviceaccounts,jobs,cronjobs,leases,roles,rolebindings,networkpolicies,poddisruptionbudgets,configmaps";
-    kube.wait_gone(NAMESPACE, kinds, "app.kubernetes.io/managed-by=grid-operator", 180)?;
-    process::run(&mut kube.kubectl(["delete", "namespace", NAMESPACE, "--wait", "--timeout=180s"]))
+/// An operator that starts anew looks at everything once more, and writes none of it.
+fn second_pass(test: &TestGrid<'_>) -> Result<()> {
+    let before = writes(&test.kube)?;
+    for pod in pods::names(&test.kube, "grid-system", "app.kubernetes.io/name=grid-operator")? {
+        pods::kill(&test.kube, "grid-system", &pod, "grid-operator")?;
+    }
+    wait_for_pass(test)?;
+    let after = writes(&test.kube)?;
+    anyhow::ensure!(before == after, "the second pass wrote: {before:?} became {after:?}");
+    Ok(())
+}
+
+/// Waits until the operator that leads has looked at each of the test's objects.
+fn wait_for_pass(test: &TestGrid<'_>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(90);
+    let looked = Regex::new(r#"(?m)^grid_operator_reconciles_total\{[^}]*\} (\d+)$"#)?;
+    let objects = test.names("grid,pool")?.len() as u64;
+    loop {
+        let mut passes = 0;
+        for pod in pods::names(&test.kube, "grid-system", "app.kubernetes.io/name=grid-operator")? {
+            let path = format!("/api/v1/namespaces/grid-system/pods/{pod}:8982/proxy/metrics");
+            let text = process::capture(&mut test.kube.kubectl(["get", "--raw", &path]))?.text;
+            passes +=
+                looked.captures_iter(&text).filter_map(|found| found[1].parse::<u64>().ok()).sum::<u64>();
+        }
+        if passes >= objects {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < end, "{passes} passes over {objects} objects after 90 s");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a counter has no event to wait for, and this is no executor's thread"
+        )]
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// How many mutating requests the API server has had for each kind of object that the operator writes, Leases and
+/// Events apart.
+fn writes(kube: &Kube<'_>) -> Result<Vec<(String, u64)>> {
+    let text = process::output(&mut kube.kubectl(["get", "--raw", "/metrics"]))?;
+    let line = Regex::new(r#"(?m)^apiserver_request_total\{([^}]*)\} ([0-9.e+]+)$"#)?;
+    let kinds = Regex::new(
+        r#"resource="(buildgrids|casstorages|workerpools|deployments|statefulsets|services|configmaps|secrets|ingresses|serviceaccounts|jobs|cronjobs|poddisruptionbudgets|networkpolicies)""#,
+    )?;
+    let verbs = Regex::new(r#"verb="(POST|PUT|PATCH|APPLY|DELETE|DELETECOLLECTION)""#)?;
+    let mut found = Vec::new();
+    for captures in line.captures_iter(&text) {
+        if kinds.is_match(&captures[1])
+            && verbs.is_match(&captures[1])
+            && !captures[1].contains("subresource=\"token\"")
+        {
+            let count: f64 = captures[2].parse().with_context(|| format!("no number: {}", &captures[2]))?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a count of requests"
+            )]
+            found.push((captures[1].to_owned(), count as u64));
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -1,7 +1,11 @@
 //! The scenarios, each in a file of its own.
 
 mod bare;
+mod builds;
 mod ingress;
+mod kills;
+mod on_cluster;
+mod topologies;
 
 use std::time::Instant;
 
@@ -32,6 +36,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "ingress",
         shows: "Bazel through the TLS ingress of a grid made from one manifest",
         run: ingress::build,
+    },
+    Scenario {
+        name: "split",
+        shows: "Bazel on CAS, action cache, execution and bots as servers of their own",
+        run: topologies::split,
+    },
+    Scenario {
+        name: "postgres",
+        shows: "Bazel on PostgreSQL with two replicas of each server",
+        run: topologies::postgres,
+    },
+    Scenario {
+        name: "kills",
+        shows: "builds succeed while each pod in turn is killed",
+        run: kills::postgres,
     },
 ];
 

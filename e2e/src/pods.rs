@@ -1,0 +1,71 @@
+//! Pods as processes: the nodes of the test cluster run on this machine, so a test can kill a container's process as
+//! the kernel would.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::kube::Kube;
+use crate::process;
+
+/// Names of the pods with these labels.
+///
+/// # Errors
+/// Where kubectl fails.
+pub(crate) fn names(kube: &Kube<'_>, namespace: &str, labels: &str) -> Result<Vec<String>> {
+    let list =
+        ["get", "--namespace", namespace, "pods", "-l", labels, "-o", "jsonpath={.items[*].metadata.name}"];
+    Ok(process::output(&mut kube.kubectl(list))?.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Kills (signal 9) every process of the pod that runs `program`, and waits until the pod is ready again with that
+/// container started anew.
+///
+/// # Errors
+/// Where there is no such process, or the pod does not come back.
+pub(crate) fn kill(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -> Result<()> {
+    let object = kube.get(namespace, &format!("pod/{pod}"))?;
+    let uid = object["metadata"]["uid"].as_str().context("a pod without uid")?;
+    let processes = running(uid, program)?;
+    anyhow::ensure!(!processes.is_empty(), "pod {pod} runs no {program}");
+    let (field, container, restarts) = container(&object, program)?;
+    for process in &processes {
+        process::run(Command::new("kill").args(["-9", process]))?;
+    }
+    let started =
+        format!("jsonpath={{.status.{field}[?(@.name==\"{container}\")].restartCount}}={}", restarts + 1);
+    kube.wait(namespace, &format!("pod/{pod}"), &started, 120)?;
+    kube.wait(namespace, &format!("pod/{pod}"), "condition=Ready", 120)
+}
+
+/// The status field, name and restarts of the container whose process is `program`.
+fn container(pod: &Value, program: &str) -> Result<(&'static str, String, u64)> {
+    for field in ["containerStatuses", "initContainerStatuses"] {
+        for status in pod["status"][field].as_array().into_iter().flatten() {
+            let name = status["name"].as_str().unwrap_or_default();
+            if program.ends_with(name) && status["state"]["running"].is_object() {
+                return Ok((field, name.to_owned(), status["restartCount"].as_u64().unwrap_or_default()));
+            }
+        }
+    }
+    anyhow::bail!("no running container of the pod is named after {program}: {}", pod["status"])
+}
+
+/// Process ids of what runs `program` in the pod's control groups.
+fn running(uid: &str, program: &str) -> Result<Vec<String>> {
+    let marks = [uid.to_owned(), uid.replace('-', "_")];
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let groups = std::fs::read_to_string(path.join("cgroup")).unwrap_or_default();
+        let ours = marks.iter().any(|mark| groups.contains(mark));
+        let runs = std::fs::read_link(path.join("exe"))
+            .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == Path::new(program)));
+        if ours && runs {
+            found.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,35 @@
+//! What a build on a grid must do, wherever the grid runs.
+
+use anyhow::Result;
+
+use crate::bazel::Workspace;
+use crate::clients::Clients;
+use crate::gridcluster::Cluster;
+use crate::project::COMPILE_ACTIONS;
+use crate::reference;
+
+/// Has Bazel bring every output here, so that it can be compared.
+pub(crate) const DOWNLOAD_ALL: &str = "--remote_download_outputs=all";
+
+/// Every action of a clean build runs on the grid, its outputs are a local build's and do what they should, and a
+/// second clean build runs none.
+///
+/// # Errors
+/// Where one of that is not so.
+pub(crate) fn clean_then_cached(
+    cluster: &Cluster,
+    workspace: &mut Workspace,
+    clients: &Clients<'_>,
+    startup: &[String],
+    flags: &[String],
+) -> Result<()> {
+    let first = workspace.build(clients, startup, flags)?;
+    println!("    clean build: {:?} in {:.1} s", first.processes, first.took.as_secs_f64());
+    first.expect_remote(COMPILE_ACTIONS)?;
+    workspace.run_outputs(clients)?;
+    reference::expect_same(&reference::hashes(cluster)?, &reference::outputs(workspace)?)?;
+    workspace.clean()?;
+    let second = workspace.build(clients, startup, flags)?;
+    println!("    second clean build: {:?} in {:.1} s", second.processes, second.took.as_secs_f64());
+    second.expect_all_hits(COMPILE_ACTIONS)
+}

@@ -1,0 +1,80 @@
+//! Builds go on while every pod in turn is killed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, anyhow};
+
+use super::builds::DOWNLOAD_ALL;
+use super::on_cluster::TestGrid;
+use crate::bazel::Workspace;
+use crate::clients::Clients;
+use crate::project::COMPILE_ACTIONS;
+use crate::{grid, pods, reference};
+
+/// Each replica of each server, the CAS tier behind them, a worker, its runner, and the operator are killed (signal 9)
+/// one after the other during builds that take nothing from the cache; every build succeeds with Bazel's own retries,
+/// nothing runs locally, and the outputs are a local build's.
+///
+/// # Errors
+/// Where a build fails, or a pod does not come back.
+pub(crate) fn postgres() -> Result<()> {
+    let cluster = grid::cluster_with_operator(1)?;
+    let test = TestGrid::apply(&cluster, "kills-test", &["postgres.yaml"], "postgres.yaml")?;
+    let (mut workspace, clients) = test.bazel("postgres")?;
+    let killed = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let builder = scope.spawn(|| builds(&mut workspace, &clients, &killed));
+        let kills = kill_all(&test, || builder.is_finished());
+        killed.store(true, Ordering::Relaxed);
+        let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;
+        println!("    {} builds while pods were killed", built?);
+        kills
+    })?;
+    workspace.run_outputs(&clients)?;
+    reference::expect_same(&reference::hashes(&cluster)?, &reference::outputs(&workspace)?)?;
+    test.delete()
+}
+
+/// Builds from nothing, again and again, until all kills are done, and gives how many builds that were.
+fn builds(workspace: &mut Workspace, clients: &Clients<'_>, killed: &AtomicBool) -> Result<usize> {
+    let flags = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
+    for count in 1.. {
+        let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
+        println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
+        summary.expect_remote(COMPILE_ACTIONS)?;
+        if killed.load(Ordering::Relaxed) {
+            return Ok(count);
+        }
+        workspace.clean()?;
+    }
+    Ok(0)
+}
+
+fn kill_all(test: &TestGrid<'_>, ended: impl Fn() -> bool) -> Result<()> {
+    let ours = "app.kubernetes.io/managed-by=grid-operator";
+    let mut victims = Vec::new();
+    for pod in pods::names(&test.kube, test.namespace, ours)? {
+        let object = test.kube.get(test.namespace, &format!("pod/{pod}"))?;
+        let component =
+            object["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap_or_default();
+        if object["status"]["phase"] != "Running" {
+            continue;
+        }
+        if component == "worker" {
+            victims.push((test.namespace, pod.clone(), "grid-worker"));
+            victims.push((test.namespace, pod, "grid-runner"));
+        } else {
+            victims.push((test.namespace, pod, "grid-server"));
+        }
+    }
+    for pod in pods::names(&test.kube, "grid-system", "app.kubernetes.io/name=grid-operator")? {
+        victims.push(("grid-system", pod, "grid-operator"));
+    }
+    for (namespace, pod, program) in victims {
+        anyhow::ensure!(!ended(), "the builds ended before {program} of {pod} was killed");
+        let start = std::time::Instant::now();
+        pods::kill(&test.kube, namespace, &pod, program)?;
+        println!("    killed {program} of {pod}: ready again after {:.1} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}

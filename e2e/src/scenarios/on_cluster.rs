@@ -1,0 +1,95 @@
+//! A namespace of the test cluster with a grid from one of the examples, and a Bazel that reaches it by the ingress.
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::bazel::Workspace;
+use crate::clients::Clients;
+use crate::gridcluster::Cluster;
+use crate::kube::Kube;
+use crate::{environment, grid, process};
+
+const HOST: &str = "grid.example.com";
+/// Seconds until what was applied is ready: images are there, databases start and are migrated.
+const READY: u32 = 300;
+/// The kinds of what the operator makes.
+const MADE: &str = "pods,deployments,statefulsets,replicasets,services,ingresses,secrets,serviceaccounts,jobs,cronjobs,leases,roles,rolebindings,networkpolicies,poddisruptionbudgets,configmaps";
+
+/// A grid in a namespace of its own; `delete` removes both.
+pub(crate) struct TestGrid<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) kube: Kube<'a>,
+    pub(crate) namespace: &'static str,
+    dir: TempDir,
+}
+
+impl<'a> TestGrid<'a> {
+    /// Applies `example`, with what it needs from `manifests` of the test cluster (PostgreSQL, Redis, S3), and waits
+    /// until all of it is ready.
+    ///
+    /// # Errors
+    /// Where the API server refuses something, or it does not become ready.
+    pub(crate) fn apply(
+        cluster: &'a Cluster,
+        namespace: &'static str,
+        needs: &[&str],
+        example: &str,
+    ) -> Result<Self> {
+        let kube = Kube::Test(cluster);
+        kube.namespace(namespace)?;
+        if !needs.is_empty() {
+            cluster.load(&cluster.service_images()?)?;
+        }
+        for need in needs {
+            let path = environment::root().join("e2e/cluster/manifests").join(need);
+            let text =
+                std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+            kube.apply(namespace, &text)?;
+        }
+        kube.apply(namespace, &grid::example(example, "localhost")?)?;
+        let grid = Self { cluster, kube, namespace, dir: tempfile::tempdir_in(environment::cache()?)? };
+        for object in grid.names("cas,grid,pool")? {
+            grid.kube.wait(namespace, &object, "condition=Ready", READY)?;
+        }
+        Ok(grid)
+    }
+
+    /// The names, as `kind/name`, of all objects of these kinds.
+    ///
+    /// # Errors
+    /// Where kubectl fails.
+    pub(crate) fn names(&self, kinds: &str) -> Result<Vec<String>> {
+        let mut list = self.kube.kubectl(["get", "--namespace", self.namespace, kinds, "-o", "name"]);
+        Ok(process::output(&mut list)?.lines().map(str::to_owned).collect())
+    }
+
+    /// A workspace and, for the files that the operator wrote for this grid's clients, a place to run Bazel in.
+    ///
+    /// # Errors
+    /// Where a file can't be read or written.
+    pub(crate) fn bazel(&self, grid: &str) -> Result<(Workspace, Clients<'a>)> {
+        let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
+        let workspace = Workspace::new(self.dir.path())?;
+        let address = grid::ingress_address(self.cluster)?;
+        let clients = grid::clients(&workspace, self.cluster, &files, HOST, &address)?;
+        Ok((workspace, clients))
+    }
+
+    /// Deletes the grid, and fails unless all that the operator made for it goes too; then the namespace.
+    ///
+    /// # Errors
+    /// Where something is left.
+    pub(crate) fn delete(self) -> Result<()> {
+        let all =
+            ["delete", "--namespace", self.namespace, "--wait", "--timeout=180s", "pool,grid,cas", "--all"];
+        process::run(&mut self.kube.kubectl(all))?;
+        self.kube.wait_gone(self.namespace, MADE, "app.kubernetes.io/managed-by=grid-operator", 180)?;
+        process::run(&mut self.kube.kubectl([
+            "delete",
+            "namespace",
+            self.namespace,
+            "--wait",
+            "--timeout=180s",
+        ]))
+    }
+}
