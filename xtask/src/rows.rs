@@ -114,6 +114,8 @@ pub(crate) const ROWS: &[Row] = &[
         scenario!("postgres"),
     ),
     full("kills", "issue 4, 4: builds succeed while each pod in turn is killed", scenario!("kills")),
+    full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),
+    full("broken", "issue 4, 5: broken manifests on the real API server", scenario!("broken")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
     full(
         "cluster-down",

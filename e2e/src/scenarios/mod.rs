@@ -1,7 +1,9 @@
 //! The scenarios, each in a file of its own.
 
 mod bare;
+mod broken;
 mod builds;
+mod chart;
 mod ingress;
 mod kills;
 mod on_cluster;
@@ -46,6 +48,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "postgres",
         shows: "Bazel on PostgreSQL with two replicas of each server",
         run: topologies::postgres,
+    },
+    Scenario {
+        name: "chart",
+        shows: "helm installs, tests, upgrades, rolls back and uninstalls the operator; grids live on",
+        run: chart::lifecycle,
+    },
+    Scenario {
+        name: "broken",
+        shows: "each broken manifest is refused or ends in its condition",
+        run: broken::manifests,
     },
     Scenario {
         name: "kills",
