@@ -20,7 +20,7 @@ use crate::{grid, pods, reference};
 pub(crate) fn postgres() -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
     let test = TestGrid::apply(&cluster, "kills-test", &["postgres.yaml"], "postgres.yaml")?;
-    let (mut workspace, clients) = test.bazel("postgres")?;
+    let (mut workspace, clients) = test.bazel("demo")?;
     let killed = AtomicBool::new(false);
     std::thread::scope(|scope| -> Result<()> {
         let builder = scope.spawn(|| builds(&mut workspace, &clients, &killed));

@@ -11,7 +11,7 @@ use crate::grid;
 /// # Errors
 /// Where the build does not do what it must.
 pub(crate) fn split() -> Result<()> {
-    build("split-test", &[], "split.yaml", "split")
+    build("split-test", &["postgres.yaml"], "split.yaml")
 }
 
 /// Two replicas of each server on PostgreSQL.
@@ -19,13 +19,13 @@ pub(crate) fn split() -> Result<()> {
 /// # Errors
 /// Where the build does not do what it must.
 pub(crate) fn postgres() -> Result<()> {
-    build("postgres-test", &["postgres.yaml"], "postgres.yaml", "postgres")
+    build("postgres-test", &["postgres.yaml"], "postgres.yaml")
 }
 
-fn build(namespace: &'static str, needs: &[&str], example: &str, name: &str) -> Result<()> {
+fn build(namespace: &'static str, needs: &[&str], example: &str) -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
     let test = TestGrid::apply(&cluster, namespace, needs, example)?;
-    let (mut workspace, clients) = test.bazel(name)?;
+    let (mut workspace, clients) = test.bazel("demo")?;
     let flags = [DOWNLOAD_ALL.to_owned()];
     builds::clean_then_cached(&cluster, &mut workspace, &clients, &[grid::bazelrc()], &flags)?;
     test.delete()
