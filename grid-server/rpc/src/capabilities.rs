@@ -1,7 +1,7 @@
 //! `Capabilities`: what each instance can do, neither more nor less.
 //!
 //! A server's own parts are plain data here. Parts that lie behind another server (a remote CAS, a remote action
-//! cache, execution elsewhere) are asked of it through [`CapabilitySource`], and the answers are put together.
+//! cache) are asked of it through [`CapabilitySource`], and the answers are put together.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -71,7 +71,9 @@ pub struct ExecutionAbilities {
 pub enum Part<T> {
     /// It is this server's.
     Local(T),
-    /// It lies behind another server.
+    /// This server passes calls on to another one: it can do what both can.
+    Front(T, Arc<dyn CapabilitySource>),
+    /// Another server does it, and clients call that one; this one only tells of it.
     Remote(Arc<dyn CapabilitySource>),
 }
 
@@ -85,7 +87,7 @@ pub struct CapabilitiesInstance {
     /// Results.
     pub action_cache: Option<Part<ActionCacheAbilities>>,
     /// Execution.
-    pub execution: Option<Part<ExecutionAbilities>>,
+    pub execution: Option<ExecutionAbilities>,
 }
 
 /// The `Capabilities` service.
@@ -121,6 +123,7 @@ impl CapabilitiesInstance {
         }
         let mut capabilities = match &self.cas {
             Some(Part::Local(cas)) => self.local_cas(cas),
+            Some(Part::Front(cas, source)) => both(self.local_cas(cas), self.remote_cas(source).await?),
             Some(Part::Remote(source)) => self.remote_cas(source).await?,
             None => {
                 CacheCapabilities { digest_functions: wire(&self.functions), ..CacheCapabilities::default() }
@@ -128,12 +131,8 @@ impl CapabilitiesInstance {
         };
         let update_enabled = match &self.action_cache {
             Some(Part::Local(cache)) => cache.update_enabled,
-            Some(Part::Remote(source)) => source
-                .capabilities()
-                .await?
-                .cache_capabilities
-                .and_then(|c| c.action_cache_update_capabilities)
-                .is_some_and(|c| c.update_enabled),
+            Some(Part::Front(cache, source)) => cache.update_enabled && remote_updates(source).await?,
+            Some(Part::Remote(source)) => remote_updates(source).await?,
             None => false,
         };
         capabilities.action_cache_update_capabilities =
@@ -170,21 +169,35 @@ impl CapabilitiesInstance {
         Ok(CacheCapabilities { digest_functions, ..theirs })
     }
 
-    async fn execution(&self) -> Result<Option<ExecutionCapabilities>, RpcError> {
-        let abilities = match &self.execution {
-            None => return Ok(None),
-            Some(Part::Remote(source)) => return Ok(source.capabilities().await?.execution_capabilities),
-            Some(Part::Local(abilities)) => abilities,
-        };
-        Ok(Some(ExecutionCapabilities {
+    fn execution(&self) -> Option<ExecutionCapabilities> {
+        let abilities = self.execution.as_ref()?;
+        Some(ExecutionCapabilities {
             // The one function that a client of before 2.5 may use.
             digest_function: self.functions.first().map_or(0, |f| f.to_wire()),
             exec_enabled: true,
             execution_priority_capabilities: Some(priorities(abilities.priorities)),
             supported_node_properties: abilities.node_properties.clone(),
             digest_functions: wire(&self.functions),
-        }))
+        })
     }
+}
+
+/// Of a server and the one that it passes calls on to: the functions and the sizes that both take. Compression, batches
+/// and chunks are ours, for we take them apart.
+fn both(ours: CacheCapabilities, theirs: CacheCapabilities) -> CacheCapabilities {
+    // Zero means without a limit.
+    let smaller =
+        |ours: i64, theirs: i64| if ours == 0 || theirs == 0 { ours.max(theirs) } else { ours.min(theirs) };
+    CacheCapabilities {
+        digest_functions: theirs.digest_functions,
+        max_cas_blob_size_bytes: smaller(ours.max_cas_blob_size_bytes, theirs.max_cas_blob_size_bytes),
+        ..ours
+    }
+}
+
+async fn remote_updates(source: &Arc<dyn CapabilitySource>) -> Result<bool, RpcError> {
+    let theirs = source.capabilities().await?.cache_capabilities;
+    Ok(theirs.and_then(|c| c.action_cache_update_capabilities).is_some_and(|c| c.update_enabled))
 }
 
 #[tonic::async_trait]
@@ -195,7 +208,7 @@ impl Capabilities for CapabilitiesService {
     ) -> Result<Response<ServerCapabilities>, Status> {
         let instance = self.instances.get(&request.get_ref().instance_name).map_err(status)?;
         let cache_capabilities = instance.cache().await.map_err(status)?;
-        let execution_capabilities = instance.execution().await.map_err(status)?;
+        let execution_capabilities = instance.execution();
         Ok(Response::new(ServerCapabilities {
             cache_capabilities,
             execution_capabilities,
@@ -203,5 +216,65 @@ impl Capabilities for CapabilitiesService {
             low_api_version: Some(version(LOW_VERSION)),
             high_api_version: Some(version(HIGH_VERSION)),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digests::all_functions;
+
+    #[derive(Debug)]
+    struct Other(CacheCapabilities);
+
+    #[async_trait]
+    impl CapabilitySource for Other {
+        async fn capabilities(&self) -> Result<ServerCapabilities, RpcError> {
+            Ok(ServerCapabilities {
+                cache_capabilities: Some(self.0.clone()),
+                ..ServerCapabilities::default()
+            })
+        }
+    }
+
+    fn other() -> Arc<dyn CapabilitySource> {
+        Arc::new(Other(CacheCapabilities {
+            // The second is one that nobody here knows.
+            digest_functions: vec![DigestFunction::Blake3.to_wire(), 4711],
+            max_batch_total_size_bytes: 7,
+            max_cas_blob_size_bytes: 1 << 20,
+            action_cache_update_capabilities: Some(ActionCacheUpdateCapabilities { update_enabled: true }),
+            ..CacheCapabilities::default()
+        }))
+    }
+
+    fn instance(
+        cas: Option<Part<CasAbilities>>,
+        action_cache: Option<Part<ActionCacheAbilities>>,
+    ) -> CapabilitiesInstance {
+        CapabilitiesInstance { functions: all_functions(), cas, action_cache, execution: None }
+    }
+
+    const OURS: CasAbilities =
+        CasAbilities { max_batch_bytes: 1_000, max_blob_bytes: Some(1 << 30), chunking: None };
+
+    #[tokio::test]
+    async fn a_front_can_do_what_both_can() {
+        let updates = ActionCacheAbilities { update_enabled: false };
+        let front = instance(Some(Part::Front(OURS, other())), Some(Part::Front(updates, other())));
+        let cache = front.cache().await.unwrap().unwrap();
+        assert_eq!(cache.digest_functions, [DigestFunction::Blake3.to_wire()]);
+        assert_eq!((cache.max_batch_total_size_bytes, cache.max_cas_blob_size_bytes), (1_000, 1 << 20));
+        assert_eq!(cache.supported_compressors, [Compressor::Zstd as i32]);
+        assert!(!cache.action_cache_update_capabilities.unwrap().update_enabled);
+    }
+
+    #[tokio::test]
+    async fn what_another_server_does_is_told_in_its_words() {
+        let elsewhere = instance(Some(Part::Remote(other())), Some(Part::Remote(other())));
+        let cache = elsewhere.cache().await.unwrap().unwrap();
+        assert_eq!((cache.max_batch_total_size_bytes, cache.max_cas_blob_size_bytes), (7, 1 << 20));
+        assert!(cache.supported_compressors.is_empty());
+        assert!(cache.action_cache_update_capabilities.unwrap().update_enabled);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use grid_cache::SharedCache;
 use grid_cache::backends::lru::Lru;
+use grid_cache::backends::remote::Remote;
 use grid_cache::decorators::allow_updates::ReadOnly;
 use grid_cache::decorators::cache_failed_actions::SuccessesOnly;
 use grid_cache::decorators::completeness::{Completeness, CompletenessOptions};
@@ -14,11 +15,12 @@ use grid_cache::decorators::sharded::Sharded;
 use grid_cache::decorators::with_cache::WithCache;
 use grid_cache::decorators::write_once::WriteOnce;
 use grid_cache::observer::unobserved;
-use grid_config::model::{ActionCache, CachePolicy, LruActionCache, ShardedActionCache, Shared};
-use grid_core::InstanceName;
+use grid_config::model::{ActionCache, CachePolicy, LruActionCache, Place, ShardedActionCache, Shared};
+use grid_core::{Coded as _, InstanceName};
 
 use super::remotes::cache_varies;
 use super::{ComposeError, Composer, key, not_yet};
+use crate::readiness::Dependency;
 
 /// How many bytes a cache may remember of what trees contain.
 const TREE_CACHE_BYTES: u64 = 16 << 20;
@@ -69,9 +71,13 @@ impl Composer<'_> {
             ActionCache::WriteOnce(cache) => {
                 Ok(Arc::new(WriteOnce::new(self.cache(&cache.action_cache, instance).await?)))
             }
-            ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) | ActionCache::Remote(_) => {
-                Err(not_yet(&item.place))
+            ActionCache::Remote(cache) => {
+                let connection = self.connection(&cache.remote, instance, &item.place)?;
+                let cache: SharedCache = Arc::new(Remote::new(connection));
+                self.dependencies.push(dependency(&item.place, &cache));
+                Ok(cache)
             }
+            ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) => Err(not_yet(&item.place)),
         }
     }
 
@@ -98,6 +104,15 @@ impl Composer<'_> {
         }
         Ok(Sharded::new(shards))
     }
+}
+
+fn dependency(place: &Place, cache: &SharedCache) -> Dependency {
+    let cache = Arc::clone(cache);
+    let probe = move || -> crate::readiness::Answer {
+        let cache = Arc::clone(&cache);
+        Box::pin(async move { cache.probe().await.map_err(|error| error.client_message()) })
+    };
+    Dependency { name: place.to_string(), probe: Box::new(probe) }
 }
 
 /// A cache that takes only what its configuration allows.

@@ -8,16 +8,15 @@ use grid_config::model::{self, Endpoints, Instance, Service, Shared, SqlConnecti
 use grid_core::InstanceName;
 use grid_rpc::action_cache::ActionCacheInstance;
 use grid_rpc::bytestream::ByteStreamInstance;
-use grid_rpc::capabilities::{
-    ActionCacheAbilities, CapabilitiesInstance, CasAbilities, ExecutionAbilities, Part,
-};
+use grid_rpc::capabilities::CapabilitiesInstance;
 use grid_rpc::cas::tree::TreeLimits;
 use grid_rpc::cas::{CasInstance, Chunking, ChunkingOptions};
 use grid_rpc::digests::{Functions, all_functions};
 use grid_rpc::execution::ExecutionInstance;
 use grid_rpc::transport::MAX_BATCH_BYTES;
 
-use super::{ComposeError, Composer, not_yet};
+use super::schedulers::Agreed;
+use super::{ComposeError, Composer, abilities, not_yet};
 
 /// What the services need of each instance, service by service.
 #[derive(Default)]
@@ -62,11 +61,12 @@ impl Composer<'_> {
         let mut able =
             CapabilitiesInstance { functions: functions(), cas: None, action_cache: None, execution: None };
         let blobs = self.blobs(instance, name).await?;
+        let mut executed = None;
         for item in &instance.services {
             match &item.value {
                 Service::Cas(cas) => {
                     let served = self.cas(cas, name).await?;
-                    able.cas = Some(Part::Local(abilities(&served)));
+                    able.cas = Some(self.served_blobs(&served, &cas.storage, name)?);
                     parts.cas.push((name.clone(), Arc::new(served)));
                 }
                 Service::ByteStream(stream) => {
@@ -74,14 +74,15 @@ impl Composer<'_> {
                 }
                 Service::ActionCache(service) => {
                     let cache = self.cache(&service.cache, name).await?;
-                    let update_enabled = cache.allows_updates();
-                    able.action_cache = Some(Part::Local(ActionCacheAbilities { update_enabled }));
+                    able.action_cache = Some(self.served_results(&service.cache, name).await?);
                     let served = ActionCacheInstance { cache, store: blobs.clone(), functions: functions() };
                     parts.action_cache.push((name.clone(), Arc::new(served)));
                 }
                 Service::Execution(execution) => {
                     if execution.endpoints.execution {
-                        able.execution = Some(Part::Local(execution_abilities()));
+                        able.execution = Some(abilities::execution());
+                        let (_, agreed) = self.scheduler(&execution.scheduler).await?;
+                        executed = Some(agreed);
                     }
                     let served = Arc::new(self.execution(execution, name).await?);
                     parts.add(execution.endpoints, name, &served);
@@ -102,7 +103,26 @@ impl Composer<'_> {
                 Service::Fleet(_) | Service::RemoteAsset(_) => return Err(not_yet(&item.place)),
             }
         }
+        if let Some(agreed) = executed {
+            self.elsewhere(&agreed, name, &mut able).await?;
+        }
         parts.capabilities.push((name.clone(), Arc::new(able)));
+        Ok(())
+    }
+
+    /// Adds what an instance that executes does not serve itself.
+    async fn elsewhere(
+        &mut self,
+        agreed: &Agreed,
+        name: &InstanceName,
+        able: &mut CapabilitiesInstance,
+    ) -> Result<(), ComposeError> {
+        if able.cas.is_none() {
+            able.cas = Some(self.blobs_elsewhere(&agreed.storage, name)?);
+        }
+        if let (None, Some(cache)) = (&able.action_cache, &agreed.action_cache) {
+            able.action_cache = Some(self.results_elsewhere(cache, name).await?);
+        }
         Ok(())
     }
 
@@ -238,18 +258,6 @@ fn differs(item: &Shared<Service>) -> ComposeError {
 
 fn functions() -> Functions {
     all_functions()
-}
-
-fn abilities(cas: &CasInstance) -> CasAbilities {
-    CasAbilities {
-        max_batch_bytes: cas.max_batch_bytes,
-        max_blob_bytes: cas.max_blob_bytes,
-        chunking: cas.chunking.as_ref().map(|chunking| chunking.parameters()),
-    }
-}
-
-fn execution_abilities() -> ExecutionAbilities {
-    ExecutionAbilities { priorities: (i32::MIN, i32::MAX), node_properties: Vec::new() }
 }
 
 /// How long a client may pause within an upload.

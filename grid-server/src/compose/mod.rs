@@ -4,6 +4,7 @@
 //! aliases; what nothing needs is never made. A remote store or cache that names no instance speaks for whichever instance
 //! is called here, so that it and what contains it are made once an instance name.
 
+mod abilities;
 pub(crate) mod authorization;
 mod caches;
 mod databases;
@@ -20,9 +21,10 @@ use std::sync::Arc;
 
 use grid_cache::SharedCache;
 use grid_cas::SharedStore;
+use grid_cas::client::Connection;
 use grid_cas::observer::SharedObserver;
 use grid_config::ServerConfig;
-use grid_config::model::{Item, Place};
+use grid_config::model::{Item, Place, Remote};
 use grid_core::InstanceName;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
@@ -77,6 +79,7 @@ pub(crate) struct Composer<'a> {
     caches: HashMap<Key, SharedCache>,
     schedulers: HashMap<Key, Arc<Scheduler>>,
     databases: HashMap<Key, Database>,
+    connections: Vec<(Remote, String, Connection)>,
     state_database: Option<Database>,
     dependencies: Vec<Dependency>,
     temporary: Vec<tempfile::TempDir>,
@@ -99,6 +102,7 @@ pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<
         caches: HashMap::new(),
         schedulers: HashMap::new(),
         databases: HashMap::new(),
+        connections: Vec::new(),
         state_database: None,
         dependencies: Vec::new(),
         temporary: Vec::new(),

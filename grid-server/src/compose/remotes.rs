@@ -3,23 +3,64 @@
 use std::time::Duration;
 
 use grid_cas::client::{Connection, ConnectionOptions, Patience};
-use grid_config::model::{ActionCache, Place, Remote, Storage};
+use grid_config::model::{ActionCache, Place, Remote, Shared, Storage};
 use grid_core::InstanceName;
 
-use super::ComposeError;
+use super::{ComposeError, Composer};
 
 /// How often a token is read again where nothing is said.
 const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 
-/// The connection to a server.
-pub(super) fn connection(
-    remote: &Remote,
-    instance: &InstanceName,
-    place: &Place,
-) -> Result<Connection, ComposeError> {
+impl Composer<'_> {
+    /// The connection to a server for an instance; everything that says the same of a server shares one.
+    pub(super) fn connection(
+        &mut self,
+        remote: &Remote,
+        instance: &InstanceName,
+        place: &Place,
+    ) -> Result<Connection, ComposeError> {
+        let named = remote.instance_name.as_deref().unwrap_or(instance.as_str());
+        let same = |(known, name, _): &&(Remote, String, Connection)| known == remote && name == named;
+        if let Some((_, _, connection)) = self.connections.iter().find(same) {
+            return Ok(connection.clone());
+        }
+        let made = connect(remote, named, place)?;
+        self.connections.push((remote.clone(), named.to_owned(), made.clone()));
+        Ok(made)
+    }
+}
+
+/// The server that a storage's blobs are in at last, with the place where that is said.
+pub(super) fn behind_storage(item: &Shared<Storage>) -> Option<(&Remote, &Place)> {
+    match &item.value {
+        Storage::Remote(storage) => Some((&storage.remote, &item.place)),
+        Storage::Lru(_) | Storage::Disk(_) | Storage::Redis(_) | Storage::S3(_) | Storage::Sql(_) => None,
+        Storage::WithCache(with) => behind_storage(&with.fallback),
+        Storage::SizeDifferentiated(sized) => behind_storage(&sized.fallback),
+        Storage::Sharded(sharded) => sharded.shards.iter().find_map(|shard| behind_storage(&shard.storage)),
+        Storage::Replicated(replicated) => replicated.storages.iter().find_map(behind_storage),
+        Storage::SqlIndex(index) => behind_storage(&index.storage),
+        Storage::RedisIndex(index) => behind_storage(&index.storage),
+        Storage::RedisFmbCache(cache) => behind_storage(&cache.storage),
+    }
+}
+
+/// The server that a cache's results are in at last, with the place where that is said.
+pub(super) fn behind_cache(item: &Shared<ActionCache>) -> Option<(&Remote, &Place)> {
+    match &item.value {
+        ActionCache::Remote(cache) => Some((&cache.remote, &item.place)),
+        ActionCache::Lru(_) | ActionCache::Redis(_) | ActionCache::S3(_) => None,
+        ActionCache::WithCache(with) => behind_cache(&with.fallback),
+        ActionCache::Mirrored(mirrored) => behind_cache(&mirrored.first),
+        ActionCache::Sharded(sharded) => sharded.shards.iter().find_map(|shard| behind_cache(&shard.cache)),
+        ActionCache::WriteOnce(once) => behind_cache(&once.action_cache),
+    }
+}
+
+fn connect(remote: &Remote, instance: &str, place: &Place) -> Result<Connection, ComposeError> {
     let credentials = &remote.credentials;
     let options = ConnectionOptions {
-        instance_name: remote.instance_name.clone().unwrap_or_else(|| instance.as_str().to_owned()),
+        instance_name: instance.to_owned(),
         tls_ca: credentials.authorities.clone(),
         tls_identity: credentials.certificate.clone().zip(credentials.key.clone()),
         token_file: credentials.token.clone(),

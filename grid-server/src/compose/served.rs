@@ -70,7 +70,8 @@ fn cache(item: &Shared<ActionCache>, found: &mut Vec<Place>) {
             sharded.shards.iter().for_each(|shard| cache(&shard.cache, found));
         }
         ActionCache::WriteOnce(once) => cache(&once.action_cache, found),
-        ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) | ActionCache::Remote(_) => {
+        ActionCache::Remote(_) => {}
+        ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) => {
             found.push(item.place.clone());
         }
     }

@@ -17,7 +17,7 @@ use grid_cas::{SharedStore, StoreError};
 use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
-use super::remotes::{connection, storage_varies};
+use super::remotes::storage_varies;
 use super::{ComposeError, Composer, key, not_yet};
 use crate::readiness::Dependency;
 
@@ -72,7 +72,7 @@ impl Composer<'_> {
             Storage::Lru(lru) => Ok(self.lru(lru, place)),
             Storage::Disk(disk) => self.disk(disk, place).await,
             Storage::Remote(storage) => {
-                Ok(Arc::new(Remote::new(connection(&storage.remote, instance, place)?)))
+                Ok(Arc::new(Remote::new(self.connection(&storage.remote, instance, place)?)))
             }
             Storage::WithCache(storage) => self.with_cache(storage, instance).await,
             Storage::SizeDifferentiated(storage) => self.size_differentiated(storage, instance).await,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use grid_core::{DigestFunction, Hasher};
@@ -11,6 +12,7 @@ use grid_proto::longrunning::operation::Result as Outcome;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use grid_proto::reapi::{
     Action, ActionResult, BatchUpdateBlobsRequest, Command, Digest, Directory, ExecuteResponse,
+    FindMissingBlobsRequest,
 };
 use grid_proto::rwapi::bots_client::BotsClient;
 use grid_proto::rwapi::{BotSession, CreateBotSessionRequest, LeaseState, UpdateBotSessionRequest};
@@ -28,18 +30,39 @@ pub(crate) struct Server {
     child: Child,
     address: String,
     admin: String,
-    _folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     _log: tokio::task::JoinHandle<()>,
 }
 
-const CHANNEL: &str = "server: [!channel {address: '127.0.0.1:0', insecure-mode: yes}]";
+fn channel_at(address: &str) -> String {
+    format!("server: [!channel {{address: '{address}', insecure-mode: yes}}]")
+}
+
 const ALL_IN_ONE: &str = include_str!("../../etc/built-in.yml");
 
 impl Server {
     /// Starts a server on what follows `server:` in a configuration; an empty text is the built-in configuration.
     pub(crate) async fn start(rest: &str) -> Self {
         let rest = if rest.is_empty() { &ALL_IN_ONE[ALL_IN_ONE.find("instances:").unwrap()..] } else { rest };
-        Self::run(&format!("{CHANNEL}\n{rest}")).await
+        Self::document(&format!("{}\n{rest}", channel_at("127.0.0.1:0"))).await
+    }
+
+    /// Starts a server on a whole configuration, which names the address `127.0.0.1:0`.
+    pub(crate) async fn document(config: &str) -> Self {
+        Self::run(config, Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
+    /// Kills it, as a machine that loses power does. What is gone can be started again.
+    #[allow(dead_code, reason = "not every test file kills")]
+    pub(crate) async fn kill(mut self) -> Killed {
+        self.child.kill().await.unwrap();
+        Killed { address: self.address.clone(), folder: Arc::clone(&self.folder) }
+    }
+
+    /// Its address, as `http://HOST:PORT`.
+    #[allow(dead_code, reason = "not every test file asks")]
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// As [`Server::start`], with mutual TLS.
@@ -50,16 +73,17 @@ impl Server {
             "server: [!channel {{address: '127.0.0.1:0', credentials: {{tls-server-key: {folder}/server.key, \
              tls-server-cert: {folder}/server.crt, tls-client-certs: {folder}/ca.crt}}}}]"
         );
-        Self::run(&format!("{channel}\n{rest}")).await
+        Self::document(&format!("{channel}\n{rest}")).await
     }
 
-    async fn run(config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    async fn run(config: &str, folder: Arc<tempfile::TempDir>) -> Self {
         let path = folder.path().join("server.yml");
         std::fs::write(&path, config).unwrap();
         let mut child = Process::new(env!("CARGO_BIN_EXE_grid-server"))
             .args(["serve", "--admin", "127.0.0.1:0", "--grace", "20"])
             .arg(&path)
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
             .env("XDG_STATE_HOME", folder.path())
             .env("XDG_CONFIG_HOME", folder.path())
             .env_remove("RUST_LOG")
@@ -87,7 +111,7 @@ impl Server {
         let ready = tokio::time::timeout(PATIENCE, ready).await.unwrap_or(false);
         assert!(ready && !address.is_empty(), "the server did not start:\n{}", said.join("\n"));
         let log = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, address, admin, _folder: folder, _log: log }
+        Self { child, address, admin, folder, _log: log }
     }
 
     /// A connection to it.
@@ -128,12 +152,51 @@ impl Server {
     }
 }
 
+/// A server that was killed: its address is free, and its files are there.
+#[allow(dead_code, reason = "not every test file kills")]
+pub(crate) struct Killed {
+    address: String,
+    folder: Arc<tempfile::TempDir>,
+}
+
+#[allow(dead_code, reason = "not every test file kills")]
+impl Killed {
+    /// Starts it again where it was, on what follows `server:` in a configuration.
+    pub(crate) async fn restart(self, rest: &str) -> Server {
+        let address = self.address.trim_start_matches("http://");
+        Server::run(&format!("{}\n{rest}", channel_at(address)), self.folder).await
+    }
+}
+
 /// The digest of some content.
 pub(crate) fn digest(content: &[u8]) -> Digest {
     let mut hasher = Hasher::new(DigestFunction::Sha256);
     hasher.update(content);
     let digest = hasher.finish();
     Digest { hash: digest.hash_hex(), size_bytes: i64::try_from(content.len()).unwrap() }
+}
+
+/// Stores a blob.
+#[allow(dead_code, reason = "not every test file stores")]
+pub(crate) async fn store_blob(channel: Channel, content: Vec<u8>) {
+    let request = grid_proto::reapi::batch_update_blobs_request::Request {
+        digest: Some(digest(&content)),
+        data: content.into(),
+        ..Default::default()
+    };
+    let update = BatchUpdateBlobsRequest { requests: vec![request], ..BatchUpdateBlobsRequest::default() };
+    let answer = ContentAddressableStorageClient::new(channel).batch_update_blobs(update).await.unwrap();
+    let status = answer.into_inner().responses.remove(0).status.unwrap_or_default();
+    assert_eq!(status.code, 0, "{status:?}");
+}
+
+/// Whether a blob is there.
+#[allow(dead_code, reason = "not every test file asks")]
+pub(crate) async fn has(channel: Channel, content: &[u8]) -> bool {
+    let ask =
+        FindMissingBlobsRequest { blob_digests: vec![digest(content)], ..FindMissingBlobsRequest::default() };
+    let answer = ContentAddressableStorageClient::new(channel).find_missing_blobs(ask).await.unwrap();
+    answer.into_inner().missing_blob_digests.is_empty()
 }
 
 /// Stores an action that runs a command over an empty input root.

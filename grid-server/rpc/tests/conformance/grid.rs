@@ -156,9 +156,8 @@ impl Parts {
                 action_cache: Some(Part::Local(ActionCacheAbilities {
                     update_enabled: instance != READ_ONLY,
                 })),
-                execution: (instance == MAIN).then(|| {
-                    Part::Local(ExecutionAbilities { priorities: (-100, 100), node_properties: Vec::new() })
-                }),
+                execution: (instance == MAIN)
+                    .then(|| ExecutionAbilities { priorities: (-100, 100), node_properties: Vec::new() }),
             };
             (name(instance), Arc::new(options))
         };
