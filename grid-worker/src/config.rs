@@ -53,6 +53,10 @@ pub struct Settings {
     /// The most bytes of cached inputs.
     #[arg(long, env = "GRID_WORKER_CACHE_SIZE", default_value_t = 10 << 30)]
     pub cache_size: u64,
+    /// Bytes that stay free on the disks of build and cache directory: below, cached inputs are given up, then no
+    /// work is taken. By default 1 GiB, or 3 % of a smaller disk.
+    #[arg(long, env = "GRID_WORKER_DISK_RESERVE")]
+    pub disk_reserve: Option<u64>,
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "GRID_WORKER_ADMIN")]
     pub admin: Option<std::net::SocketAddr>,

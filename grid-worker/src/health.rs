@@ -4,23 +4,24 @@
 //! healthy one succeeds; so it takes none, and says why. Neighbours: `probe` proves the runner, `bot` tells
 //! the server.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::statvfs;
 use tokio::sync::watch;
 
 use crate::bot::Fate;
+use crate::disk::Disks;
 use crate::execute::Executor;
 use crate::execute::janitor::Janitor;
 use crate::metrics::Metrics;
 use crate::probe::{self, Probe};
 
-/// How often the worker is looked at.
+/// How often a worker that is well is looked at.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Below this part of the disk, in percent, nothing new is started.
-const FREE_PERCENT: u64 = 3;
+/// How often one that isn't.
+const UNWELL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the runner may take to say that it is there.
+const RUNNER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// So many actions that fail for the worker's own reasons, one after the other, make it unhealthy.
 const FAULTS_IN_A_ROW: usize = 3;
@@ -32,7 +33,7 @@ pub struct Health {
     executor: Arc<Executor>,
     metrics: Arc<Metrics>,
     janitor: Janitor,
-    build: PathBuf,
+    disks: Disks,
     probe: Probe,
 }
 
@@ -44,24 +45,24 @@ impl Health {
         executor: Arc<Executor>,
         metrics: Arc<Metrics>,
         janitor: Janitor,
-        build: PathBuf,
+        disks: Disks,
         probe: Probe,
     ) -> Self {
-        Self { fate, executor, metrics, janitor, build, probe }
+        Self { fate, executor, metrics, janitor, disks, probe }
     }
 
     /// Looks until the worker leaves.
     pub async fn watch(self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pause = Duration::ZERO;
         let mut faults = self.executor.faults.announcements();
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 Ok(()) = faults.changed() => {}
             }
             let raised = *faults.borrow_and_update();
             let trouble = self.trouble().await;
+            pause = if trouble.is_none() { INTERVAL } else { UNWELL_INTERVAL };
             self.metrics.healthy.set(i64::from(trouble.is_none()));
             self.measure();
             let next = trouble.map_or(Fate::Healthy, Fate::Unhealthy);
@@ -83,17 +84,8 @@ impl Health {
 
     /// What keeps the worker from taking work.
     async fn trouble(&self) -> Option<String> {
-        for path in [self.build.as_path(), self.executor.cache.root()] {
-            match statvfs(path) {
-                Ok(disk) if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT => {
-                    return Some(format!(
-                        "less than {FREE_PERCENT} % of the disk of {} is free",
-                        path.display()
-                    ));
-                }
-                Ok(_) => {}
-                Err(error) => return Some(format!("{}: {error}", path.display())),
-            }
+        if let Some(trouble) = self.disks.trouble(&self.executor.cache).await {
+            return Some(trouble);
         }
         let failed = self.executor.faults.in_a_row();
         if failed >= FAULTS_IN_A_ROW {
@@ -103,12 +95,15 @@ impl Health {
         }
         // A worker that was unhealthy has to prove itself anew; else it is enough that the runner is there.
         let unwell = matches!(&*self.fate.borrow(), Fate::Unhealthy(_));
-        let runner = if unwell {
-            probe::prove(&self.probe, &self.executor.runner, &self.executor.workspaces).await.map(|_| ())
-        } else {
-            self.executor.runner.check(std::path::Path::new("")).await
-        };
-        runner.err().map(|error| error.to_string())
+        if unwell {
+            let proof = probe::prove(&self.probe, &self.executor.runner, &self.executor.workspaces).await;
+            return proof.err().map(|error| error.to_string());
+        }
+        let check = self.executor.runner.check(std::path::Path::new(""));
+        match tokio::time::timeout(RUNNER_PATIENCE, check).await {
+            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("the runner says nothing for {} s", RUNNER_PATIENCE.as_secs())),
+        }
     }
 
     fn measure(&self) {

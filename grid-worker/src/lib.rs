@@ -11,6 +11,7 @@ pub mod cache;
 pub mod cas;
 pub mod config;
 pub mod connect;
+pub mod disk;
 pub mod error;
 pub mod execute;
 pub mod faults;

@@ -20,6 +20,7 @@ use crate::cache::{FileCache, Placement};
 use crate::cas::Cas;
 use crate::config::{LimitSettings, Settings};
 use crate::connect::{self, Credentials, Remote};
+use crate::disk::Disks;
 use crate::execute::Executor;
 use crate::execute::janitor::Janitor;
 use crate::execute::workspace::Workspaces;
@@ -87,7 +88,8 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         starting
     });
     tracing::info!(takes_work = became, "the worker is proved");
-    let health = Health::new(fate_sender, executor.clone(), metrics.clone(), janitor, build, probe);
+    let disks = Disks::new(&[&build, executor.cache.root()], settings.disk_reserve);
+    let health = Health::new(fate_sender, executor.clone(), metrics.clone(), janitor, disks, probe);
     tokio::spawn(health.watch());
     let identity = Identity {
         instance: settings.instance.clone(),

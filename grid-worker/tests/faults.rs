@@ -13,8 +13,9 @@ mod tests {
     use rustix::process::{Pid, Signal, kill_process};
     use tonic::Code;
 
+    use super::grid::events::{self, alive, gone};
     use super::grid::tree::Tree;
-    use super::grid::{Grid, RUNNER_UID, exists, is_root, making, shell};
+    use super::grid::{Grid, RUNNER_UID, is_root, making, shell};
 
     fn code(status: &rpc::Status) -> Code {
         Code::from_i32(status.code)
@@ -27,23 +28,6 @@ mod tests {
     fn signal(child: Option<&std::process::Child>, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(child.unwrap().id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
-    }
-
-    /// Whether a process with this word among its arguments is alive.
-    fn alive(word: &str) -> bool {
-        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let dead = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'));
-            !dead && arguments.split(|b| *b == 0).any(|a| a == word.as_bytes())
-        })
-    }
-
-    /// A script that runs until it is killed, and processes that try to outlive it.
-    fn endless(word: &str) -> String {
-        format!(
-            "sleep {word} & setsid sleep {word} & (sleep {word} &) ; trap '' TERM; echo 1 > begun; sleep {word}"
-        )
     }
 
     /// A number of seconds that no other test waits for, as a word to find processes by.
@@ -169,10 +153,10 @@ mod tests {
         works(&grid, "after-fetch").await;
         // While it runs.
         let word = word(1);
-        let lease = grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
-        grid.until("the command", || alive(&word)).await;
+        let lease = grid.submit(&shell(&grid.endless(&word)), &Tree::default(), |_| {});
+        grid.begun(&word).await;
         grid.server.cancel(&lease);
-        grid.until("the end of the command", || !alive(&word)).await;
+        gone(&word).await;
         works(&grid, "after-run").await;
         // While it uploads.
         grid.server.fault("FindMissingBlobs", Some(Code::Unavailable));
@@ -195,7 +179,7 @@ mod tests {
         );
         let (status, result) = grid.run(&shell(&script), &Tree::default()).await;
         assert_eq!((status.code, &*result.stdout_raw), (0, &b"done\n"[..]));
-        assert!(!alive(&word), "all were dead before the result was told");
+        assert!(alive(&word).is_empty(), "all were dead before the result was told");
         grid.swept().await;
     }
 
@@ -203,32 +187,44 @@ mod tests {
     async fn a_killed_runner_fails_the_lease_and_is_found_again() {
         let mut grid = Grid::start().await;
         let word = word(3);
-        let lease = grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
-        grid.until("the command", || alive(&word)).await;
+        let lease = grid.submit(&shell(&grid.endless(&word)), &Tree::default(), |_| {});
+        grid.begun(&word).await;
         signal(grid.runner.as_ref(), Signal::KILL);
         let (status, _) = grid.result(&lease).await;
         assert_eq!(code(&status), Code::Unavailable);
         let told_as = grid.server.state.lock().told_as[&lease];
         assert_eq!(told_as, BotStatus::Unhealthy, "the retry must not come back to this worker");
-        grid.until("the end of the command", || !alive(&word)).await;
+        gone(&word).await;
         grid.runner.take().unwrap().wait().unwrap();
         grid.start_runner();
-        grid.until("the socket", || exists(&grid.path("run/socket"))).await;
         grid.server.until(|state| state.report.status() == BotStatus::Ok).await;
         works(&grid, "afterwards").await;
         grid.swept().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_disk_costs_the_cache_and_then_the_workers_health() {
+        let grid = Grid::with(&["--disk-reserve", "4611686018427387904"]).await;
+        grid.server.until(|state| state.report.status() == BotStatus::Unhealthy).await;
+        // A server that gives it work all the same gets a result; what was cached for it goes.
+        let (status, _) = grid.run(&shell("cat in"), &Tree::default().file("in", "x")).await;
+        assert_eq!(status.code, 0);
+        let hash = grid.server.put(b"x").hash;
+        let shard = grid.path("cache/files").join(&hash[..2]);
+        let empty = || std::fs::read_dir(&shard).unwrap().count() == 0;
+        events::until(&shard, "an empty cache", empty).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_killed_worker_leaves_nothing_that_its_successor_keeps() {
         let mut grid = Grid::start().await;
         let word = word(4);
-        let script = format!("mkdir -p a/b; chmod 0 a/b; {}", endless(&word));
+        let script = format!("mkdir -p a/b; chmod 0 a/b; {}", grid.endless(&word));
         grid.submit(&shell(&script), &Tree::default().file("in", "x"), |_| {});
-        grid.until("the command", || alive(&word)).await;
+        grid.begun(&word).await;
         signal(grid.worker.as_ref(), Signal::KILL);
         grid.worker.take().unwrap().wait().unwrap();
-        grid.until("the end of the command", || !alive(&word)).await;
+        gone(&word).await;
         grid.server.state.lock().leases.clear();
         let reads = grid.server.state.lock().calls["BatchReadBlobs"];
         grid.start_worker();
@@ -255,13 +251,13 @@ mod tests {
     async fn a_lost_session_is_opened_anew_without_its_leases() {
         let grid = Grid::start().await;
         let word = word(5);
-        grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
-        grid.until("the command", || alive(&word)).await;
+        grid.submit(&shell(&grid.endless(&word)), &Tree::default(), |_| {});
+        grid.begun(&word).await;
         grid.server.state.lock().leases.clear();
         grid.server.fault("UpdateBotSession", Some(Code::InvalidArgument));
         grid.server.until(|state| state.sessions >= 2).await;
         grid.server.fault("UpdateBotSession", None);
-        grid.until("the end of the command", || !alive(&word)).await;
+        gone(&word).await;
         works(&grid, "afterwards").await;
     }
 
@@ -289,8 +285,8 @@ mod tests {
     async fn what_does_not_finish_in_time_is_given_back() {
         let mut grid = Grid::with(&["--grace", "1"]).await;
         let word = word(6);
-        let lease = grid.submit(&shell(&endless(&word)), &Tree::default(), |_| {});
-        grid.until("the command", || alive(&word)).await;
+        let lease = grid.submit(&shell(&grid.endless(&word)), &Tree::default(), |_| {});
+        grid.begun(&word).await;
         signal(grid.worker.as_ref(), Signal::TERM);
         let (status, result) = grid.result(&lease).await;
         assert_eq!(code(&status), Code::Unavailable);
@@ -298,7 +294,7 @@ mod tests {
         let mut worker = grid.worker.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
         assert!(ended.success());
-        grid.until("the end of the command", || !alive(&word)).await;
+        gone(&word).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod tests {
     use grid_proto::reapi::{ActionResult, Command};
     use tonic::Code;
 
+    use super::grid::events::gone;
     use super::grid::tree::Tree;
     use super::grid::{Grid, is_root, making, shell};
 
@@ -120,15 +121,10 @@ mod tests {
         let result = attempt(&grid, &shell(&format!("kill -9 {worker}")), &Tree::default()).await;
         assert_ne!(result.exit_code, 0, "another user's process");
         // The supervisor is of the command's own user: killing it is no way out.
-        let escape = "(setsid sleep 98765 &); kill -9 $PPID; sleep 1000";
+        let escape = "(setsid sleep 98765.25 &); kill -9 $PPID; sleep 1000";
         let (status, _) = grid.run(&shell(escape), &Tree::default()).await;
         assert_eq!(Code::from_i32(status.code), Code::Unavailable);
-        let sleeping = || {
-            std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-                std::fs::read(entry.path().join("cmdline")).is_ok_and(|c| c == b"sleep\x0098765\0")
-            })
-        };
-        grid.until("the end of what was left", || !sleeping()).await;
+        gone("98765.25").await;
         unharmed(&grid).await;
     }
 

@@ -75,14 +75,9 @@ pub(crate) const ROWS: &[Row] = &[
         &["cargo", "test", "--workspace", "--exclude", "grid-worker", "--locked", "--quiet"],
     ),
     always(
-        "worker-unit",
-        "unit and property tests of worker and runner",
-        &["cargo", "test", "-p", "grid-worker", "--lib", "--locked", "--quiet"],
-    ),
-    full(
-        "worker-processes",
-        "issue 8, E1 to E6: worker and runner as two users' processes; the build folder must be open to both",
-        &["cargo", "test", "-p", "grid-worker", "--tests", "--locked", "--quiet"],
+        "worker",
+        "issue 8, E1 to E10: unit tests, and worker and runner as two users' processes",
+        &["cargo", "test", "-p", "grid-worker", "--locked", "--quiet"],
     ),
     always(
         "cluster-unit",

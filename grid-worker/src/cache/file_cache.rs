@@ -136,6 +136,14 @@ impl FileCache {
         (state.index.bytes(), state.index.len())
     }
 
+    /// Gives up files that nobody uses, `bytes` of them where there are so many. Blocking.
+    pub fn give_up(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        let most = state.index.bytes().saturating_sub(bytes);
+        let keys = state.index.shrink(most);
+        self.remove(&keys);
+    }
+
     /// Has all of `keys` in the cache, and keeps them there until the result is dropped. Keys of empty files
     /// need no place in it and are skipped.
     ///
@@ -312,7 +320,12 @@ impl FileCache {
     /// Removes what the index gives up. Under the lock, for a file that is fetched again must not be removed
     /// after it came back.
     fn trim(&self, state: &mut State) {
-        for key in state.index.evict() {
+        let keys = state.index.evict();
+        self.remove(&keys);
+    }
+
+    fn remove(&self, keys: &[FileKey]) {
+        for key in keys {
             let removed = unlinkat(&self.shards[key.shard()], key.file_name(), AtFlags::empty());
             if let Err(error) = removed {
                 tracing::warn!(%error, file = key.file_name(), "can't remove a file of the cache");

@@ -69,9 +69,14 @@ impl Index {
 
     /// Gives up the least recently used of the files that nobody uses, until the rest fits.
     pub(super) fn evict(&mut self) -> Vec<FileKey> {
+        self.shrink(self.capacity)
+    }
+
+    /// Gives up the least recently used of the files that nobody uses, until the rest holds `most` bytes.
+    pub(super) fn shrink(&mut self, most: u64) -> Vec<FileKey> {
         let mut evicted = Vec::new();
         let mut in_use = 0;
-        while self.bytes > self.capacity && in_use < self.entries.len() {
+        while self.bytes > most && in_use < self.entries.len() {
             let Some((key, users)) = self.entries.peek_lru().map(|(key, users)| (*key, *users)) else {
                 break;
             };

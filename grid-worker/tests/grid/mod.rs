@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod events;
 pub(crate) mod server;
 pub(crate) mod tree;
 
@@ -12,12 +13,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use grid_proto::reapi::{Action, ActionResult, Command, command::EnvironmentVariable};
 use grid_proto::rpc::Status;
 
 use server::FakeGrid;
+use tempfile::TempDir;
 use tree::Tree;
 
 pub(crate) const WORKER_UID: u32 = 65_531;
@@ -31,7 +34,8 @@ pub(crate) struct Grid {
     pub(crate) address: SocketAddr,
     pub(crate) worker: Option<Child>,
     pub(crate) runner: Option<Child>,
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) directory: TempDir,
+    binaries: Arc<TempDir>,
     arguments: Vec<String>,
 }
 
@@ -48,6 +52,31 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The two programs where every user can execute them: a target directory may lie under somebody's home.
+///
+/// They are copied only while no grid of this test program is alive, for a process that is started during the
+/// copy would keep them open for writing.
+fn binaries() -> Arc<TempDir> {
+    static SHARED: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap();
+    if let Some(binaries) = shared.upgrade() {
+        return binaries;
+    }
+    let binaries = Arc::new(open_directory());
+    for program in [env!("CARGO_BIN_EXE_grid-worker"), env!("CARGO_BIN_EXE_grid-runner")] {
+        let program = Path::new(program);
+        std::fs::copy(program, binaries.path().join(program.file_name().unwrap())).unwrap();
+    }
+    *shared = Arc::downgrade(&binaries);
+    binaries
+}
+
+fn open_directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    directory
+}
+
 impl Grid {
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
@@ -57,10 +86,10 @@ impl Grid {
     pub(crate) async fn with(arguments: &[&str]) -> Self {
         let server = FakeGrid::default();
         let address = server.serve().await;
-        let directory = tempfile::tempdir().unwrap();
-        let open = PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(directory.path(), open).unwrap();
-        for (name, uid) in [("build", WORKER_UID), ("cache", WORKER_UID), ("run", RUNNER_UID)] {
+        let (binaries, directory) = (binaries(), open_directory());
+        for (name, uid) in
+            [("build", WORKER_UID), ("cache", WORKER_UID), ("run", RUNNER_UID), ("signs", RUNNER_UID)]
+        {
             let path = directory.path().join(name);
             std::fs::create_dir(&path).unwrap();
             if is_root() {
@@ -68,7 +97,7 @@ impl Grid {
             }
         }
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut grid = Self { server, address, worker: None, runner: None, directory, arguments };
+        let mut grid = Self { server, address, worker: None, runner: None, directory, binaries, arguments };
         grid.start_runner();
         grid.start_worker();
         grid
@@ -79,7 +108,7 @@ impl Grid {
     }
 
     pub(crate) fn start_runner(&mut self) {
-        let mut process = Process::new(env!("CARGO_BIN_EXE_grid-runner"));
+        let mut process = Process::new(self.binaries.path().join("grid-runner"));
         process.arg("serve").arg("--socket").arg(self.path("run/socket"));
         process.arg("--build-dir").arg(self.path("build"));
         if is_root() {
@@ -89,11 +118,16 @@ impl Grid {
     }
 
     pub(crate) fn start_worker(&mut self) {
-        let mut process = Process::new(env!("CARGO_BIN_EXE_grid-worker"));
+        let mut process = Process::new(self.binaries.path().join("grid-worker"));
         process.args(["--bots", &format!("http://{}", self.address), "--name", "bot"]);
         process.args(["--runner", &format!("unix:{}", self.path("run/socket").display())]);
         process.arg("--build-dir").arg(self.path("build")).arg("--cache-dir").arg(self.path("cache"));
-        process.args(["--property", "OSFamily=linux"]).args(&self.arguments);
+        process.args(["--property", "OSFamily=linux"]);
+        if !self.arguments.iter().any(|argument| argument == "--disk-reserve") {
+            // Whatever else fills this machine's disk is none of the test's business.
+            process.args(["--disk-reserve", "1000000"]);
+        }
+        process.args(&self.arguments);
         self.worker = Some(spawn(&mut process, WORKER_UID));
     }
 
@@ -119,20 +153,25 @@ impl Grid {
 
     /// Waits until nothing of any action is left in the build directory.
     pub(crate) async fn swept(&self) {
-        self.until("an empty build directory", || {
-            std::fs::read_dir(self.path("build")).unwrap().count() == 0
-        })
-        .await;
+        let build = self.path("build");
+        let empty = || std::fs::read_dir(&build).unwrap().count() == 0;
+        events::until(&build, "an empty build directory", empty).await;
     }
 
-    /// Waits for a condition that nothing announces.
-    pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !condition() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        waited.await.unwrap_or_else(|_| panic!("{what} in time"));
+    /// A script that runs until it is killed, with processes that try to outlive it. All hold `word` in their
+    /// arguments.
+    pub(crate) fn endless(&self, word: &str) -> String {
+        let sign = self.path("signs").join(word);
+        format!(
+            "sleep {word} & setsid sleep {word} & (sleep {word} &) ; trap '' TERM; : > {}; sleep {word}",
+            sign.display()
+        )
+    }
+
+    /// Waits until the script of [`Grid::endless`] runs.
+    pub(crate) async fn begun(&self, word: &str) {
+        let signs = self.path("signs");
+        events::until(&signs, "the command's sign", || exists(&signs.join(word))).await;
     }
 }
 
