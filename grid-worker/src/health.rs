@@ -65,6 +65,7 @@ impl Health {
             pause = if trouble.is_none() { INTERVAL } else { UNWELL_INTERVAL };
             self.metrics.healthy.set(i64::from(trouble.is_none()));
             self.measure();
+            self.recheck();
             let next = trouble.map_or(Fate::Healthy, Fate::Unhealthy);
             let mut left = false;
             self.fate.send_if_modified(|fate| {
@@ -104,6 +105,17 @@ impl Health {
             Ok(answer) => answer.err().map(|error| error.to_string()),
             Err(_) => Some(format!("the runner says nothing for {} s", RUNNER_PATIENCE.as_secs())),
         }
+    }
+
+    /// Reads one of the cached files again; nobody waits for it.
+    fn recheck(&self) {
+        let (cache, metrics) = (self.executor.cache.clone(), self.metrics.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Some(file) = cache.recheck() {
+                tracing::error!(file, "a cached file had changed and was dropped");
+                metrics.cache_corrupt.inc();
+            }
+        });
     }
 
     fn measure(&self) {

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub cache_bytes: Gauge,
     /// Number of cached files.
     pub cache_files: Gauge,
+    /// Cached files that had changed on disk and were dropped.
+    pub cache_corrupt: Counter,
     /// Directories of actions that are still to be removed.
     pub remains: Gauge,
     actions: Family<OfOutcome, Counter<u64, AtomicU64>>,
@@ -55,11 +57,25 @@ impl Default for Metrics {
         let cache_bytes = gauge("cache_bytes", "Bytes of cached files");
         let cache_files = gauge("cache_files", "Cached files");
         let remains = gauge("remains", "Directories of actions that are still to be removed");
+        let cache_corrupt = Counter::default();
+        let help = "Cached files that had changed on disk and were dropped";
+        registry.register("cache_corrupt", help, cache_corrupt.clone());
         let actions = Family::default();
         registry.register("actions", "Finished actions by lease status", actions.clone());
         let seconds = Histogram::new(exponential_buckets(0.001, 2.0, 22));
         registry.register_with_unit("execution", "Time that commands ran", Unit::Seconds, seconds.clone());
-        Self { registry, connected, running, healthy, cache_bytes, cache_files, remains, actions, seconds }
+        Self {
+            registry,
+            connected,
+            running,
+            healthy,
+            cache_bytes,
+            cache_files,
+            cache_corrupt,
+            remains,
+            actions,
+            seconds,
+        }
     }
 }
 

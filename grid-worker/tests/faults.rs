@@ -6,7 +6,7 @@ mod grid;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use grid_proto::reapi::Digest;
+    use grid_proto::reapi::{Command, Digest};
     use grid_proto::rpc::PreconditionFailure;
     use grid_proto::rwapi::{BotStatus, LeaseState};
     use grid_proto::{any, rpc};
@@ -14,6 +14,7 @@ mod tests {
     use tonic::Code;
 
     use super::grid::events::{self, alive, gone};
+    use super::grid::server::State;
     use super::grid::tree::Tree;
     use super::grid::{Grid, RUNNER_UID, is_root, making, shell};
 
@@ -125,6 +126,60 @@ mod tests {
         assert_eq!(grid.server.state.lock().sessions, 1, "the session outlived all of it");
     }
 
+    /// A command that begins, and then waits until somebody writes to the pipe; with a large output and a small.
+    fn gated(grid: &Grid, word: &str) -> (Command, std::path::PathBuf) {
+        let gate = grid.path("signs").join(format!("gate-{word}"));
+        let (open, sign) = (gate.display(), grid.path("signs").join(word));
+        let script = format!(
+            "mkfifo -m 666 {open}; : > {}; cat {open}; head -c 3000000 /dev/urandom > large; echo late > small",
+            sign.display()
+        );
+        (making(&script, &["large", "small"]), gate)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn servers_that_restart_lose_neither_session_nor_lease_nor_result() {
+        let mut grid = Grid::start().await;
+        let server = grid.server.clone();
+        let word = word(7);
+        let (command, gate) = gated(&grid, &word);
+        let lease = grid.submit(&command, &Tree::default(), |_| {});
+        grid.begun(&word).await;
+        // While it runs: the long poll breaks.
+        grid.served.restart(&server, 4).await;
+        // While it uploads.
+        let restarted = async { grid.cas.restart(&server, 6).await };
+        let opened = tokio::task::spawn_blocking(move || std::fs::write(gate, "").unwrap());
+        let (opened, ()) = tokio::join!(opened, restarted);
+        opened.unwrap();
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!((status.code, result.output_files.len()), (0, 2), "{}", status.message);
+        assert_eq!(server.get(result.output_files[0].digest.as_ref().unwrap()).len(), 3_000_000);
+        // While it is told: the first report breaks off, whatever the server made of it.
+        server.state.lock().deaf = true;
+        let lease = grid.submit(&shell("true"), &Tree::default(), |_| {});
+        server.until(|state| state.reported.contains_key(&lease)).await;
+        grid.served.restart(&server, 2).await;
+        let before = server.state.lock().reported[&lease];
+        server.until(|state| state.reported[&lease] > before).await;
+        server.state.lock().deaf = false;
+        server.cancel(&lease);
+        server.until(|state| state.report.leases.is_empty()).await;
+        assert_eq!(server.state.lock().sessions, 1);
+        // While it fetches.
+        let inputs = Tree::default().file("small", "x").file("large", vec![7; 3_000_000]);
+        let lease = {
+            server.fault("BatchReadBlobs", Some(Code::Unavailable));
+            grid.submit(&shell("cat small large | wc -c"), &inputs, |_| {})
+        };
+        let calls = server.state.lock().calls["BatchReadBlobs"];
+        server.until(|state| state.calls["BatchReadBlobs"] > calls).await;
+        server.fault("BatchReadBlobs", None);
+        grid.cas.restart(&server, 6).await;
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"3000001\n"[..]), "{}", status.message);
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_refusing_cas_fails_the_lease_and_not_the_action() {
         let grid = Grid::start().await;
@@ -219,21 +274,55 @@ mod tests {
     async fn a_killed_worker_leaves_nothing_that_its_successor_keeps() {
         let mut grid = Grid::start().await;
         let word = word(4);
-        let script = format!("mkdir -p a/b; chmod 0 a/b; {}", grid.endless(&word));
-        grid.submit(&shell(&script), &Tree::default().file("in", "x"), |_| {});
-        grid.begun(&word).await;
-        signal(grid.worker.as_ref(), Signal::KILL);
-        grid.worker.take().unwrap().wait().unwrap();
-        gone(&word).await;
-        grid.server.state.lock().leases.clear();
-        let reads = grid.server.state.lock().calls["BatchReadBlobs"];
-        grid.start_worker();
-        grid.swept().await;
-        // The cache is the old one: only the new command has to be read.
+        let endless = grid.endless(&word);
+        let script = |step: &str| match step {
+            "run" => making(&format!("mkdir -p a/b; chmod 0 a/b; {endless}"), &[]),
+            step => making(&format!("echo {step} > out"), &["out"]),
+        };
+        for (step, held) in
+            [("fetch", Some("BatchReadBlobs")), ("run", None), ("upload", Some("FindMissingBlobs"))]
+        {
+            // The directories are known to the server alone: what is cached is asked for by nobody.
+            let inputs = Tree::default().file("in", "x").file(step, "");
+            let calls = |state: &State| held.map_or(0, |call| state.calls.get(call).copied().unwrap_or(0));
+            let before = calls(&grid.server.state.lock());
+            if let Some(call) = held {
+                grid.server.fault(call, Some(Code::Unavailable));
+            }
+            let lease = grid.submit(&script(step), &inputs, |_| {});
+            match held {
+                Some(_) => grid.server.until(|state| calls(state) > before).await,
+                None => grid.begun(&word).await,
+            }
+            signal(grid.worker.as_ref(), Signal::KILL);
+            grid.worker.take().unwrap().wait().unwrap();
+            gone(&word).await;
+            grid.server.cancel(&lease);
+            if let Some(call) = held {
+                grid.server.fault(call, None);
+            }
+            grid.start_worker();
+            works(&grid, step).await;
+            grid.swept().await;
+            assert!(!grid.server.state.lock().results.contains_key(&lease), "{step}");
+            assert_eq!(std::fs::read_dir(grid.path("cache/partial")).unwrap().count(), 0, "{step}");
+        }
+        // The cache is the old one: with the content gone from the server, only that can bring it.
         let (status, _) = grid.run(&shell("cat in"), &Tree::default().file("in", "x")).await;
         assert_eq!(status.code, 0);
-        assert!(grid.server.state.lock().calls["BatchReadBlobs"] <= reads + 2);
-        assert_eq!(grid.server.state.lock().sessions, 2);
+        signal(grid.worker.as_ref(), Signal::KILL);
+        grid.worker.take().unwrap().wait().unwrap();
+        grid.start_worker();
+        let lease = {
+            grid.server.fault("BatchReadBlobs", Some(Code::Unavailable));
+            let lease = grid.submit(&shell("cat in; true"), &Tree::default().file("in", "x"), |_| {});
+            let content = grid.server.put(b"x");
+            grid.server.state.lock().blobs.remove(&key(&content));
+            grid.server.fault("BatchReadBlobs", None);
+            lease
+        };
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"x"[..]), "{}", status.message);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -324,10 +413,7 @@ mod tests {
         );
         let (status, result) = grid
             .run(
-                &grid_proto::reapi::Command {
-                    arguments: ["perl", "-e", &script].map(str::to_owned).to_vec(),
-                    ..shell("")
-                },
+                &Command { arguments: ["perl", "-e", &script].map(str::to_owned).to_vec(), ..shell("") },
                 &Tree::default(),
             )
             .await;

@@ -25,6 +25,7 @@ use super::index::{Index, footprint};
 use super::key::FileKey;
 use super::partial::Partial;
 use super::place::{self, Placement};
+use super::recheck::{self, Boot};
 use crate::cas::Cas;
 use crate::cas::plan::plan;
 use crate::error::WorkerError;
@@ -100,14 +101,17 @@ impl FileCache {
             std::fs::remove_dir_all(&partial)?;
         }
         make(&partial)?;
+        let boot = Boot::of(root);
         let mut index = Index::new(capacity);
         let mut shards = Vec::with_capacity(256);
         for number in 0..256 {
             let shard = root.join(format!("files/{number:02x}"));
             make(&shard)?;
-            take_over(&shard, number, &mut index)?;
-            shards.push(open(&shard, DIRECTORY, Mode::empty())?);
+            let directory = open(&shard, DIRECTORY, Mode::empty())?;
+            take_over(&shard, &directory, boot.is_same, number, &mut index)?;
+            shards.push(directory);
         }
+        boot.note(root)?;
         let partial = open(&partial, DIRECTORY, Mode::empty())?;
         let cache = Self {
             root: root.to_owned(),
@@ -241,7 +245,7 @@ impl FileCache {
             for (key, content) in files {
                 let stored = Partial::create(cache.clone()).and_then(|mut partial| {
                     partial.write_all(&content)?;
-                    cache.keep(partial, &key, 0)
+                    cache.keep(partial, &key)
                 });
                 stored.map_err(|error| WorkerError::local("writing to the cache", error))?;
             }
@@ -257,20 +261,9 @@ impl FileCache {
     ) -> Result<(), WorkerError> {
         for key in keys.get(&digest).into_iter().flatten() {
             let partial = self.cas.read_stream(&digest, || Partial::create(self.clone())).await?;
-            self.keep(partial, key, 0).map_err(|error| WorkerError::local("writing to the cache", error))?;
+            self.keep(partial, key).map_err(|error| WorkerError::local("writing to the cache", error))?;
         }
         Ok(())
-    }
-
-    /// Takes content of this process's own into the cache: the probe's program.
-    ///
-    /// # Errors
-    /// Where the disk fails.
-    pub fn insert(self: &Arc<Self>, key: FileKey, content: &[u8]) -> std::io::Result<Pins> {
-        let mut partial = Partial::create(self.clone())?;
-        partial.write_all(content)?;
-        self.keep(partial, &key, 1)?;
-        Ok(Pins { cache: self.clone(), keys: vec![key] })
     }
 
     /// Puts a pinned file into `directory`.
@@ -306,14 +299,25 @@ impl FileCache {
         Ok(renameat(&self.partial, &fresh, &self.shards[key.shard()], cached)?)
     }
 
+    pub(super) fn any(&self, place: usize) -> Option<FileKey> {
+        self.state.lock().index.at(place)
+    }
+
+    /// Forgets a file, also where actions use it: what they have of it stays theirs.
+    pub(super) fn drop_file(&self, key: &FileKey) {
+        let mut state = self.state.lock();
+        state.index.remove(key);
+        self.remove(&[*key]);
+    }
+
     pub(super) fn next_name(&self) -> String {
         self.names.fetch_add(1, Ordering::Relaxed).to_string()
     }
 
     /// Makes a written file one of the cache's.
-    fn keep(&self, partial: Partial, key: &FileKey, users: usize) -> std::io::Result<()> {
+    fn keep(&self, partial: Partial, key: &FileKey) -> std::io::Result<()> {
         partial.keep(key)?;
-        self.state.lock().index.insert(*key, users);
+        self.state.lock().index.insert(*key, 0);
         Ok(())
     }
 
@@ -334,8 +338,15 @@ impl FileCache {
     }
 }
 
-/// Takes the files of a directory into the index; what is none of the cache's, or has not its size, goes.
-fn take_over(shard: &Path, number: usize, index: &mut Index) -> std::io::Result<()> {
+/// Takes the files of a directory into the index; what is none of the cache's, or has not its size, or, unless
+/// it is `trusted`, not its content, goes.
+fn take_over(
+    shard: &Path,
+    directory: &OwnedFd,
+    trusted: bool,
+    number: usize,
+    index: &mut Index,
+) -> std::io::Result<()> {
     for entry in std::fs::read_dir(shard)? {
         let entry = entry?;
         let key = entry.file_name().to_str().and_then(FileKey::parse).filter(|key| key.shard() == number);
@@ -344,6 +355,7 @@ fn take_over(shard: &Path, number: usize, index: &mut Index) -> std::io::Result<
             metadata.is_file()
                 && metadata.size() == key.digest.size()
                 && metadata.mode() & 0o7777 == key.mode()
+                && (trusted || recheck::is_sound(directory, key).unwrap_or(false))
         };
         match key.filter(sound) {
             Some(key) => index.insert(key, 0),

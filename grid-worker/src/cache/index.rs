@@ -35,6 +35,11 @@ impl Index {
         self.entries.len()
     }
 
+    /// The file at a place between 0 and the number of files, in no order that means anything.
+    pub(super) fn at(&self, place: usize) -> Option<FileKey> {
+        self.entries.iter().nth(place).map(|(key, _)| *key)
+    }
+
     /// Adds one user to a file; `false` where it is not here.
     pub(super) fn pin(&mut self, key: &FileKey) -> bool {
         self.entries.get_mut(key).is_some_and(|users| {

@@ -9,6 +9,7 @@ mod index;
 mod key;
 mod partial;
 mod place;
+mod recheck;
 
 pub use file_cache::{FileCache, Pins};
 pub use key::FileKey;

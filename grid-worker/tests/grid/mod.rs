@@ -19,7 +19,7 @@ use std::time::Duration;
 use grid_proto::reapi::{Action, ActionResult, Command, command::EnvironmentVariable};
 use grid_proto::rpc::Status;
 
-use server::FakeGrid;
+use server::{FakeGrid, Served};
 use tempfile::TempDir;
 use tree::Tree;
 
@@ -31,7 +31,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A grid with one worker.
 pub(crate) struct Grid {
     pub(crate) server: FakeGrid,
-    pub(crate) address: SocketAddr,
+    /// Where Bots are served.
+    pub(crate) served: Served,
+    /// Where the CAS is served.
+    pub(crate) cas: Served,
     pub(crate) worker: Option<Child>,
     pub(crate) runner: Option<Child>,
     pub(crate) directory: TempDir,
@@ -85,7 +88,8 @@ impl Grid {
     /// Starts with more arguments for the worker.
     pub(crate) async fn with(arguments: &[&str]) -> Self {
         let server = FakeGrid::default();
-        let address = server.serve().await;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (served, cas) = (server.serve(any).await, server.serve(any).await);
         let (binaries, directory) = (binaries(), open_directory());
         for (name, uid) in
             [("build", WORKER_UID), ("cache", WORKER_UID), ("run", RUNNER_UID), ("signs", RUNNER_UID)]
@@ -97,7 +101,8 @@ impl Grid {
             }
         }
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut grid = Self { server, address, worker: None, runner: None, directory, binaries, arguments };
+        let mut grid =
+            Self { server, served, cas, worker: None, runner: None, directory, binaries, arguments };
         grid.start_runner();
         grid.start_worker();
         grid
@@ -119,7 +124,8 @@ impl Grid {
 
     pub(crate) fn start_worker(&mut self) {
         let mut process = Process::new(self.binaries.path().join("grid-worker"));
-        process.args(["--bots", &format!("http://{}", self.address), "--name", "bot"]);
+        process.args(["--bots", &format!("http://{}", self.served.address), "--name", "bot"]);
+        process.args(["--cas", &format!("http://{}", self.cas.address)]);
         process.args(["--runner", &format!("unix:{}", self.path("run/socket").display())]);
         process.arg("--build-dir").arg(self.path("build")).arg("--cache-dir").arg(self.path("cache"));
         process.args(["--property", "OSFamily=linux"]);

@@ -26,6 +26,7 @@ use grid_proto::rwapi::{
 };
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
@@ -68,21 +69,66 @@ pub(crate) struct FakeGrid {
     leases: Arc<AtomicU64>,
 }
 
+/// The servers at an address; dropped, they break off all calls and connections.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Served {
+    /// Goes away without a word, is there again once somebody tried `attempts` times to connect, and knows what
+    /// it knew.
+    pub(crate) async fn restart(&mut self, grid: &FakeGrid, attempts: usize) {
+        let address = self.address;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        let closed = loop {
+            // What the old one had open may take a moment to go.
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        for _ in 0..attempts {
+            drop(closed.accept().await.unwrap());
+        }
+        drop(closed);
+        *self = grid.serve(address).await;
+    }
+}
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl FakeGrid {
-    pub(crate) async fn serve(&self) -> SocketAddr {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// Serves at `address`, port 0 for any free one, until the result is closed.
+    pub(crate) async fn serve(&self, address: SocketAddr) -> Served {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let server = Server::builder()
-            .add_service(BotsServer::new(self.clone()))
-            .add_service(ContentAddressableStorageServer::new(self.clone()))
-            .add_service(CapabilitiesServer::new(self.clone()))
-            .add_service(ByteStreamServer::new(self.clone()))
-            .serve_with_incoming(incoming);
-        tokio::spawn(server);
-        address
+        let grid = self.clone();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            let server = Server::builder()
+                .add_service(BotsServer::new(grid.clone()))
+                .add_service(ContentAddressableStorageServer::new(grid.clone()))
+                .add_service(CapabilitiesServer::new(grid.clone()))
+                .add_service(ByteStreamServer::new(grid))
+                .serve_with_incoming(incoming);
+            server.await.unwrap();
+        });
+        Served { address, runtime: Some(runtime) }
     }
 
     pub(crate) fn put(&self, content: &[u8]) -> Digest {
