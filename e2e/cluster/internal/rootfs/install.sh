@@ -15,5 +15,9 @@ chmod 755 "$root/usr/sbin/policy-rc.d"
 # A mirror may be a snapshot, older than its own lists say they are valid.
 chroot "$root" apt-get update -o Acquire::Check-Valid-Until=false
 chroot "$root" apt-get install --yes --no-install-recommends "$@"
+# Netty, and so Bazel's TLS, looks for its library by a name that Debian spells otherwise, and refuses a link.
+for library in "$root"/usr/lib/*/jni/libnetty-tcnative.so; do
+	if [ -e "$library" ]; then cp "$library" "${library%-tcnative.so}_tcnative.so"; fi
+done
 chroot "$root" apt-get clean
 rm -rf "$root"/var/lib/apt/lists/* "$root"/etc/apt/apt.conf.d/*proxy*
