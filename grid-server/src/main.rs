@@ -5,6 +5,7 @@
 //! crates beneath this one; here it is only put together.
 
 mod admin;
+mod cleaning;
 mod cli;
 mod commands;
 mod compose;
@@ -51,7 +52,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Cleanup(arguments) => {
             start_logs(arguments.logs)?;
-            commands::cleanup::run(&arguments).map(|()| ExitCode::SUCCESS)
+            runtime()?.block_on(commands::cleanup::run(&arguments, &mut io::stdout()))
         }
     }
 }

@@ -110,6 +110,20 @@ impl Database {
         Ok(Self::Sqlite(pool))
     }
 
+    /// Whether the database takes a connection within this time.
+    ///
+    /// # Errors
+    /// Why it doesn't.
+    pub async fn probe(&self, within: Duration) -> Result<(), sqlx::Error> {
+        let connect = async {
+            match self {
+                Self::Postgres(pool) => pool.acquire().await.map(drop),
+                Self::Sqlite(pool) => pool.acquire().await.map(drop),
+            }
+        };
+        tokio::time::timeout(within, connect).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
     /// Ends every connection; transactions under way are undone.
     pub async fn close(&self) {
         match self {

@@ -28,6 +28,25 @@ pub enum SchemaError {
     Database(#[from] sqlx::Error),
 }
 
+impl SchemaError {
+    /// Whether the database is away, so that it is right to try again.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let source = match self {
+            Self::Database(source) | Self::Failed(MigrateError::Execute(source)) => source,
+            Self::Behind(_) | Self::Newer(_) | Self::Failed(_) => return false,
+        };
+        match source {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+            // Starting up, shutting down, no connection left.
+            sqlx::Error::Database(error) => {
+                error.code().is_some_and(|code| code.starts_with("57P") || code == "53300")
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Runs what has not been run yet. Safe to call from many processes at once: they take turns by an advisory lock.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{Check, Cleanup, Command, Logs, Migrate, Serve, seconds};
+use super::{Bounds, Check, Cleanup, Command, Logs, Migrate, Serve, seconds};
 
 #[derive(Debug, Parser)]
 #[command(name = "bgd", version, about = "BuildGrid's server commands, served by grid-server")]
@@ -68,6 +68,11 @@ enum Start {
         /// Delete nothing; say what would be deleted
         #[arg(long)]
         dry_run: bool,
+        /// How long to wait between two passes, in seconds
+        #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+        sleep_interval: std::time::Duration,
+        #[command(flatten)]
+        bounds: Bounds,
         /// Log one JSON object a line
         #[arg(long)]
         json_logs: bool,
@@ -109,12 +114,16 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
         Group::Server(Server::Lint { config }) => {
             Command::Check(Check { config: Some(config), strict: true })
         }
-        Group::Cleanup(Start::Start { config, verbose, dry_run, json_logs }) => Command::Cleanup(Cleanup {
-            config: Some(config),
-            dry_run,
-            once: false,
-            logs: Logs { verbose, json_logs },
-        }),
+        Group::Cleanup(Start::Start { config, verbose, dry_run, sleep_interval, bounds, json_logs }) => {
+            Command::Cleanup(Cleanup {
+                config: Some(config),
+                dry_run,
+                sleep_interval,
+                bounds,
+                logs: Logs { verbose, json_logs },
+                ..Cleanup::default()
+            })
+        }
         Group::Janitor(Janitor::Start { config }) => {
             let message =
                 format!("janitor: this version has none yet, so {} is left alone", config.display());

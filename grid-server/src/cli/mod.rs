@@ -1,5 +1,6 @@
 //! The command line.
 
+mod amounts;
 mod bgd;
 
 use std::ffi::OsString;
@@ -121,8 +122,33 @@ pub(crate) struct Cleanup {
     /// Look once, and end
     #[arg(long)]
     pub(crate) once: bool,
+    /// How long to wait between two passes, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub(crate) sleep_interval: Duration,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// Serve /metrics and /healthz here
+    #[arg(long, value_name = "HOST:PORT", env = "GRID_SERVER_ADMIN", conflicts_with_all = ["once", "dry_run"])]
+    pub(crate) admin: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) logs: Logs,
+}
+
+/// Bounds for every `cleanup` of the configuration, in place of its own.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bounds {
+    /// Clean from this many bytes on (500G)
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
+    pub(crate) high_watermark: Option<u64>,
+    /// Clean down to this many bytes
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
+    pub(crate) low_watermark: Option<u64>,
+    /// Delete this many bytes at a time
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
+    pub(crate) batch_size: Option<u64>,
+    /// Keep blobs that were used within this time (12H)
+    #[arg(long, value_name = "TIME", value_parser = amounts::period)]
+    pub(crate) only_if_unused_for: Option<Duration>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -167,7 +193,12 @@ mod tests {
         );
         assert_eq!(
             parsed("bgd cleanup start --dry-run /etc/buildgrid/default.yml"),
-            Command::Cleanup(Cleanup { config: config(), dry_run: true, ..Cleanup::default() })
+            Command::Cleanup(Cleanup {
+                config: config(),
+                dry_run: true,
+                sleep_interval: Duration::from_secs(20),
+                ..Cleanup::default()
+            })
         );
         assert_eq!(
             parsed("bgd migrate apply sqlite:///x.db"),

@@ -8,11 +8,11 @@ use grid_config::ServerConfig;
 use grid_config::model::ServerOptions;
 use grid_rpc::transport::TransportOptions;
 use grid_telemetry::Metrics;
+use grid_telemetry::cleanup::CleanupMetrics;
 use grid_telemetry::dependencies::Dependencies;
 use grid_telemetry::process::Process;
 use grid_telemetry::rpc::RpcMetrics;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
 use crate::listen::Listener;
 use crate::readiness::{self, Readiness};
-use crate::{admin, paths, settings};
+use crate::{admin, cleaning, paths, settings};
 use grid_rpc::auth::AuthLayer;
 
 /// Serves until SIGTERM or SIGINT.
@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let mut background = JoinSet::new();
     background.spawn(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())));
 
-    let Composed { routes, dependencies, health, _temporary } = compose(&config, &metrics).await?;
+    let Composed { routes, dependencies, health, cleaners, _temporary } = compose(&config, &metrics).await?;
     let ending = CancellationToken::new();
     let server = Server {
         config: &config,
@@ -63,6 +63,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         Dependencies::new(&metrics),
         health.clone(),
     ));
+    background.spawn(cleaning::keep(cleaners, CleanupMetrics::new(&metrics), cleaning::INTERVAL));
     if let Some(path) = &arguments.pid_file {
         std::fs::write(path, format!("{}\n", std::process::id()))
             .with_context(|| path.display().to_string())?;
@@ -92,10 +93,8 @@ async fn bind(config: &ServerConfig, allow_insecure: bool) -> anyhow::Result<Vec
 
 /// Waits for a signal; an address that stops being served by itself is an error.
 async fn until_asked(serving: &mut JoinSet<Result<(), tonic::transport::Error>>) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        asked = super::asked_to_end() => Ok(asked?),
         Some(stopped) = serving.join_next() => {
             stopped.context("an address stopped being served")??;
             anyhow::bail!("an address stopped being served")

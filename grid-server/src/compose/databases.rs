@@ -1,12 +1,19 @@
 //! Databases: pools by their connection, and the embedded one of the state directory.
 
-use grid_config::model::{self, Shared, SqlConnection};
-use grid_scheduler_sql::{Database, DatabaseOptions, migrate};
+use std::time::Duration;
+
+use grid_config::model::{self, Place, Shared, SqlConnection};
+use grid_scheduler_sql::migrate::{self, SchemaError};
+use grid_scheduler_sql::{Database, DatabaseOptions};
 
 use super::{ComposeError, Composer, key};
 
 /// The file of the embedded database.
 const STATE_FILE: &str = "grid.db";
+/// How long a database may take to answer before that is said.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait before a database that does not answer is asked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Composer<'_> {
     /// The database that a configuration means.
@@ -32,12 +39,9 @@ impl Composer<'_> {
         let opened = Database::open(connection.connection_string.reveal(), options).await;
         let database = opened.map_err(|source| ComposeError::Database { place: place(), source })?;
         let embedded = matches!(database, Database::Sqlite(_));
-        let current = if connection.automigrate || embedded {
-            migrate::migrate(&database).await
-        } else {
-            migrate::check(&database).await
-        };
-        current.map_err(|source| ComposeError::Schema { place: place(), source })?;
+        current(&database, connection.automigrate || embedded, &connection.place)
+            .await
+            .map_err(|source| ComposeError::Schema { place: place(), source })?;
         self.databases.insert(key, database.clone());
         Ok(database)
     }
@@ -60,6 +64,26 @@ impl Composer<'_> {
         let database = embedded(folder.path().join(STATE_FILE)).await?;
         self.temporary.push(folder);
         Ok(database)
+    }
+}
+
+/// Brings a schema to this version, or sees that it is there. A database that does not answer is waited for, however long:
+/// a server may be started before it, and is not ready until then.
+async fn current(database: &Database, automigrate: bool, place: &Place) -> Result<(), SchemaError> {
+    loop {
+        let answers = database.probe(PATIENCE).await.map_err(SchemaError::Database);
+        let done = match answers {
+            Ok(()) if automigrate => migrate::migrate(database).await,
+            Ok(()) => migrate::check(database).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(error) if error.may_pass() => {
+                tracing::warn!(%place, %error, "the database does not answer; waiting for it");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            done => return done,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod abilities;
 pub(crate) mod authorization;
 mod caches;
 mod databases;
+mod indexes;
 mod instances;
 mod remotes;
 mod schedulers;
@@ -15,7 +16,7 @@ pub(crate) mod served;
 mod services;
 mod storages;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ use thiserror::Error;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+use self::indexes::Indexed;
+use crate::cleaning::Cleaner;
 use crate::readiness::Dependency;
 use crate::settings;
 
@@ -66,6 +69,8 @@ pub(crate) struct Composed {
     pub(crate) dependencies: Vec<Dependency>,
     /// The health service's tongue.
     pub(crate) health: HealthReporter,
+    /// What is kept within bounds while it is served.
+    pub(crate) cleaners: Vec<Cleaner>,
     /// Files that go with the process.
     pub(crate) _temporary: Vec<tempfile::TempDir>,
 }
@@ -80,6 +85,8 @@ pub(crate) struct Composer<'a> {
     schedulers: HashMap<Key, Arc<Scheduler>>,
     databases: HashMap<Key, Database>,
     connections: Vec<(Remote, String, Connection)>,
+    indexes: HashMap<Key, Indexed>,
+    index_rows: HashSet<(String, String)>,
     state_database: Option<Database>,
     dependencies: Vec<Dependency>,
     temporary: Vec<tempfile::TempDir>,
@@ -94,21 +101,41 @@ fn key<T>(item: &Arc<Item<T>>, instance: Option<&InstanceName>) -> Key {
 
 /// Makes everything that a configuration serves. Must be called within a runtime.
 pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<Composed, ComposeError> {
-    let mut composer = Composer {
-        config,
-        observer: Arc::new(StoreMetrics::new(metrics)),
-        storages: HashMap::new(),
-        roots: HashMap::new(),
-        caches: HashMap::new(),
-        schedulers: HashMap::new(),
-        databases: HashMap::new(),
-        connections: Vec::new(),
-        state_database: None,
-        dependencies: Vec::new(),
-        temporary: Vec::new(),
-    };
+    let mut composer = Composer::new(config, metrics);
     let (routes, health) = composer.services().await?;
-    Ok(Composed { routes, health, dependencies: composer.dependencies, _temporary: composer.temporary })
+    let cleaners = composer.cleaners(false).await?;
+    Ok(Composed {
+        routes,
+        health,
+        cleaners,
+        dependencies: composer.dependencies,
+        _temporary: composer.temporary,
+    })
+}
+
+/// Makes what cleans the storages of a configuration that another process serves. Must be called within a runtime.
+pub(crate) async fn cleaners(config: &ServerConfig, metrics: &Metrics) -> Result<Vec<Cleaner>, ComposeError> {
+    Composer::new(config, metrics).cleaners(true).await
+}
+
+impl<'a> Composer<'a> {
+    fn new(config: &'a ServerConfig, metrics: &Metrics) -> Self {
+        Self {
+            config,
+            observer: Arc::new(StoreMetrics::new(metrics)),
+            storages: HashMap::new(),
+            roots: HashMap::new(),
+            caches: HashMap::new(),
+            schedulers: HashMap::new(),
+            databases: HashMap::new(),
+            connections: Vec::new(),
+            indexes: HashMap::new(),
+            index_rows: HashSet::new(),
+            state_database: None,
+            dependencies: Vec::new(),
+            temporary: Vec::new(),
+        }
+    }
 }
 
 impl Composer<'_> {

@@ -22,7 +22,7 @@ pub(crate) fn unserved(config: &ServerConfig) -> Vec<Place> {
             Service::Fleet(_) | Service::RemoteAsset(_) => found.push(service.place.clone()),
         }
     }
-    found.extend(config.cleanup.iter().map(|cleanup| cleanup.index.place.clone()));
+    config.cleanup.iter().for_each(|cleanup| storage(&cleanup.index, &mut found));
     found.sort_by_key(|place| place.mark);
     found.dedup();
     found
@@ -46,10 +46,10 @@ fn storage(item: &Shared<Storage>, found: &mut Vec<Place>) {
         }
         Storage::Sharded(sharded) => sharded.shards.iter().for_each(|shard| storage(&shard.storage, found)),
         Storage::Replicated(replicated) => replicated.storages.iter().for_each(|item| storage(item, found)),
+        Storage::SqlIndex(index) => storage(&index.storage, found),
         Storage::Redis(_)
         | Storage::S3(_)
         | Storage::Sql(_)
-        | Storage::SqlIndex(_)
         | Storage::RedisIndex(_)
         | Storage::RedisFmbCache(_) => found.push(item.place.clone()),
     }

@@ -78,10 +78,10 @@ impl Composer<'_> {
             Storage::SizeDifferentiated(storage) => self.size_differentiated(storage, instance).await,
             Storage::Sharded(storage) => self.sharded(storage, place, instance).await,
             Storage::Replicated(storage) => self.replicated(storage, place, instance).await,
+            Storage::SqlIndex(index) => self.sql_index(item, index, instance).await,
             Storage::Redis(_)
             | Storage::S3(_)
             | Storage::Sql(_)
-            | Storage::SqlIndex(_)
             | Storage::RedisIndex(_)
             | Storage::RedisFmbCache(_) => Err(not_yet(place)),
         }

@@ -4,6 +4,7 @@
 //! what stores report into metrics; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here
 //! decides anything, and nothing here is on the path of a call but counters.
 
+pub mod cleanup;
 pub mod dependencies;
 pub mod logs;
 pub mod process;

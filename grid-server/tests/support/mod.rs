@@ -1,5 +1,7 @@
 //! A server process on free ports, and what tests say to it.
 
+#![allow(dead_code, reason = "no test file uses all of it")]
+
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -53,20 +55,22 @@ impl Server {
     }
 
     /// Kills it, as a machine that loses power does. What is gone can be started again.
-    #[allow(dead_code, reason = "not every test file kills")]
     pub(crate) async fn kill(mut self) -> Killed {
         self.child.kill().await.unwrap();
         Killed { address: self.address.clone(), folder: Arc::clone(&self.folder) }
     }
 
+    /// Where it works.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its address, as `http://HOST:PORT`.
-    #[allow(dead_code, reason = "not every test file asks")]
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// As [`Server::start`], with mutual TLS.
-    #[allow(dead_code, reason = "not every test file speaks TLS")]
     pub(crate) async fn start_tls(rest: &str, certificates: &Certificates) -> Self {
         let folder = certificates.folder.path().display();
         let channel = format!(
@@ -76,21 +80,38 @@ impl Server {
         Self::document(&format!("{channel}\n{rest}")).await
     }
 
+    /// As [`Server::start`], of a server that does not become ready before it said `what`, on which `then` is called.
+    pub(crate) async fn start_hearing(rest: &str, what: &str, then: impl FnOnce()) -> Self {
+        let config = format!("{}\n{rest}", channel_at("127.0.0.1:0"));
+        let mut then = Some(then);
+        let hear = |line: &str| {
+            if line.contains(what)
+                && let Some(then) = then.take()
+            {
+                then();
+            }
+        };
+        let server = Self::run_hearing(&config, Arc::new(tempfile::tempdir().unwrap()), hear).await;
+        assert!(then.is_none(), "the server never said {what:?}");
+        server
+    }
+
+    /// What a server says that does not start on what follows `server:` in a configuration.
+    pub(crate) async fn refused(rest: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!("{}\n{rest}", channel_at("127.0.0.1:0"));
+        let output = tokio::time::timeout(PATIENCE, command(&config, folder.path()).output());
+        let output = output.await.unwrap().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     async fn run(config: &str, folder: Arc<tempfile::TempDir>) -> Self {
-        let path = folder.path().join("server.yml");
-        std::fs::write(&path, config).unwrap();
-        let mut child = Process::new(env!("CARGO_BIN_EXE_grid-server"))
-            .args(["serve", "--admin", "127.0.0.1:0", "--grace", "20"])
-            .arg(&path)
-            .current_dir(folder.path())
-            .env("HOME", folder.path())
-            .env("XDG_STATE_HOME", folder.path())
-            .env("XDG_CONFIG_HOME", folder.path())
-            .env_remove("RUST_LOG")
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        Self::run_hearing(config, folder, |_| {}).await
+    }
+
+    async fn run_hearing(config: &str, folder: Arc<tempfile::TempDir>, mut hear: impl FnMut(&str)) -> Self {
+        let mut child = command(config, folder.path()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (mut address, mut admin) = (String::new(), String::new());
         let mut said = Vec::new();
@@ -101,6 +122,7 @@ impl Server {
                 };
                 address = after("serving on ").unwrap_or_else(|| address.clone());
                 admin = after("admin on ").unwrap_or_else(|| admin.clone());
+                hear(&line);
                 said.push(line.clone());
                 if line.ends_with(" ready") {
                     return true;
@@ -120,7 +142,6 @@ impl Server {
     }
 
     /// A connection by TLS, with a client certificate or without.
-    #[allow(dead_code, reason = "not every test file speaks TLS")]
     pub(crate) async fn tls_channel(
         &self,
         certificates: &Certificates,
@@ -137,7 +158,6 @@ impl Server {
     }
 
     /// The status and text of a path of the admin address.
-    #[allow(dead_code, reason = "not every test file asks")]
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("{}{path}", self.admin)).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
@@ -152,14 +172,30 @@ impl Server {
     }
 }
 
+/// The command that serves a configuration in a folder.
+fn command(config: &str, folder: &Path) -> Process {
+    let path = folder.join("server.yml");
+    std::fs::write(&path, config).unwrap();
+    let mut command = Process::new(env!("CARGO_BIN_EXE_grid-server"));
+    command
+        .args(["serve", "--admin", "127.0.0.1:0", "--grace", "20"])
+        .arg(&path)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("XDG_STATE_HOME", folder)
+        .env("XDG_CONFIG_HOME", folder)
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
 /// A server that was killed: its address is free, and its files are there.
-#[allow(dead_code, reason = "not every test file kills")]
 pub(crate) struct Killed {
     address: String,
     folder: Arc<tempfile::TempDir>,
 }
 
-#[allow(dead_code, reason = "not every test file kills")]
 impl Killed {
     /// Starts it again where it was, on what follows `server:` in a configuration.
     pub(crate) async fn restart(self, rest: &str) -> Server {
@@ -177,7 +213,6 @@ pub(crate) fn digest(content: &[u8]) -> Digest {
 }
 
 /// Stores a blob.
-#[allow(dead_code, reason = "not every test file stores")]
 pub(crate) async fn store_blob(channel: Channel, content: Vec<u8>) {
     let request = grid_proto::reapi::batch_update_blobs_request::Request {
         digest: Some(digest(&content)),
@@ -191,7 +226,6 @@ pub(crate) async fn store_blob(channel: Channel, content: Vec<u8>) {
 }
 
 /// Whether a blob is there.
-#[allow(dead_code, reason = "not every test file asks")]
 pub(crate) async fn has(channel: Channel, content: &[u8]) -> bool {
     let ask =
         FindMissingBlobsRequest { blob_digests: vec![digest(content)], ..FindMissingBlobsRequest::default() };
@@ -200,7 +234,6 @@ pub(crate) async fn has(channel: Channel, content: &[u8]) -> bool {
 }
 
 /// Stores an action that runs a command over an empty input root.
-#[allow(dead_code, reason = "not every test file executes")]
 pub(crate) async fn store_action(channel: Channel, arguments: &[&str]) -> (Digest, Action) {
     let arguments = arguments.iter().map(ToString::to_string).collect();
     let command = Command { arguments, ..Command::default() }.encode_to_vec();
@@ -225,7 +258,6 @@ pub(crate) async fn store_action(channel: Channel, arguments: &[&str]) -> (Diges
 }
 
 /// A bot that takes one lease and completes it with an exit code.
-#[allow(dead_code, reason = "not every test file executes")]
 pub(crate) async fn run_one_lease(channel: Channel, exit_code: i32) {
     let mut client = BotsClient::new(channel);
     let session = BotSession { bot_id: "test-bot".to_owned(), status: 1, ..BotSession::default() };
@@ -254,7 +286,6 @@ pub(crate) async fn run_one_lease(channel: Channel, exit_code: i32) {
 }
 
 /// The exit code that an operation ended with.
-#[allow(dead_code, reason = "not every test file executes")]
 pub(crate) fn exit_code(operation: &Operation) -> i32 {
     let Some(Outcome::Response(response)) = &operation.result else { panic!("{operation:?}") };
     let response: ExecuteResponse = unpack(response).unwrap();
@@ -262,12 +293,10 @@ pub(crate) fn exit_code(operation: &Operation) -> i32 {
 }
 
 /// An authority with a server's and a client's certificates.
-#[allow(dead_code, reason = "not every test file speaks TLS")]
 pub(crate) struct Certificates {
     pub(crate) folder: tempfile::TempDir,
 }
 
-#[allow(dead_code, reason = "not every test file speaks TLS")]
 impl Certificates {
     pub(crate) fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -16,8 +16,6 @@ pub use self::report::{Kept, Progress, Reason, Report};
 use crate::index::{BlobIndex, Claim, Totals};
 use crate::{SharedStore, StoreError};
 
-/// How many blobs one batch claims at most: what one deletion call of a storage takes in a second or so.
-const BATCH_BLOBS: u64 = 1_000;
 /// How long a claim lasts; a batch is deleted in a small part of it, or not at all.
 const CLAIM: Duration = Duration::from_secs(60);
 /// After this, nothing of a claim is deleted any more.
@@ -68,6 +66,7 @@ impl Run<'_> {
     fn claim(&self) -> Claim {
         let now = self.clock.now();
         let excess = self.policy.excess(self.report.after);
+        let batch = self.policy.batch_blobs.max(1);
         Claim {
             unused_since: now.before(self.policy.unused_for(self.index.precision())),
             large: self.policy.large(self.index.precision()).map(|(size, unused)| (size, now.before(unused))),
@@ -76,7 +75,7 @@ impl Run<'_> {
             } else {
                 self.policy.batch_bytes.min(excess.bytes)
             },
-            blobs: if excess.bytes > 0 { BATCH_BLOBS } else { BATCH_BLOBS.min(excess.blobs) },
+            blobs: if excess.bytes > 0 { batch } else { batch.min(excess.blobs) },
             now,
             until: now.after(CLAIM),
         }

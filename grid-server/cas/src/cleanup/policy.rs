@@ -16,6 +16,8 @@ pub struct Policy {
     pub blob_counts: Option<(u64, u64)>,
     /// How many bytes one batch deletes (`batch-size`).
     pub batch_bytes: u64,
+    /// How many blobs one batch deletes at most (`window-size` of the index).
+    pub batch_blobs: u64,
     /// Never delete what was used more recently (`only-if-unused-for`).
     pub only_if_unused_for: Duration,
     /// For how long a client that was told of a blob may rely on it; 3 hours by default, Bazel's
@@ -39,6 +41,7 @@ impl Policy {
             low_bytes,
             blob_counts: None,
             batch_bytes,
+            batch_blobs: 1_000,
             only_if_unused_for: Duration::ZERO,
             promised_lifetime: Duration::from_secs(3 * 3600),
             large_blobs: None,

@@ -21,8 +21,6 @@ use crate::wait::until_available;
 use crate::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
 
 const LABEL: &str = "sql_index";
-/// How many digests one statement names (`window-size`, by default).
-const WINDOW: usize = 10_000;
 /// How long a claim for a deletion by hand lasts.
 const CLAIM: Duration = Duration::from_secs(60);
 /// How soon a writer looks again whether a blob's deletion is over.
@@ -37,6 +35,8 @@ const REMEMBERED: u64 = 100_000;
 pub struct SqlIndexOptions {
     /// Blobs up to this many bytes are kept in the index itself (`max-inline-blob-size`); zero for none.
     pub max_inline_blob_size: u64,
+    /// How many digests one statement names (`inclause-limit`).
+    pub window: usize,
     /// Who is told of dangling entries.
     pub observer: SharedObserver,
 }
@@ -60,7 +60,8 @@ impl SqlIndex {
         clock: Arc<dyn Clock>,
         options: SqlIndexOptions,
     ) -> Self {
-        let uses = Arc::new(Uses::new(Arc::clone(&index), Arc::clone(&clock)));
+        let options = SqlIndexOptions { window: options.window.max(1), ..options };
+        let uses = Arc::new(Uses::new(Arc::clone(&index), Arc::clone(&clock), options.window));
         Self { storage, index, clock, options, uses }
     }
 
@@ -74,7 +75,7 @@ impl SqlIndex {
 
     async fn present(&self, digests: &[Digest]) -> Result<DigestSet, StoreError> {
         let mut present = DigestSet::default();
-        for window in digests.chunks(WINDOW) {
+        for window in digests.chunks(self.options.window) {
             present.extend(until_available(|| self.index.present(window, self.now())).await?);
         }
         Ok(present)
@@ -138,7 +139,7 @@ impl SqlIndex {
         let mut noted: Vec<NewBlob> =
             kept.map(|(digest, _)| NewBlob { digest: *digest, content: None }).collect();
         noted.extend(inline.into_iter().map(|(digest, bytes)| NewBlob { digest, content: Some(bytes) }));
-        for window in noted.chunks(WINDOW) {
+        for window in noted.chunks(self.options.window) {
             let answer = self.note(window).await;
             answers.extend(window.iter().map(|blob| (blob.digest, answer.clone())));
         }
@@ -261,16 +262,17 @@ impl BlobStore for SqlIndex {
 struct Uses {
     index: Arc<dyn BlobIndex>,
     clock: Arc<dyn Clock>,
+    window: usize,
     lately: Cache<Digest, ()>,
     waiting: Mutex<DigestSet>,
     noting: AtomicBool,
 }
 
 impl Uses {
-    fn new(index: Arc<dyn BlobIndex>, clock: Arc<dyn Clock>) -> Self {
+    fn new(index: Arc<dyn BlobIndex>, clock: Arc<dyn Clock>, window: usize) -> Self {
         let lately = (index.precision() / 2).max(NOTE_AFTER);
         let lately = Cache::builder().max_capacity(REMEMBERED).time_to_live(lately).build();
-        Self { index, clock, lately, waiting: Mutex::default(), noting: AtomicBool::new(false) }
+        Self { index, clock, window, lately, waiting: Mutex::default(), noting: AtomicBool::new(false) }
     }
 
     fn note(self: &Arc<Self>, digests: &[Digest]) {
@@ -291,7 +293,7 @@ impl Uses {
         tokio::time::sleep(NOTE_AFTER).await;
         self.noting.store(false, Ordering::Release);
         let waiting: Vec<Digest> = std::mem::take(&mut *self.waiting.lock()).into_iter().collect();
-        for window in waiting.chunks(WINDOW) {
+        for window in waiting.chunks(self.window) {
             if let Err(error) = self.index.present(window, self.clock.now()).await {
                 tracing::warn!(%error, "uses of blobs could not be noted");
             }

@@ -64,7 +64,7 @@ fn indexed(
     clock: Arc<dyn Clock>,
     inline: u64,
 ) -> SharedStore {
-    let options = SqlIndexOptions { max_inline_blob_size: inline, observer: unobserved() };
+    let options = SqlIndexOptions { max_inline_blob_size: inline, window: 10_000, observer: unobserved() };
     Arc::new(SqlIndex::new(storage, index, clock, options))
 }
 

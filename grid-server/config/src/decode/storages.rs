@@ -170,7 +170,7 @@ fn replicated(f: &mut Fields<'_, '_>) -> Option<ReplicatedStorage> {
 fn sql_index(f: &mut Fields<'_, '_>) -> Option<SqlIndex> {
     let storage = f.req("storage");
     let sql = inline::sql(f);
-    let sql_ro = f.opt("sql-ro");
+    let name = f.or("index-name");
     let window_size = f.or("window-size");
     let limit = f.opt("inclause-limit");
     let max_inline_size = f.or("max-inline-blob-size");
@@ -184,7 +184,7 @@ fn sql_index(f: &mut Fields<'_, '_>) -> Option<SqlIndex> {
     Some(SqlIndex {
         storage: storage?,
         sql,
-        sql_ro: sql_ro?,
+        name: name?,
         window_size,
         statement_limit: limit?.unwrap_or_else(|| window_size.min(STATEMENT_LIMIT)),
         max_inline_size: max_inline_size?,

@@ -170,9 +170,9 @@ pub struct SqlIndex {
     pub storage: Shared<Storage>,
     /// The database.
     pub sql: Shared<SqlConnection>,
-    /// A read-only copy.
-    pub sql_ro: Option<Shared<SqlConnection>>,
-    /// How many rows a pass handles at a time.
+    /// Tells it from other indexes in the same database.
+    pub name: String,
+    /// How many blobs a batch of a cleanup deletes at most.
     pub window_size: usize,
     /// How many digests a statement asks for.
     pub statement_limit: usize,

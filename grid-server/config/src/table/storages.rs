@@ -185,12 +185,22 @@ static SQL_INDEX: Section = storage(
     &[
         required("storage", STORAGE, "The storage that is indexed."),
         key("sql", SQL, "The connection."),
-        key("sql-ro", SQL, SQL_RO),
+        warned(
+            "sql-ro",
+            SQL,
+            "whoever is told of a blob has noted its use in the same statement, which a copy can't do",
+        ),
+        default(
+            "index-name",
+            Ty::Text,
+            "main",
+            "Tells this index from others in the same database; servers that share a storage say the same. Our own.",
+        ),
         default(
             "window-size",
             Ty::Whole(1, 1_000_000),
             "1000",
-            "How many rows a pass over the index handles at a time.",
+            "How many blobs one batch of `grid-server cleanup` deletes at most.",
         ),
         key(
             "inclause-limit",

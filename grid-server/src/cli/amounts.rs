@@ -1,0 +1,46 @@
+//! Sizes and times as BuildGrid's `cleanup start` takes them.
+
+use std::time::Duration;
+
+/// A size: bytes, or with a decimal suffix K, M, G or T.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "expected a whole number of bytes, or one with K, M, G or T: 500G";
+    let units = [('K', 1_000), ('M', 1_000_000), ('G', 1_000_000_000), ('T', 1_000_000_000_000_u64)];
+    let (number, unit) = split(text, &units);
+    let number: u64 = number.parse().map_err(|_| EXPECTED.to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "that is more than can be counted".to_owned())
+}
+
+/// A time: seconds, or with a suffix M (minutes), H, D or W.
+pub(super) fn period(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a whole number of seconds, or one with M (minutes), H, D or W: 12H";
+    let units = [('M', 60), ('H', 3_600), ('D', 86_400), ('W', 604_800)];
+    let (number, unit) = split(text, &units);
+    let number: u64 = number.parse().map_err(|_| EXPECTED.to_owned())?;
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+}
+
+fn split<'t>(text: &'t str, units: &[(char, u64)]) -> (&'t str, u64) {
+    let unit = |(suffix, unit): &(char, u64)| {
+        let number = text.strip_suffix([*suffix, suffix.to_ascii_lowercase()])?;
+        Some((number, *unit))
+    };
+    units.iter().find_map(unit).unwrap_or((text, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_are_decimal_for_sizes_and_letters_of_time() {
+        assert_eq!((size("12"), size("3K"), size("2t")), (Ok(12), Ok(3_000), Ok(2_000_000_000_000)));
+        assert_eq!(period("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(period("2M"), Ok(Duration::from_secs(120)));
+        assert_eq!(period("1w"), Ok(Duration::from_secs(7 * 86_400)));
+        for wrong in ["", "G", "1.5G", "-1", "1GB", "99999999999999999999", "18446744073709551615T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+            assert!(period(&wrong.replace('G', "H").replace('T', "W")).is_err(), "{wrong}");
+        }
+    }
+}
