@@ -15,9 +15,9 @@ chmod 755 "$root/usr/sbin/policy-rc.d"
 # A mirror may be a snapshot, older than its own lists say they are valid.
 chroot "$root" apt-get update -o Acquire::Check-Valid-Until=false
 chroot "$root" apt-get install --yes --no-install-recommends "$@"
-# Netty, and so Bazel's TLS, looks for its library by a name that Debian spells otherwise, and refuses a link.
-for library in "$root"/usr/lib/*/jni/libnetty-tcnative.so; do
-	if [ -e "$library" ]; then cp "$library" "${library%-tcnative.so}_tcnative.so"; fi
-done
+# Netty, and so Bazel's TLS, wants its library by a name that Debian spells otherwise, and where Bazel has its own.
+if [ -d "$root/usr/share/bazel" ]; then
+	cp "$root"/usr/lib/*/jni/libnetty-tcnative.so "$root/usr/share/bazel/libnetty_tcnative.so"
+fi
 chroot "$root" apt-get clean
 rm -rf "$root"/var/lib/apt/lists/* "$root"/etc/apt/apt.conf.d/*proxy*
