@@ -26,8 +26,10 @@ pub(crate) struct Named {
 
 /// In which form a directory's content lies in the storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contents {
+pub enum Contents {
+    /// One `Tree` message.
     Tree,
+    /// `Directory` messages that are blobs each.
     Directories,
 }
 
@@ -61,8 +63,11 @@ fn parse(like: &Digest, digest: &reapi::Digest) -> Option<Digest> {
     Digest::parse(like.function(), &digest.hash, digest.size_bytes).ok()
 }
 
-/// All files (and, for `Directories`, directories) beneath `root`; `None` where some of it is absent or malformed.
-pub(crate) async fn files(
+/// All files (and, for `Directories`, directories) beneath `root`; `None` where some directory is absent or malformed.
+///
+/// # Errors
+/// The storage's trouble.
+pub async fn files(
     storage: &SharedStore,
     root: &Digest,
     form: Contents,

@@ -7,7 +7,7 @@ pub mod action_cache;
 pub mod backends;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-mod contents;
+pub mod contents;
 pub mod decorators;
 pub mod error;
 pub mod observer;

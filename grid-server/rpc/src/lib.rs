@@ -6,6 +6,7 @@
 //! knows how a failure looks on the wire.
 
 pub mod action_cache;
+pub mod asset;
 pub mod auth;
 pub mod bots;
 pub mod build_events;

@@ -44,10 +44,12 @@ impl AssetKey {
 }
 
 /// Where an asset is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asset {
     /// Its blob, or its root directory.
     pub digest: Digest,
+    /// What it is of no use without, beside itself.
+    pub needs: Vec<(AssetKind, Digest)>,
     /// When it was pushed or fetched.
     pub pushed_at: Timestamp,
     /// When it ends.
@@ -67,19 +69,18 @@ pub trait AssetStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StreamsError::Database`].
-    async fn put(
-        &self,
-        key: &AssetKey,
-        digest: &Digest,
-        expires_at: Option<Timestamp>,
-    ) -> Result<(), StreamsError>;
+    async fn put(&self, key: &AssetKey, asset: &Asset) -> Result<(), StreamsError>;
 
-    /// Removes assets that have expired, and those pushed before `before`; tells how many.
+    /// Removes assets that have expired, and those that nobody asked for since `before`; tells how many. The last use
+    /// is known to the hour.
     ///
     /// # Errors
     /// [`StreamsError::Database`].
     async fn expire(&self, before: Timestamp) -> Result<u64, StreamsError>;
 }
+
+/// A use is noted where the last one is older than this, in microseconds: reading stays reading.
+const USE_IS_OLD: i64 = 60 * 60 * 1_000_000;
 
 /// Assets in a database.
 #[derive(Clone, Debug)]
@@ -96,45 +97,103 @@ impl SqlAssetStore {
     }
 }
 
+impl AssetKind {
+    const fn number(self) -> i16 {
+        self as i16
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        [Self::Blob, Self::Directory].into_iter().find(|kind| kind.number().to_string() == text)
+    }
+}
+
+fn text(digest: &Digest) -> String {
+    format!("{}/{digest}", digest.function())
+}
+
 fn parse(text: &str) -> Option<Digest> {
     let (function, digest) = text.split_once('/')?;
     Digest::parse_text(DigestFunction::from_name(function), digest).ok()
 }
 
+fn needs_text(needs: &[(AssetKind, Digest)]) -> String {
+    let lines: Vec<_> =
+        needs.iter().map(|(kind, digest)| format!("{} {}", kind.number(), text(digest))).collect();
+    lines.join("\n")
+}
+
+fn parse_needs(text: &str) -> Option<Vec<(AssetKind, Digest)>> {
+    let line = |line: &str| {
+        let (kind, digest) = line.split_once(' ')?;
+        Some((AssetKind::from_text(kind)?, parse(digest)?))
+    };
+    text.lines().map(line).collect()
+}
+
+/// An asset as its row tells it.
+struct Found {
+    digest: String,
+    needs: String,
+    pushed_at: i64,
+    expires_at: Option<i64>,
+    used_at: i64,
+}
+
+impl Found {
+    /// A digest that can't be read was written by a version that knew more functions: not there for us.
+    fn asset(&self) -> Option<Asset> {
+        Some(Asset {
+            digest: parse(&self.digest)?,
+            needs: parse_needs(&self.needs)?,
+            pushed_at: Timestamp(self.pushed_at),
+            expires_at: self.expires_at.map(Timestamp),
+        })
+    }
+}
+
 #[async_trait]
 impl AssetStore for SqlAssetStore {
     async fn get(&self, key: &AssetKey) -> Result<Option<Asset>, StreamsError> {
-        const SQL: &str = "SELECT digest, pushed_at, expires_at FROM assets WHERE instance = $1 AND kind = $2 \
-            AND uri = $3 AND qualifiers = $4 AND (expires_at IS NULL OR expires_at > $5)";
-        let now = self.clock.now().0;
-        let row: Option<(String, i64, Option<i64>)> = on!(&self.database, pool => sqlx::query(SQL)
-            .bind(&key.instance).bind(key.kind as i16).bind(&key.uri).bind(key.qualifiers_text()).bind(now)
-            .fetch_optional(pool).await?.map(|row| (row.get(0), row.get(1), row.get(2))));
-        // A digest that can't be read was written by a version that knew more functions: not there for us.
-        Ok(row.and_then(|(digest, pushed_at, expires_at)| {
-            let digest = parse(&digest)?;
-            Some(Asset { digest, pushed_at: Timestamp(pushed_at), expires_at: expires_at.map(Timestamp) })
-        }))
+        const SQL: &str = "SELECT digest, needs, pushed_at, expires_at, used_at FROM assets \
+            WHERE instance = $1 AND kind = $2 AND uri = $3 AND qualifiers = $4 \
+            AND (expires_at IS NULL OR expires_at > $5)";
+        const USED: &str = "UPDATE assets SET used_at = $5 \
+            WHERE instance = $1 AND kind = $2 AND uri = $3 AND qualifiers = $4";
+        let (now, qualifiers) = (self.clock.now().0, key.qualifiers_text());
+        on!(&self.database, pool => {
+            let row = sqlx::query(SQL).bind(&key.instance).bind(key.kind.number()).bind(&key.uri)
+                .bind(&qualifiers).bind(now).fetch_optional(pool).await?;
+            let found = row.map(|row| Found {
+                digest: row.get(0),
+                needs: row.get(1),
+                pushed_at: row.get(2),
+                expires_at: row.get(3),
+                used_at: row.get(4),
+            });
+            if found.as_ref().is_some_and(|found| found.used_at < now - USE_IS_OLD) {
+                sqlx::query(USED).bind(&key.instance).bind(key.kind.number()).bind(&key.uri)
+                    .bind(&qualifiers).bind(now).execute(pool).await?;
+            }
+            Ok(found.and_then(|found| found.asset()))
+        })
     }
 
-    async fn put(
-        &self,
-        key: &AssetKey,
-        digest: &Digest,
-        expires_at: Option<Timestamp>,
-    ) -> Result<(), StreamsError> {
-        const SQL: &str = "INSERT INTO assets (instance, kind, uri, qualifiers, digest, pushed_at, expires_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (instance, kind, uri, qualifiers) DO UPDATE \
-            SET digest = excluded.digest, pushed_at = excluded.pushed_at, expires_at = excluded.expires_at";
-        let (now, text) = (self.clock.now().0, format!("{}/{digest}", digest.function()));
+    async fn put(&self, key: &AssetKey, asset: &Asset) -> Result<(), StreamsError> {
+        const SQL: &str = "INSERT INTO assets \
+            (instance, kind, uri, qualifiers, digest, needs, pushed_at, expires_at, used_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (instance, kind, uri, qualifiers) DO UPDATE \
+            SET digest = excluded.digest, needs = excluded.needs, pushed_at = excluded.pushed_at, \
+            expires_at = excluded.expires_at, used_at = excluded.used_at";
+        let now = self.clock.now().0;
         on!(&self.database, pool => sqlx::query(SQL)
-            .bind(&key.instance).bind(key.kind as i16).bind(&key.uri).bind(key.qualifiers_text())
-            .bind(text).bind(now).bind(expires_at.map(|t| t.0)).execute(pool).await.map(|_| ())?);
+            .bind(&key.instance).bind(key.kind.number()).bind(&key.uri).bind(key.qualifiers_text())
+            .bind(text(&asset.digest)).bind(needs_text(&asset.needs)).bind(asset.pushed_at.0)
+            .bind(asset.expires_at.map(|t| t.0)).bind(now).execute(pool).await.map(|_| ())?);
         Ok(())
     }
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StreamsError> {
-        const SQL: &str = "DELETE FROM assets WHERE pushed_at < $1 OR expires_at < $2";
+        const SQL: &str = "DELETE FROM assets WHERE used_at < $1 OR expires_at <= $2";
         let now = self.clock.now().0;
         Ok(on!(&self.database, pool => sqlx::query(SQL)
             .bind(before.0).bind(now).execute(pool).await?.rows_affected()))

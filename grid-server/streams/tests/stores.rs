@@ -9,8 +9,8 @@ use bytes::Bytes;
 use grid_core::{Clock, Digest, DigestFunction, Timestamp};
 use grid_scheduler_sql::{Database, testing};
 use grid_streams::{
-    AssetKey, AssetKind, AssetStore, EventStore, LogState, LogStreamStore, SqlAssetStore, SqlEventStore,
-    SqlLogStreamStore, SqlUploadStore, StoredEvent, StreamsError, UploadStore,
+    Asset, AssetKey, AssetKind, AssetStore, EventStore, LogState, LogStreamStore, SqlAssetStore,
+    SqlEventStore, SqlLogStreamStore, SqlUploadStore, StoredEvent, StreamsError, UploadStore,
 };
 
 #[derive(Debug, Default)]
@@ -157,19 +157,51 @@ async fn assets_are_found_by_uri_and_qualifiers_in_any_order() {
             uri: "https://example.org/a".into(),
             qualifiers: qualifiers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
         };
+        let needs = vec![
+            (AssetKind::Blob, Digest::of(DigestFunction::Blake3, b"a log")),
+            (AssetKind::Directory, Digest::of(DigestFunction::Sha256, b"a tree")),
+        ];
         let digest = Digest::of(DigestFunction::Blake3, b"content");
+        let first = Asset { digest, needs, pushed_at: Timestamp(7), expires_at: None };
         let blob = key(AssetKind::Blob, &[("a", "1"), ("b", "2")]);
-        store.put(&blob, &digest, None).await.unwrap();
-        let found = store.get(&key(AssetKind::Blob, &[("b", "2"), ("a", "1")])).await.unwrap().unwrap();
-        assert_eq!((found.digest, found.expires_at), (digest, None));
+        store.put(&blob, &first).await.unwrap();
+        let found = store.get(&key(AssetKind::Blob, &[("b", "2"), ("a", "1")])).await.unwrap();
+        assert_eq!(found, Some(first));
         assert_eq!(store.get(&key(AssetKind::Directory, &[("a", "1"), ("b", "2")])).await.unwrap(), None);
         assert_eq!(store.get(&key(AssetKind::Blob, &[("a", "1")])).await.unwrap(), None);
-        let later = Digest::of(DigestFunction::Sha256, b"later");
-        store.put(&blob, &later, Some(Timestamp(50))).await.unwrap();
-        assert_eq!(store.get(&blob).await.unwrap().unwrap().digest, later);
+        let other = AssetKey { instance: "other".into(), ..blob.clone() };
+        assert_eq!(store.get(&other).await.unwrap(), None, "instances share nothing");
+        let digest = Digest::of(DigestFunction::Sha256, b"later");
+        let later =
+            Asset { digest, needs: Vec::new(), pushed_at: Timestamp(8), expires_at: Some(Timestamp(50)) };
+        store.put(&blob, &later).await.unwrap();
+        assert_eq!(store.get(&blob).await.unwrap(), Some(later));
         world.clock.0.store(50, Ordering::SeqCst);
         assert_eq!(store.get(&blob).await.unwrap(), None, "it has expired");
-        world.clock.0.store(51, Ordering::SeqCst);
         assert_eq!(store.expire(Timestamp(0)).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn assets_that_are_asked_for_stay() {
+    const HOUR: i64 = 60 * 60 * 1_000_000;
+    for world in worlds().await {
+        let store = SqlAssetStore::new(world.database.clone(), world.clock.clone());
+        let key = |uri: &str| AssetKey {
+            instance: String::new(),
+            kind: AssetKind::Blob,
+            uri: uri.into(),
+            qualifiers: Vec::new(),
+        };
+        let digest = Digest::of(DigestFunction::Sha256, b"x");
+        let asset = Asset { digest, needs: Vec::new(), pushed_at: Timestamp(0), expires_at: None };
+        for uri in ["urn:used", "urn:forgotten"] {
+            store.put(&key(uri), &asset).await.unwrap();
+        }
+        world.clock.0.store(10 * HOUR, Ordering::SeqCst);
+        assert!(store.get(&key("urn:used")).await.unwrap().is_some());
+        assert_eq!(store.expire(Timestamp(5 * HOUR)).await.unwrap(), 1);
+        assert!(store.get(&key("urn:used")).await.unwrap().is_some());
+        assert_eq!(store.get(&key("urn:forgotten")).await.unwrap(), None);
     }
 }

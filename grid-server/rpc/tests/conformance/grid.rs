@@ -14,6 +14,8 @@ use grid_cas::backends::lru::{Lru, LruOptions};
 use grid_cas::decorators::verify::Verify;
 use grid_cas::observer::unobserved;
 use grid_core::{Digest, DigestFunction, InstanceName, SystemClock};
+use grid_proto::asset::fetch_server::FetchServer;
+use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
@@ -29,6 +31,8 @@ use grid_proto::reapi::content_addressable_storage_client::ContentAddressableSto
 use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
 use grid_rpc::Instances;
 use grid_rpc::action_cache::{ActionCacheInstance, ActionCacheService};
+use grid_rpc::asset::origin::{Hosts, Origin, OriginOptions};
+use grid_rpc::asset::{AssetInstance, AssetService};
 use grid_rpc::build_events::BuildEvents;
 use grid_rpc::bytestream::{ByteStreamInstance, ByteStreamService, Resumable};
 use grid_rpc::capabilities::{
@@ -39,10 +43,12 @@ use grid_rpc::digests::{Functions, all_functions, to_wire};
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::transport::{MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
 use grid_scheduler_sql::testing::sqlite;
-use grid_streams::{SqlEventStore, SqlLogStreamStore, SqlUploadStore};
+use grid_streams::{SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlUploadStore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+
+use crate::origin::WebServer;
 
 /// Which store the server stands on.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +71,17 @@ pub(crate) const TIGHT_BATCH: u64 = 1500;
 /// From how many bytes on uploads to the main instance resume.
 pub(crate) const RESUME_FROM: u64 = 6 << 20;
 
+/// The largest asset that is fetched.
+pub(crate) const ASSET_BYTES: u64 = 100_000;
+
 /// A connection to the server under test, and to a second replica of it.
 #[derive(Clone)]
 pub(crate) struct Grid {
     pub(crate) channel: Channel,
     replica: Channel,
     pub(crate) store: SharedStore,
+    /// What assets are fetched from.
+    pub(crate) web: WebServer,
     _folder: Arc<dyn Send + Sync>,
 }
 
@@ -81,6 +92,8 @@ struct Parts {
     events: BuildEvents,
     caches: HashMap<&'static str, SharedCache>,
     chunking: Arc<Chunking>,
+    assets: Arc<SqlAssetStore>,
+    folder: std::path::PathBuf,
 }
 
 fn name(name: &str) -> InstanceName {
@@ -164,6 +177,32 @@ impl Parts {
         CapabilitiesService::new(Instances::new("Capabilities", INSTANCES.map(instance)))
     }
 
+    /// The main instance fetches from this machine too, the read-only one from one host alone.
+    fn assets(&self) -> AssetService {
+        let here = || Hosts::new(["127.0.0.1".to_owned()]);
+        let instance = |instance: &'static str| {
+            let origin = OriginOptions {
+                hosts: if instance == READ_ONLY { here() } else { Hosts::default() },
+                internal_hosts: match instance {
+                    MAIN => Hosts::new(["127.0.0.1".to_owned(), "localhost".to_owned()]),
+                    READ_ONLY => here(),
+                    _ => Hosts::default(),
+                },
+                max_bytes: ASSET_BYTES,
+                folder: self.folder.clone(),
+            };
+            let options = AssetInstance {
+                store: Arc::clone(&self.store),
+                assets: Arc::clone(&self.assets) as _,
+                read_only: instance == READ_ONLY,
+                functions: functions(instance),
+                origin: Some(Arc::new(Origin::new(origin).unwrap())),
+            };
+            (name(instance), Arc::new(options))
+        };
+        AssetService::new(Instances::new("Fetch", INSTANCES.map(instance)), Arc::new(SystemClock))
+    }
+
     async fn serve(&self) -> Channel {
         let logs = LogStreams::new(Arc::clone(&self.logs) as _, [name(MAIN), name(TIGHT)], "");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -182,6 +221,8 @@ impl Parts {
             .add_service(CapabilitiesServer::new(self.capabilities()))
             .add_service(PublishBuildEventServer::new(self.events.clone()))
             .add_service(QueryBuildEventsServer::new(self.events.clone()))
+            .add_service(FetchServer::new(self.assets()))
+            .add_service(PushServer::new(self.assets()))
             .add_service(LogStreamServiceServer::new(logs));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
@@ -211,7 +252,9 @@ impl Grid {
             store: Arc::clone(&store),
             uploads: Arc::new(SqlUploadStore::new(database.clone(), clock.clone())),
             logs: Arc::new(SqlLogStreamStore::new(database.clone(), clock.clone(), 1 << 20)),
-            events: BuildEvents::new(Arc::new(SqlEventStore::new(database, clock))),
+            events: BuildEvents::new(Arc::new(SqlEventStore::new(database.clone(), clock.clone()))),
+            assets: Arc::new(SqlAssetStore::new(database, clock)),
+            folder: folder.path().to_owned(),
             caches: INSTANCES.map(|i| (i, cache(i == READ_ONLY))).into(),
             chunking: Arc::new(Chunking::new(ChunkingOptions {
                 avg_chunk_bytes: 16 << 10,
@@ -219,7 +262,8 @@ impl Grid {
             })),
         };
         let (channel, replica) = (parts.serve().await, parts.serve().await);
-        Self { channel, replica, store, _folder: Arc::new(folder) }
+        let web = WebServer::start().await;
+        Self { channel, replica, store, web, _folder: Arc::new(folder) }
     }
 
     /// The same stores behind another server.

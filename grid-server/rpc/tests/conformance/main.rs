@@ -16,6 +16,7 @@
 )]
 
 mod action_cache;
+mod asset;
 mod batch;
 mod build_events;
 mod bytestream_read;
@@ -25,6 +26,7 @@ mod chunking;
 mod find_missing;
 mod grid;
 mod logstream;
+mod origin;
 mod resume;
 mod rule;
 mod tree;
@@ -45,6 +47,7 @@ fn rules() -> Vec<Rule> {
         ("Action cache", action_cache::rules()),
         ("Log streams", logstream::rules()),
         ("Build events", build_events::rules()),
+        ("Remote assets", asset::rules()),
     ]
     .into_iter()
     .flat_map(|(area, rules)| rules.into_iter().map(move |rule| rule.within(area)))
