@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid_cas::SharedStore;
-use grid_config::model::{self, Endpoints, Instance, Service, Shared, SqlConnection};
+use grid_config::model::{self, Endpoints, Instance, Service, Shared};
 use grid_core::InstanceName;
 use grid_rpc::action_cache::ActionCacheInstance;
+use grid_rpc::asset::AssetInstance;
 use grid_rpc::bytestream::ByteStreamInstance;
 use grid_rpc::capabilities::CapabilitiesInstance;
 use grid_rpc::cas::tree::TreeLimits;
@@ -28,15 +29,15 @@ pub(super) struct Parts {
     pub(super) operations: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) bots: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) capabilities: Vec<(InstanceName, Arc<CapabilitiesInstance>)>,
+    pub(super) assets: Vec<(InstanceName, Arc<AssetInstance>)>,
     pub(super) logstream: Option<Streams>,
-    pub(super) build_events: Option<Option<Shared<SqlConnection>>>,
+    pub(super) build_events: Option<model::BuildEvents>,
 }
 
 /// The log streams of a server.
 pub(super) struct Streams {
     pub(super) instances: Vec<InstanceName>,
-    pub(super) prefix: String,
-    pub(super) sql: Option<Shared<SqlConnection>>,
+    pub(super) service: model::LogStream,
 }
 
 impl Composer<'_> {
@@ -100,7 +101,10 @@ impl Composer<'_> {
                 }
                 Service::LogStream(service) => parts.log_stream(service, name, item)?,
                 Service::BuildEvents(service) => parts.events(service, name, item)?,
-                Service::Fleet(_) | Service::RemoteAsset(_) => return Err(not_yet(&item.place)),
+                Service::RemoteAsset(assets) => {
+                    parts.assets.push((name.clone(), Arc::new(self.asset(assets, item, name).await?)));
+                }
+                Service::Fleet(_) => return Err(not_yet(&item.place)),
             }
         }
         if let Some(agreed) = executed {
@@ -163,7 +167,7 @@ impl Composer<'_> {
             early_return: !stream.always_receive,
             functions: functions(),
             max_blob_bytes: None,
-            uploads: None,
+            uploads: self.uploads(stream).await?,
         })
     }
 
@@ -227,12 +231,9 @@ impl Parts {
         name: &InstanceName,
         item: &Shared<Service>,
     ) -> Result<(), ComposeError> {
-        let streams = self.logstream.get_or_insert_with(|| Streams {
-            instances: Vec::new(),
-            prefix: service.prefix.clone(),
-            sql: service.sql.clone(),
-        });
-        if streams.prefix != service.prefix || streams.sql != service.sql {
+        let streams =
+            self.logstream.get_or_insert_with(|| Streams { instances: Vec::new(), service: service.clone() });
+        if streams.service != *service {
             return Err(differs(item));
         }
         streams.instances.push(name.clone());
@@ -246,8 +247,8 @@ impl Parts {
         _name: &InstanceName,
         item: &Shared<Service>,
     ) -> Result<(), ComposeError> {
-        let sql = self.build_events.get_or_insert_with(|| service.sql.clone());
-        if *sql == service.sql { Ok(()) } else { Err(differs(item)) }
+        let first = self.build_events.get_or_insert_with(|| service.clone());
+        if first == service { Ok(()) } else { Err(differs(item)) }
     }
 }
 

@@ -5,9 +5,11 @@
 //! is called here, so that it and what contains it are made once an instance name.
 
 mod abilities;
+mod assets;
 pub(crate) mod authorization;
 mod caches;
 mod databases;
+mod expiry;
 mod indexes;
 mod instances;
 mod remotes;
@@ -15,6 +17,7 @@ mod schedulers;
 pub(crate) mod served;
 mod services;
 mod storages;
+mod uploads;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -89,6 +92,7 @@ pub(crate) struct Composer<'a> {
     index_rows: HashSet<(String, String)>,
     state_database: Option<Database>,
     dependencies: Vec<Dependency>,
+    expiry: expiry::Expiry,
     temporary: Vec<tempfile::TempDir>,
 }
 
@@ -103,6 +107,7 @@ fn key<T>(item: &Arc<Item<T>>, instance: Option<&InstanceName>) -> Key {
 pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<Composed, ComposeError> {
     let mut composer = Composer::new(config, metrics);
     let (routes, health) = composer.services().await?;
+    std::mem::take(&mut composer.expiry).start();
     let cleaners = composer.cleaners(false).await?;
     Ok(Composed {
         routes,
@@ -133,6 +138,7 @@ impl<'a> Composer<'a> {
             index_rows: HashSet::new(),
             state_database: None,
             dependencies: Vec::new(),
+            expiry: expiry::Expiry::default(),
             temporary: Vec::new(),
         }
     }

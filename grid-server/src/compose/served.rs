@@ -19,7 +19,8 @@ pub(crate) fn unserved(config: &ServerConfig) -> Vec<Place> {
             Service::Bots(bots) => scheduler(&bots.scheduler, &mut found),
             Service::Operations(operations) => scheduler(&operations.scheduler, &mut found),
             Service::LogStream(_) | Service::BuildEvents(_) => {}
-            Service::Fleet(_) | Service::RemoteAsset(_) => found.push(service.place.clone()),
+            Service::RemoteAsset(assets) => storage(&assets.storage, &mut found),
+            Service::Fleet(_) => found.push(service.place.clone()),
         }
     }
     config.cleanup.iter().for_each(|cleanup| storage(&cleanup.index, &mut found));

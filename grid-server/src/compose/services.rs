@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use grid_config::model::{Compression, Shared, SqlConnection};
 use grid_core::SystemClock;
+use grid_proto::asset::fetch_server::FetchServer;
+use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
@@ -15,6 +17,7 @@ use grid_proto::reapi::content_addressable_storage_server::ContentAddressableSto
 use grid_proto::reapi::execution_server::ExecutionServer;
 use grid_proto::rwapi::bots_server::BotsServer;
 use grid_rpc::action_cache::ActionCacheService;
+use grid_rpc::asset::AssetService;
 use grid_rpc::bots::BotsService;
 use grid_rpc::build_events::BuildEvents;
 use grid_rpc::bytestream::ByteStreamService;
@@ -31,6 +34,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
 
+use super::expiry::Expiring;
 use super::instances::{IDLE, Parts, Streams};
 use super::{ComposeError, Composer};
 
@@ -75,6 +79,12 @@ impl Composer<'_> {
             let instances = Instances::new("ActionCache", parts.action_cache.iter().cloned());
             serve!(self, routes, ActionCacheServer(ActionCacheService::new(instances)));
         }
+        if !parts.assets.is_empty() {
+            let instances = Instances::new("Remote Asset", parts.assets.iter().cloned());
+            let assets = AssetService::new(instances, Arc::new(SystemClock));
+            serve!(self, routes, FetchServer(assets.clone()));
+            serve!(self, routes, PushServer(assets));
+        }
         if !parts.cas.is_empty() {
             let instances = Instances::new("ContentAddressableStorage", parts.cas.iter().cloned());
             serve!(self, routes, ContentAddressableStorageServer(CasService::new(instances)));
@@ -111,11 +121,11 @@ impl Composer<'_> {
             let instances = Instances::new("ByteStream", parts.bytestream.iter().cloned());
             serve!(self, routes, ByteStreamServer(ByteStreamService::new(instances, logs, IDLE)));
         }
-        if let Some(sql) = &parts.build_events {
-            let events = BuildEvents::new(Arc::new(SqlEventStore::new(
-                self.database_of(sql.as_ref()).await?,
-                Arc::new(SystemClock),
-            )));
+        if let Some(service) = &parts.build_events {
+            let database = self.database_of(service.sql.as_ref()).await?;
+            let store = Arc::new(SqlEventStore::new(database, Arc::new(SystemClock)));
+            self.expiry.add(Expiring::Events(Arc::clone(&store)), service.retention);
+            let events = BuildEvents::new(store);
             serve!(self, routes, PublishBuildEventServer(events.clone()));
             serve!(self, routes, QueryBuildEventsServer(events));
         }
@@ -123,13 +133,17 @@ impl Composer<'_> {
     }
 
     async fn log_streams(&mut self, streams: &Streams) -> Result<LogStreams, ComposeError> {
-        let database = self.database_of(streams.sql.as_ref()).await?;
-        let store = SqlLogStreamStore::new(database, Arc::new(SystemClock), MAX_LOG_BYTES);
-        Ok(LogStreams::new(Arc::new(store), streams.instances.iter().cloned(), &streams.prefix))
+        let database = self.database_of(streams.service.sql.as_ref()).await?;
+        let store = Arc::new(SqlLogStreamStore::new(database, Arc::new(SystemClock), MAX_LOG_BYTES));
+        self.expiry.add(Expiring::Logs(Arc::clone(&store)), streams.service.retention);
+        Ok(LogStreams::new(store, streams.instances.iter().cloned(), &streams.service.prefix))
     }
 
     /// The database that is named, or the embedded one.
-    async fn database_of(&mut self, sql: Option<&Shared<SqlConnection>>) -> Result<Database, ComposeError> {
+    pub(super) async fn database_of(
+        &mut self,
+        sql: Option<&Shared<SqlConnection>>,
+    ) -> Result<Database, ComposeError> {
         match sql {
             Some(connection) => self.sql(connection).await,
             None => self.state_database().await,

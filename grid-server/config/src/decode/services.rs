@@ -1,12 +1,13 @@
 //! Services.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::decoder::{Decoder, Memo, Tagged};
 use super::{Fields, caches, record};
 use crate::model::{
-    ActionCache, ActionCacheService, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet, Item,
-    LogStream, Operations, Place, RemoteAsset, SchedulerOverrides, Service,
+    ActionCache, ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution,
+    Fleet, Item, LogStream, Operations, Place, RemoteAsset, SchedulerOverrides, Service,
 };
 use crate::table::Kind;
 
@@ -31,19 +32,18 @@ impl Tagged for Service {
             .map(Self::Operations),
             "fleet" => record!(f => Fleet { scheduler: req("scheduler") }).map(Self::Fleet),
             "logstream" => {
-                record!(f => LogStream { prefix: or("prefix"), sql: opt("sql") }).map(Self::LogStream)
+                record!(f => LogStream { prefix: or("prefix"), sql: opt("sql"), retention: or("retention") })
+                    .map(Self::LogStream)
             }
             "memory-logstream-storage" => {
-                Some(Self::LogStream(LogStream { prefix: String::new(), sql: None }))
+                Some(Self::LogStream(LogStream { prefix: String::new(), sql: None, retention: LOGS_STAY }))
             }
-            "build-events" => record!(f => BuildEvents { sql: opt("sql") }).map(Self::BuildEvents),
-            "memory-build-events" => Some(Self::BuildEvents(BuildEvents { sql: None })),
-            "remote-asset" => record!(f => RemoteAsset {
-                storage: req("storage"),
-                sql: opt("sql"),
-                allow_updates: or("allow-updates"),
-            })
-            .map(Self::RemoteAsset),
+            "build-events" => record!(f => BuildEvents { sql: opt("sql"), retention: or("retention") })
+                .map(Self::BuildEvents),
+            "memory-build-events" => {
+                Some(Self::BuildEvents(BuildEvents { sql: None, retention: EVENTS_STAY }))
+            }
+            "remote-asset" => remote_asset(f).map(Self::RemoteAsset),
             "reference-cache" => reference_cache(f).map(Self::RemoteAsset),
             _ => {
                 f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
@@ -52,6 +52,12 @@ impl Tagged for Service {
         }
     }
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long things stay in the services whose older tags can't say it.
+const LOGS_STAY: Duration = DAY.saturating_mul(7);
+const EVENTS_STAY: Duration = DAY.saturating_mul(30);
+const ASSETS_STAY: Duration = DAY.saturating_mul(90);
 
 /// With `cache`, or in the older form with a cache of its own in memory.
 fn action_cache(f: &mut Fields<'_, '_>) -> Option<ActionCacheService> {
@@ -84,13 +90,41 @@ fn bytestream(f: &mut Fields<'_, '_>) -> Option<ByteStream> {
         storage: req("storage"),
         read_only: or("read-only"),
         always_receive: or("disable-overwrite-early-return"),
+        sql: opt("sql"),
     })
 }
 
+fn remote_asset(f: &mut Fields<'_, '_>) -> Option<RemoteAsset> {
+    let fetch = f.or("fetch");
+    let rules = record!(f => AssetFetch {
+        hosts: or("fetch-hosts"),
+        internal_hosts: or("fetch-internal-hosts"),
+        max_size: or("max-fetch-size"),
+    });
+    let storage = f.req("storage");
+    let sql = f.opt("sql");
+    let allow_updates = f.or("allow-updates");
+    let retention = f.or("retention");
+    Some(RemoteAsset {
+        storage: storage?,
+        sql: sql?,
+        allow_updates: allow_updates?,
+        retention: retention?,
+        fetch: if fetch? { Some(rules?) } else { None },
+    })
+}
+
+/// BuildStream's artifacts were only ever pushed.
 fn reference_cache(f: &mut Fields<'_, '_>) -> Option<RemoteAsset> {
     let storage = f.req("storage");
     let allow_updates = f.or("allow-updates");
-    Some(RemoteAsset { storage: storage?, sql: None, allow_updates: allow_updates? })
+    Some(RemoteAsset {
+        storage: storage?,
+        sql: None,
+        allow_updates: allow_updates?,
+        retention: ASSETS_STAY,
+        fetch: None,
+    })
 }
 
 fn execution(f: &mut Fields<'_, '_>) -> Option<Execution> {

@@ -33,8 +33,8 @@ pub use server::{
     MonitoringTarget, ServerConfig, ServerCredentials, TagFormat, Transport,
 };
 pub use services::{
-    ActionCacheService, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet, LogStream,
-    Operations, RemoteAsset, SchedulerOverrides, Service,
+    ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet,
+    LogStream, Operations, RemoteAsset, SchedulerOverrides, Service,
 };
 pub use shared::{Item, Place, Secret, Shared};
 pub use storages::{

@@ -59,6 +59,8 @@ pub struct ByteStream {
     pub read_only: bool,
     /// Whether a blob that is there already is received anew.
     pub always_receive: bool,
+    /// Where unfinished uploads wait; `None` for the embedded database, where there is one.
+    pub sql: Option<Shared<SqlConnection>>,
 }
 
 /// Which parts of Execution an `!execution` serves.
@@ -140,19 +142,23 @@ pub struct Fleet {
 }
 
 /// The LogStream service.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogStream {
     /// What the names start with.
     pub prefix: String,
-    /// The database; `None` for memory.
+    /// The database; `None` for the embedded one.
     pub sql: Option<Shared<SqlConnection>>,
+    /// How long a stream stays after its last use.
+    pub retention: Duration,
 }
 
 /// The Build Events services.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BuildEvents {
-    /// The database; `None` for memory.
+    /// The database; `None` for the embedded one.
     pub sql: Option<Shared<SqlConnection>>,
+    /// How long a stream stays after its last event.
+    pub retention: Duration,
 }
 
 /// The Remote Asset services.
@@ -160,8 +166,23 @@ pub struct BuildEvents {
 pub struct RemoteAsset {
     /// The storage with the content.
     pub storage: Shared<Storage>,
-    /// The database; `None` for memory.
+    /// The database; `None` for the embedded one.
     pub sql: Option<Shared<SqlConnection>>,
     /// Whether clients may push.
     pub allow_updates: bool,
+    /// How long an asset stays that nobody asks for.
+    pub retention: Duration,
+    /// What is fetched that nobody pushed; `None` for nothing.
+    pub fetch: Option<AssetFetch>,
+}
+
+/// What a Remote Asset service fetches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetFetch {
+    /// The hosts that may be fetched from; any where there are none.
+    pub hosts: Vec<String>,
+    /// The hosts whose addresses may be internal.
+    pub internal_hosts: Vec<String>,
+    /// The largest asset, in bytes.
+    pub max_size: u64,
 }

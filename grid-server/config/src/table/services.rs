@@ -6,6 +6,7 @@ const STORAGE: Ty = Ty::Object(Kind::Storage);
 const CACHE: Ty = Ty::Object(Kind::ActionCache);
 const SCHEDULER: Ty = Ty::Object(Kind::Scheduler);
 const SQL: Ty = Ty::Object(Kind::SqlConnection);
+const EMBEDDED: &str = "The database; without it the embedded one of the state directory, for one replica.";
 const TEXTS: Ty = Ty::List(&Ty::Text);
 const ON_SCHEDULER: &str =
     "The older place of the same key of the scheduler; it takes the place of what the scheduler says.";
@@ -67,6 +68,11 @@ static BYTESTREAM: Section = service(
             Ty::Flag,
             "no",
             "Whether a blob that is there already is received anew.",
+        ),
+        key(
+            "sql",
+            SQL,
+            "Where unfinished uploads of 32 MiB and more wait for a day, so that they resume on each replica; without it the embedded database, where another service of the server has one, else such uploads start again.",
         ),
         warned("stream-blob", Ty::Flag, "blobs are always streamed"),
     ],
@@ -182,7 +188,8 @@ static LOGSTREAM: Section = service(
     "The LogStream service. Its streams are read and written by ByteStream.",
     &[
         default("prefix", Ty::Text, "", "What the names of the streams start with."),
-        key("sql", SQL, "The database; without it memory, for one replica."),
+        key("sql", SQL, EMBEDDED),
+        default("retention", Ty::Period, "{days: 7}", "How long a stream stays after its last use."),
         warned("storage", Ty::Object(Kind::Service), "use `sql` for streams that several replicas share"),
     ],
 );
@@ -190,7 +197,7 @@ static LOGSTREAM: Section = service(
 static MEMORY_LOGSTREAM: Section = Section {
     name: "!memory-logstream-storage",
     kind: Some(Kind::Service),
-    status: Status::Mapped("`!logstream` without `sql` keeps its streams in memory."),
+    status: Status::Mapped("`!logstream` without `sql`."),
     doc: "BuildGrid's former store of log streams.",
     keys: &[],
 };
@@ -198,7 +205,15 @@ static MEMORY_LOGSTREAM: Section = Section {
 static BUILD_EVENTS: Section = service(
     "!build-events",
     "The PublishBuildEvent and QueryBuildEvents services. Our own.",
-    &[key("sql", SQL, "The database; without it memory, for one replica.")],
+    &[
+        key("sql", SQL, EMBEDDED),
+        default(
+            "retention",
+            Ty::Period,
+            "{days: 30}",
+            "How long a build's events stay after the last of them.",
+        ),
+    ],
 );
 
 static MEMORY_BUILD_EVENTS: Section = Section {
@@ -214,8 +229,23 @@ static REMOTE_ASSET: Section = service(
     "The Fetch and Push services of the Remote Asset API. Our own.",
     &[
         required("storage", STORAGE, "The storage with the assets' content."),
-        key("sql", SQL, "The database; without it memory, for one replica."),
+        key("sql", SQL, EMBEDDED),
         default("allow-updates", Ty::Flag, "yes", "Whether clients may push."),
+        default("retention", Ty::Period, "{days: 90}", "How long an asset stays that nobody asks for."),
+        default("fetch", Ty::Flag, "yes", "Whether http and https URIs that nobody pushed are fetched."),
+        default(
+            "fetch-hosts",
+            TEXTS,
+            "[]",
+            "The hosts that may be fetched from, `*.example.org` for a domain; any where there are none.",
+        ),
+        default(
+            "fetch-internal-hosts",
+            TEXTS,
+            "[]",
+            "The hosts that may be fetched from though their addresses are not public.",
+        ),
+        default("max-fetch-size", Ty::Size, "4G", "The largest asset that is fetched."),
     ],
 );
 
