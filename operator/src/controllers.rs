@@ -13,7 +13,7 @@ use grid_operator_controllers::{Context, Error, Outcome, Result, buildgrid, cass
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::DeserializeGuard;
 use kube::runtime::Controller;
@@ -63,13 +63,14 @@ type Guarded<K> = DeserializeGuard<K>;
 
 async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
     let controller = Controller::new(scope.api::<Guarded<BuildGrid>>(), Scope::resources());
-    let grids = controller.store();
+    let (grids, of_pools) = (controller.store(), controller.store());
     let controller = controller
         .owns(scope.api::<ServiceAccount>(), Scope::managed())
         .owns(scope.api::<Secret>(), Scope::managed())
         .owns(scope.api::<ConfigMap>(), Scope::managed())
         .owns(scope.api::<Service>(), Scope::managed())
         .owns(scope.api::<Ingress>(), Scope::managed())
+        .owns(scope.api::<NetworkPolicy>(), Scope::managed())
         .owns(scope.api::<Job>(), Scope::managed())
         .owns(scope.api::<Deployment>(), Scope::managed())
         .owns(scope.api::<StatefulSet>(), Scope::managed())
@@ -77,6 +78,12 @@ async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken)
         .watches(scope.api::<Guarded<CasStorage>>(), Scope::resources(), move |storage| {
             referring(&grids, storage.meta().namespace.as_deref(), |grid: &BuildGrid| {
                 grid.spec.storage_ref.as_ref().is_some_and(|r| r.name == storage.name_any())
+            })
+        })
+        .watches(scope.api::<Guarded<WorkerPool>>(), Scope::resources(), move |pool| {
+            let named = pool.0.as_ref().ok().and_then(|pool| pool.spec.grid_ref.name.clone());
+            referring(&of_pools, pool.meta().namespace.as_deref(), |grid: &BuildGrid| {
+                grid.metadata.name == named
             })
         });
     drive(controller, shared, stop, "BuildGrid", |grid, shared| async move {
@@ -96,6 +103,7 @@ async fn casstorages(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
         .owns(scope.api::<Deployment>(), Scope::managed())
         .owns(scope.api::<StatefulSet>(), Scope::managed())
         .owns(scope.api::<PodDisruptionBudget>(), Scope::managed())
+        .owns(scope.api::<NetworkPolicy>(), Scope::managed())
         .watches(scope.api::<Guarded<BuildGrid>>(), Scope::resources(), move |grid| {
             // One that was let go has to hear of it too, so every storage of the namespace looks again.
             referring(&storages, grid.meta().namespace.as_deref(), |_: &CasStorage| true)
@@ -112,6 +120,7 @@ async fn workerpools(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
     let controller = controller
         .owns(scope.api::<ServiceAccount>(), Scope::managed())
         .owns(scope.api::<Deployment>(), Scope::managed())
+        .owns(scope.api::<NetworkPolicy>(), Scope::managed())
         .watches(scope.api::<Guarded<BuildGrid>>(), Scope::resources(), move |grid| {
             referring(&pools, grid.meta().namespace.as_deref(), |pool: &WorkerPool| {
                 pool.spec.grid_ref.name.as_deref() == Some(grid.name_any().as_str())

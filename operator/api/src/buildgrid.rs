@@ -1,17 +1,22 @@
 //! BuildGrid: the control plane of a build grid, from one pod with everything in it to servers of their own for
 //! each service.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::authorization::AuthorizationSpec;
 use crate::common::{
-    DeletionPolicy, Empty, LocalRef, PodTemplate, SecretKeyRef, Span, VolumeSpec, conditions,
+    ConfigMapKeyRef, DeletionPolicy, LocalRef, PodTemplate, SecretKeyRef, VolumeSpec, conditions,
 };
+use crate::entry::{GatewaySpec, IngressSpec, TlsSpec};
+use crate::insight::MonitoringSpec;
+use crate::network::NetworkPolicySpec;
+use crate::services::{ActionCacheSpec, ExecutionSpec, ServicesSpec};
+
+/// Annotation of a BuildGrid that hibernates: a time in RFC 3339 until which it is awake all the same.
+pub const WAKE_ANNOTATION: &str = "grid.build/wake-until";
 
 /// A build grid. `spec: {}` is a whole one, in one pod.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -42,10 +47,15 @@ use crate::common::{
     validation = ("self.topology != 'split' || has(self.database)", "topology split needs spec.database: servers of their own share the state that is in it"),
     validation = ("self.topology == 'split' || !has(self.services) || !(has(self.services.execution) || has(self.services.bots) || has(self.services.cas) || has(self.services.actionCache))", "services.execution, bots, cas and actionCache are servers of their own with topology split only; use services.server"),
     validation = ("self.topology != 'split' || !has(self.services) || !has(self.services.server)", "services.server is the server of topology combined; with split use services.execution, bots, cas and actionCache"),
-    validation = ("!has(self.services) || !has(self.services.server) || self.services.server.replicas <= 1 || (has(self.database) && has(self.storageRef))", "several replicas need state that they share: spec.database and spec.storageRef"),
+    validation = ("!has(self.services) || !has(self.services.server) || self.services.server.replicas <= 1 || (has(self.database) && (has(self.storageRef) || (has(self.configFrom) && !has(self.storage))))", "several replicas need state that they share: spec.database and spec.storageRef"),
     validation = ("!has(self.services) || !has(self.services.cas) || self.services.cas.replicas <= 1 || has(self.storageRef)", "several CAS replicas need spec.storageRef: the store inside a grid is the disk of one pod"),
     validation = ("!has(self.actionCache) || !has(self.actionCache.lru) || !has(self.services) || !((has(self.services.server) && self.services.server.replicas > 1) || (has(self.services.actionCache) && self.services.actionCache.replicas > 1))", "an lru action cache is the memory of one pod: use one replica, or leave actionCache.lru out"),
     validation = ("!has(self.tls) || has(self.ingress)", "spec.tls is of the ingress, and there is none: add spec.ingress"),
+    validation = ("!(has(self.ingress) && has(self.gateway))", "give spec.ingress or spec.gateway, but not both"),
+    validation = ("!has(self.authorization) || !has(self.authorization.jwt) || !has(self.tls) || !has(self.tls.disabled)", "tokens would cross the network in plain text: take spec.tls.disabled away, or spec.authorization.jwt"),
+    validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
+    validation = ("!has(self.configFrom) || !(has(self.execution.matchPropertyKeys) || has(self.execution.wildcardPropertyKeys))", "configFrom is the whole configuration: say property keys there"),
+    validation = ("!has(self.storage) || self.storage.deletionPolicy == 'Retain' || !has(self.storageRef)", "storage.deletionPolicy is of the store inside the grid"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
 )]
@@ -82,9 +92,26 @@ pub struct BuildGridSpec {
     /// The way in from outside the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,
+    /// The way in by the Gateway API instead of an Ingress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySpec>,
     /// TLS at the ingress; a certificate that the operator signs where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// How callers from outside are known; without it whoever reaches the grid may use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<AuthorizationSpec>,
+    /// Who may reach the grid's pods over the network.
+    #[serde(default)]
+    pub network_policy: NetworkPolicySpec,
+    /// Objects of the Prometheus operator and a dashboard for Grafana.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<MonitoringSpec>,
+    /// The server's whole configuration as BuildGrid's YAML, in place of the one that the operator writes. It runs in
+    /// topology combined. Keys of Secrets that it reads by `!read-file /etc/grid/secrets/SECRET/KEY` are mounted
+    /// there; `admin`, `state-directory` and `grid-credentials` are added where they are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_from: Option<ConfigMapKeyRef>,
     /// Version of the server images; the operator's own where it is not given, kept from then on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
@@ -92,6 +119,10 @@ pub struct BuildGridSpec {
     /// Laid over the server pods' templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// Run no pods, neither servers nor those of the grid's pools, and keep all data. The annotation
+    /// `grid.build/wake-until` with a time in RFC 3339 wakes the grid until then.
+    #[serde(default)]
+    pub hibernate: bool,
     /// Leave everything as it is, whatever changes.
     #[serde(default)]
     pub paused: bool,
@@ -132,195 +163,6 @@ pub struct EmbeddedStorage {
 pub struct DatabaseSpec {
     /// The key that holds its URI. CloudNativePG's Secret fits as it is, with the key `uri`.
     pub secret_ref: SecretKeyRef,
-}
-
-/// Replicas and resources of each server.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ServicesSpec {
-    /// The server of topology combined.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<ServiceSpec>,
-    /// Execution, Operations, Capabilities, LogStream, Build Events.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub execution: Option<ServiceSpec>,
-    /// Bots, to which workers connect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bots: Option<ServiceSpec>,
-    /// ContentAddressableStorage and ByteStream.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cas: Option<ServiceSpec>,
-    /// ActionCache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub action_cache: Option<ServiceSpec>,
-}
-
-/// One server.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceSpec {
-    /// Pods.
-    #[serde(default = "ServiceSpec::default_replicas")]
-    #[schemars(range(min = 1, max = 64))]
-    pub replicas: i32,
-    /// Resources of each pod's container.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
-}
-
-impl ServiceSpec {
-    fn default_replicas() -> i32 {
-        1
-    }
-}
-
-impl Default for ServiceSpec {
-    fn default() -> Self {
-        Self { replicas: Self::default_replicas(), resources: None }
-    }
-}
-
-/// How actions are queued and run.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("self.enabled || !(has(self.matchPropertyKeys) || has(self.wildcardPropertyKeys))", "execution is off: matchPropertyKeys and wildcardPropertyKeys would do nothing")
-)]
-pub struct ExecutionSpec {
-    /// Off, the grid is a remote cache only.
-    #[serde(default = "ExecutionSpec::default_enabled")]
-    pub enabled: bool,
-    /// An action that runs longer than this is ended.
-    #[serde(default = "ExecutionSpec::default_max_execution_timeout")]
-    pub max_execution_timeout: Span,
-    /// Platform properties that decide which worker takes an action, besides `OSFamily` and `ISA`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
-    pub match_property_keys: Option<Vec<String>>,
-    /// Platform properties that an action may name and that don't choose its worker.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
-    pub wildcard_property_keys: Option<Vec<String>>,
-}
-
-impl ExecutionSpec {
-    fn default_enabled() -> bool {
-        true
-    }
-
-    fn default_max_execution_timeout() -> Span {
-        "2h".into()
-    }
-}
-
-impl Default for ExecutionSpec {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            max_execution_timeout: Self::default_max_execution_timeout(),
-            match_property_keys: None,
-            wildcard_property_keys: None,
-        }
-    }
-}
-
-/// The cache of results.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ActionCacheSpec {
-    /// Keep results in the memory of one server, this many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lru: Option<LruActionCache>,
-    /// Clients may write to it. The scheduler always may.
-    #[serde(default = "ActionCacheSpec::default_true")]
-    pub allow_updates: bool,
-    /// Keep the results of actions that failed.
-    #[serde(default = "ActionCacheSpec::default_true")]
-    pub cache_failed_actions: bool,
-}
-
-impl ActionCacheSpec {
-    fn default_true() -> bool {
-        true
-    }
-}
-
-impl Default for ActionCacheSpec {
-    fn default() -> Self {
-        Self { lru: None, allow_updates: true, cache_failed_actions: true }
-    }
-}
-
-/// Results in memory.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LruActionCache {
-    /// Results that are kept.
-    #[schemars(range(min = 1, max = 100_000_000))]
-    pub max_entries: i32,
-}
-
-/// The way in from outside the cluster: one host, a path for each gRPC service.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct IngressSpec {
-    /// Host name by which clients reach the grid.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
-    pub host: String,
-    /// IngressClass; the cluster's default class where it is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub class_name: Option<String>,
-    /// Port at which the ingress controller is reached from outside.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<i32>,
-    /// Annotations of the Ingress, for its controller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 32))]
-    pub annotations: Option<BTreeMap<String, String>>,
-}
-
-/// The certificate that the ingress shows: exactly one way to get it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("[has(self.selfSigned), has(self.secretRef), has(self.disabled)].filter(x, x).size() == 1", "tls is exactly one of selfSigned, secretRef, disabled")
-)]
-pub struct TlsSpec {
-    /// A CA and a certificate that the operator makes, and renews in time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub self_signed: Option<SelfSigned>,
-    /// A Secret of type kubernetes.io/tls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalRef>,
-    /// Plain text from clients to the ingress.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disabled: Option<Empty>,
-}
-
-/// A certificate signed by the grid's own CA.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SelfSigned {
-    /// How long a certificate is good for; it is renewed when a third of that is left.
-    #[serde(default = "SelfSigned::default_validity")]
-    pub validity: Span,
-}
-
-impl SelfSigned {
-    fn default_validity() -> Span {
-        "90d".into()
-    }
-}
-
-impl Default for SelfSigned {
-    fn default() -> Self {
-        Self { validity: Self::default_validity() }
-    }
 }
 
 /// What the operator saw and did.

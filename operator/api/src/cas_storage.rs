@@ -41,7 +41,8 @@ use crate::storages::NamedStorage;
     validation = ("!has(self.cleanup) || self.storages.exists(s, has(s.sqlIndex))", "spec.cleanup works on an index: add a sqlIndex storage (a disk or lru storage keeps its size by itself)"),
     validation = ("!has(self.replicas) || self.replicas <= 1 || self.storages.filter(s, has(s.disk)).size() <= 1", "with several replicas each pod is a shard with one disk: give at most one disk storage"),
     validation = ("!has(self.replicas) || !has(oldSelf.replicas) || !self.storages.exists(s, has(s.disk)) || self.replicas == oldSelf.replicas", "the replicas of a tier on disks are its shards, and their number decides where blobs lie: make a new CasStorage and move to it"),
-    validation = ("!has(self.replicas) || self.replicas <= 1 || !self.storages.exists(s, has(s.lru)) || self.storages.exists(s, has(s.withCache))", "an lru storage is the memory of one pod: use one replica, or put it as the cache of a withCache storage")
+    validation = ("!has(self.replicas) || self.replicas <= 1 || !self.storages.exists(s, has(s.lru)) || self.storages.exists(s, has(s.withCache))", "an lru storage is the memory of one pod: use one replica, or put it as the cache of a withCache storage"),
+    validation = ("self.deletionPolicy == 'Retain' || has(self.volume)", "deletionPolicy is of the volumes, and there are none: what lies elsewhere is never deleted with the tier")
 )]
 pub struct CasStorageSpec {
     /// The storages, each with its name.
@@ -74,9 +75,21 @@ pub struct CasStorageSpec {
     /// Laid over the server pods' template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// Let only servers of grids and tiers of this namespace reach its servers, where NetworkPolicies are enforced.
+    #[serde(default = "CasStorageSpec::default_network_policy")]
+    pub network_policy: bool,
+    /// Run no servers and no expiry, and keep all data.
+    #[serde(default)]
+    pub hibernate: bool,
     /// Leave everything as it is, whatever changes.
     #[serde(default)]
     pub paused: bool,
+}
+
+impl CasStorageSpec {
+    fn default_network_policy() -> bool {
+        true
+    }
 }
 
 /// Expiry by a CronJob: from the high watermark down to the low one, oldest first.

@@ -34,6 +34,17 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
+/// One key of a ConfigMap in the same namespace.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub struct ConfigMapKeyRef {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in its data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
 /// A number of bytes as a Kubernetes quantity: `512Mi`, `10Gi`, `2G`.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(transparent)]
@@ -129,7 +140,7 @@ pub enum DeletionPolicy {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)", "storageClassName can't be changed: a claim keeps its class; make a new resource with the new class and move to it"),
-    validation = ("quantity(self.size).compareTo(quantity(oldSelf.size)) == 0", "size can't be changed on a volume that exists; make a new resource with the new size and move to it")
+    validation = ("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0", "a volume can grow, and never shrink; make a new resource with the smaller size and move to it")
 )]
 pub struct VolumeSpec {
     /// Size of the claim.

@@ -9,31 +9,42 @@
 
 #![allow(unreachable_pub, reason = "the schema derive makes public types that stay inside their module")]
 
+mod authorization;
 mod buildgrid;
 mod cas_storage;
 mod common;
+mod entry;
 mod generate;
+mod insight;
+mod network;
+mod services;
 mod storages;
 mod worker_pool;
 
+pub use authorization::{AuthorizationSpec, JwtAlgorithm, JwtSpec};
 pub use buildgrid::{
-    ActionCacheSpec, BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, ExecutionSpec,
-    IngressSpec, LruActionCache, SelfSigned, ServiceSpec, ServicesSpec, TlsSpec, Topology,
+    BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, Topology, WAKE_ANNOTATION,
 };
 pub use cas_storage::{CasStorage, CasStorageSpec, CasStorageStatus, CleanupSpec};
 pub use common::{
-    ByteSize, DeletionPolicy, Empty, LocalRef, PodTemplate, PodTemplateMetadata, SecretKeyRef, Span,
-    VolumeSpec,
+    ByteSize, ConfigMapKeyRef, DeletionPolicy, Empty, LocalRef, PodTemplate, PodTemplateMetadata,
+    SecretKeyRef, Span, VolumeSpec,
+};
+pub use entry::{
+    CertManager, GatewaySpec, IngressSpec, IssuerKind, IssuerRef, ParentRef, SelfSigned, TlsSpec,
 };
 pub use generate::crds;
+pub use insight::MonitoringSpec;
+pub use network::{NetworkPolicySpec, PoolEgress};
+pub use services::{ActionCacheSpec, ExecutionSpec, LruActionCache, ServiceSpec, ServicesSpec};
 pub use storages::{
     DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteStorage, ReplicatedStorage, S3Credentials,
     S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, StorageKind,
     WithCacheStorage,
 };
 pub use worker_pool::{
-    GridCredentials, GridRef, GridTls, PlatformProperty, PoolCache, PoolResources, WorkerPool,
-    WorkerPoolSpec, WorkerPoolStatus,
+    Autoscaling, GridCredentials, GridRef, GridTls, Isolation, PlatformProperty, PoolCache, PoolResources,
+    Runtime, WorkerPool, WorkerPoolSpec, WorkerPoolStatus,
 };
 
 /// The API group of every resource.

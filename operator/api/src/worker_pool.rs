@@ -6,7 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{ByteSize, PodTemplate, SecretKeyRef, conditions};
+use crate::common::{ByteSize, PodTemplate, SecretKeyRef, Span, conditions};
+use crate::network::PoolEgress;
 
 /// Workers of one kind: one image, one set of platform properties.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -26,7 +27,7 @@ use crate::common::{ByteSize, PodTemplate, SecretKeyRef, conditions};
     validation = ("size(self.metadata.name) <= 40", "a WorkerPool's name has at most 40 characters: names of pods are made from it"),
     printcolumn(name = "Grid", type_ = "string", json_path = ".spec.gridRef.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas"),
     printcolumn(name = "Workers", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Concurrency", type_ = "integer", json_path = ".spec.concurrency"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
@@ -35,7 +36,11 @@ use crate::common::{ByteSize, PodTemplate, SecretKeyRef, conditions};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("!has(self.properties) || self.properties.all(p, self.properties.filter(q, q.name == p.name && q.value == p.value).size() == 1)", "a platform property is given twice with the same value")
+    validation = ("!has(self.properties) || self.properties.all(p, self.properties.filter(q, q.name == p.name && q.value == p.value).size() == 1)", "a platform property is given twice with the same value"),
+    validation = ("!(has(self.autoscaling) && has(self.replicas))", "spec.replicas is what spec.autoscaling decides: give one of them"),
+    validation = ("!has(self.autoscaling) || has(self.gridRef.name)", "the demand is asked of the grid's Fleet service, with a token that the operator has for grids that it made: autoscaling needs gridRef.name; scale by spec.replicas or by KEDA"),
+    validation = ("!has(self.seccompProfile) || self.isolation == 'bubblewrap'", "seccompProfile is for isolation bubblewrap: the other modes do with the runtime's own"),
+    validation = ("self.runtime != 'buildbox'", "runtime buildbox is not served by this version: leave runtime out, and the pool runs grid-worker and grid-runner")
 )]
 pub struct WorkerPoolSpec {
     /// The grid whose actions it runs.
@@ -51,10 +56,31 @@ pub struct WorkerPoolSpec {
     #[serde(default = "WorkerPoolSpec::default_concurrency")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: i32,
-    /// Number of pods; unset, it is left to who scales the pool.
-    #[serde(default = "WorkerPoolSpec::default_replicas", skip_serializing_if = "Option::is_none")]
+    /// Number of pods; unset, it begins with one and is left to who scales the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub replicas: Option<i32>,
+    /// Let the operator choose the number of pods by the actions that wait for this pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// Of several pools that fit an action, the one with the highest priority gets it.
+    #[serde(default)]
+    #[schemars(range(min = -1000, max = 1000))]
+    pub priority: i32,
+    /// How an action is kept apart from the others of its pod. See docs/isolation.md for what each mode keeps apart.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Seccomp profile on the nodes (a Localhost profile) that lets the runner make user namespaces; without it
+    /// isolation bubblewrap runs without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub seccomp_profile: Option<String>,
+    /// The programs that take and run the actions.
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// What the pods may reach over the network, where NetworkPolicies are enforced and the grid is named.
+    #[serde(default)]
+    pub egress: PoolEgress,
     /// Instance of the grid to serve.
     #[serde(default)]
     #[schemars(length(max = 255))]
@@ -86,14 +112,66 @@ impl WorkerPoolSpec {
         1
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "the shape serde asks for")]
-    fn default_replicas() -> Option<i32> {
-        Some(1)
-    }
-
     fn default_grace_period() -> i64 {
         600
     }
+}
+
+/// The number of pods by demand: at once up, and down after a while, idle workers first.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.minReplicas <= self.maxReplicas", "minReplicas must not be more than maxReplicas")
+)]
+pub struct Autoscaling {
+    /// Pods that are there without any demand.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10000))]
+    pub min_replicas: i32,
+    /// Pods at the highest demand.
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_replicas: i32,
+    /// How long an action may wait while workers are busy before more are started; at once where none is there.
+    #[serde(default = "Autoscaling::default_target_queue_time")]
+    pub target_queue_time: Span,
+    /// How long fewer pods must have been enough before pods leave.
+    #[serde(default = "Autoscaling::default_scale_down_delay")]
+    pub scale_down_delay: Span,
+}
+
+impl Autoscaling {
+    fn default_target_queue_time() -> Span {
+        "5s".into()
+    }
+
+    fn default_scale_down_delay() -> Span {
+        "5m".into()
+    }
+}
+
+/// How an action is kept apart from the others of its pod.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Isolation {
+    /// By its folder and process group only. Passes Pod Security `restricted`.
+    #[default]
+    Plain,
+    /// By user namespaces, with the input root as `/`. Needs Pod Security `privileged`, for no stricter level allows
+    /// a seccomp profile that lets namespaces be made; `restricted` with a Localhost profile by seccompProfile.
+    Bubblewrap,
+    /// By chroot into the input root, as a user of its own. Needs Pod Security `baseline`.
+    Chroot,
+}
+
+/// The programs that take and run the actions.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Runtime {
+    /// grid-worker and grid-runner.
+    #[default]
+    Grid,
+    /// buildbox-casd and buildbox-worker.
+    Buildbox,
 }
 
 /// A grid of this namespace by name, or one elsewhere by address.
@@ -202,6 +280,9 @@ pub struct WorkerPoolStatus {
     /// Pods that exist.
     #[serde(default)]
     pub replicas: i32,
+    /// Pods that are wanted now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
     /// Pods whose worker takes actions.
     #[serde(default)]
     pub ready_replicas: i32,

@@ -99,10 +99,51 @@ impl Applier {
             .map(|(kind, object)| (kind, object.clone()))
             .collect();
         for (kind, object) in orphans {
-            self.delete(namespace, kind, &object).await?;
+            self.delete(namespace, kind, &object, PropagationPolicy::Background).await?;
             applied.changes.push(Change::Deleted(kind, object.name_any()));
             applied.observed.remove(kind, &object.name_any());
         }
+        Ok(())
+    }
+
+    /// Changes some fields of an object that others own: a claim, a pod.
+    ///
+    /// # Errors
+    /// Where the API server refuses it.
+    pub async fn patch(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        name: &str,
+        patch: &serde_json::Value,
+    ) -> Result<()> {
+        self.check_leader()?;
+        let api = self.api(namespace, kind);
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(|_| ()).map_err(|source| Error::Request {
+            verb: "patch",
+            kind: kind.kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Removes a workload and leaves its pods, for a new one to take over.
+    ///
+    /// # Errors
+    /// Where the API server refuses it.
+    pub async fn leave_pods(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        name: &str,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        let Some(object) = applied.observed.get(kind, name).cloned() else { return Ok(()) };
+        self.delete(namespace, kind, &object, PropagationPolicy::Orphan).await?;
+        applied.changes.push(Change::Deleted(kind, name.to_owned()));
+        applied.observed.remove(kind, name);
         Ok(())
     }
 
@@ -165,11 +206,17 @@ impl Applier {
         Ok(applied)
     }
 
-    async fn delete(&self, namespace: &str, kind: Kind, object: &DynamicObject) -> Result<()> {
+    async fn delete(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        object: &DynamicObject,
+        propagation: PropagationPolicy,
+    ) -> Result<()> {
         self.check_leader()?;
         let name = object.name_any();
         let params = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
+            propagation_policy: Some(propagation),
             preconditions: Some(Preconditions {
                 uid: object.uid(),
                 resource_version: object.resource_version(),
@@ -192,7 +239,7 @@ impl Applier {
         if let Some(uid) = object.uid() {
             self.known.lock().remove(&uid);
         }
-        tracing::info!(kind = kind.kind, namespace, name, "deleted, no longer wanted");
+        tracing::info!(kind = kind.kind, namespace, name, "deleted");
         Ok(())
     }
 

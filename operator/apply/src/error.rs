@@ -54,6 +54,12 @@ impl Error {
             || self.is_malformed()
     }
 
+    /// The kind isn't in the cluster, or not for us.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self.code(), Some(403 | 404))
+    }
+
     /// Server-side apply answers 500 to a field that the kind doesn't have.
     fn is_malformed(&self) -> bool {
         match self {

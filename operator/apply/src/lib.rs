@@ -18,6 +18,7 @@ mod leadership;
 mod lease;
 mod lease_api;
 mod observed;
+mod optional;
 mod status;
 
 pub use applier::{Applied, Applier, Change};
@@ -31,6 +32,7 @@ pub use leadership::Leadership;
 pub use lease::{Election, LeaseStore, Term};
 pub use lease_api::KubeLease;
 pub use observed::Observed;
+pub use optional::OptionalKinds;
 pub use status::write_status;
 
 /// Annotation that keeps the hash of what was last applied to an object.

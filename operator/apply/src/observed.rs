@@ -42,6 +42,11 @@ impl Observed {
         Ok(observed)
     }
 
+    /// Adds all of another observation's.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.objects.extend(other.objects);
+    }
+
     /// Adds or replaces an object.
     pub fn insert(&mut self, kind: Kind, object: DynamicObject) {
         self.objects.insert((kind, object.name_any()), object);

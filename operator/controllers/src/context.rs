@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use grid_operator_apply::{Applier, Events, Leadership};
+use grid_operator_apply::{Applier, Events, Leadership, OptionalKinds};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use rand::RngExt;
@@ -53,6 +53,8 @@ pub struct Context {
     pub client: Client,
     /// Applies objects under the operator's field manager.
     pub applier: Applier,
+    /// Kinds that the cluster may lack.
+    pub optional: OptionalKinds,
     /// Whether this replica may write.
     pub leadership: Leadership,
     /// Tells what was done.
@@ -76,6 +78,7 @@ impl Context {
         Self {
             applier: Applier::new(client.clone(), MANAGER, leadership.clone()),
             events: Events::new(client.clone(), pod),
+            optional: OptionalKinds::default(),
             client,
             leadership,
             images,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, OwnerReference,
+};
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
@@ -15,6 +17,8 @@ const NAME: &str = "app.kubernetes.io/name";
 const COMPONENT: &str = "app.kubernetes.io/component";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const OWNER_KIND: &str = "grid.build/kind";
+/// The label of a pool's pods with the name of its grid.
+pub(crate) const GRID: &str = "grid.build/grid";
 
 /// Annotation with the version that a workload runs.
 pub(crate) const VERSION_ANNOTATION: &str = "grid.build/version";
@@ -46,6 +50,27 @@ pub fn managed_selector() -> String {
 #[must_use]
 pub fn owner_of(labels: &BTreeMap<String, String>) -> Option<(&str, &str)> {
     Some((labels.get(OWNER_KIND)?, labels.get(INSTANCE)?))
+}
+
+/// The selector of all pods of a BuildGrid.
+pub(crate) fn servers_of(grid: &str) -> LabelSelector {
+    let labels = [(INSTANCE, grid), (OWNER_KIND, "BuildGrid")];
+    LabelSelector {
+        match_labels: Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+        ..LabelSelector::default()
+    }
+}
+
+/// The selector of all pods of resources of these kinds.
+pub(crate) fn pods_of(kinds: &[&str]) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some([(MANAGED_BY.to_owned(), MANAGER.to_owned())].into()),
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: OWNER_KIND.to_owned(),
+            operator: "In".to_owned(),
+            values: Some(kinds.iter().map(ToString::to_string).collect()),
+        }]),
+    }
 }
 
 /// The resource that objects are made for, and so their common part.
@@ -152,6 +177,11 @@ impl Names<'_> {
     /// The Secret with the certificate of the ingress.
     pub(crate) fn certificate(&self) -> String {
         format!("{}-tls", self.0)
+    }
+
+    /// The ConfigMap with the dashboard.
+    pub(crate) fn dashboard(&self) -> String {
+        format!("{}-dashboard", self.0)
     }
 
     /// The ConfigMap with configuration for clients.

@@ -24,6 +24,7 @@ impl Trouble {
             self.reason,
             "NotFound"
                 | "KeyNotFound"
+                | "KindNotFound"
                 | "KeyNotText"
                 | "DatabaseUri"
                 | "StorageInvalid"

@@ -1,12 +1,14 @@
 //! The reconciler of BuildGrid: observe → validate → build → apply → status.
 //!
 //! - `observe`: the grid's objects, and what it refers to;
-//! - `validate`: the wish, checked against that, as [`validate::Grid`];
+//! - `validate`: the wish, checked against that, as [`validate::Grid`]; `authorization` and `raw` are parts of it;
 //! - `build`: the objects, purely;
 //! - `status`: the conditions, purely.
 
+mod authorization;
 mod build;
 mod observe;
+mod raw;
 mod roles;
 mod rollout;
 mod status;
@@ -19,7 +21,7 @@ use grid_operator_api::BuildGrid;
 use grid_operator_apply::{Applied, write_status};
 
 pub(crate) use roles::{bots_url, cas_url};
-pub(crate) use validate::effective_version;
+pub(crate) use validate::{effective_version, is_asleep};
 
 use crate::context::Context;
 use crate::error::Result;
@@ -54,7 +56,16 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let is_news = write_status(&context.client, &context.leadership, grid, &updated).await?;
     telling::trouble(context, grid, report.trouble.as_ref(), is_news).await;
     result?;
-    Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
+    if report.trouble.is_some() {
+        return Ok(Outcome::Retry);
+    }
+    Ok(Outcome::After(CHECK_AGAIN.min(sleeps_in(grid, context).unwrap_or(CHECK_AGAIN))))
+}
+
+/// How long a grid that hibernates is still awake.
+fn sleeps_in(grid: &BuildGrid, context: &Context) -> Option<Duration> {
+    let until = validate::awake_until(grid).ok().flatten().filter(|_| grid.spec.hibernate)?;
+    Duration::try_from(until.duration_since(context.mint.now())).ok().filter(|left| !left.is_zero())
 }
 
 async fn bring_about(
@@ -67,7 +78,7 @@ async fn bring_about(
     if grid.spec.paused {
         return Ok(());
     }
-    let valid = match validate::validate(grid, world, &context.images) {
+    let valid = match validate::validate(grid, world, &context.images, context.mint.now()) {
         Ok(valid) => valid,
         Err(trouble) => {
             report.trouble = Some(trouble);
@@ -75,7 +86,7 @@ async fn bring_about(
         }
     };
     let secrets = tls::secrets(&valid, world, context.mint.as_ref())?;
-    let objects = build::build(&valid, &secrets);
+    let objects = build::build(&valid, &secrets, &world.missing_kinds);
     report.valid(&valid);
     rollout::roll_out(objects, &valid, context, report, applied).await
 }

@@ -1,19 +1,23 @@
 //! The world as a grid needs to know it: its objects, and what it refers to.
 
-use grid_operator_api::{BuildGrid, CasStorage};
+use std::collections::{BTreeMap, BTreeSet};
+
+use grid_operator_api::{BuildGrid, BuildGridSpec, CasStorage, WorkerPool};
 use grid_operator_apply::{Kind, Observed};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, LogParams};
 
+use super::raw;
 use super::rollout::job_failed;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::names::Owner;
+use crate::names::{Names, Owner};
+use crate::{foreign, references};
 
 /// Lines of a failed migration's log that go into the condition.
 const LOG_TAIL_LINES: i64 = 10;
@@ -25,22 +29,27 @@ pub(crate) struct World {
     pub(crate) owned: Observed,
     /// The CasStorage of `spec.storageRef`.
     pub(crate) storage: Option<CasStorage>,
-    /// The Secret of `spec.database`.
-    pub(crate) database: Option<Secret>,
-    /// The Secret of `spec.tls.secretRef`.
-    pub(crate) certificate: Option<Secret>,
+    /// The Secrets that the spec names, by name.
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    /// The ConfigMaps that the spec names, by name.
+    pub(crate) config_maps: BTreeMap<String, ConfigMap>,
+    /// The pools of the grid.
+    pub(crate) pools: Vec<WorkerPool>,
+    /// Kinds that the cluster doesn't have.
+    pub(crate) missing_kinds: Vec<Kind>,
     /// The end of a failed migration's log.
     pub(crate) migration_log: Option<String>,
 }
 
 /// Kinds of the objects that a grid owns.
-pub(crate) fn kinds() -> [Kind; 9] {
+pub(crate) fn kinds() -> [Kind; 10] {
     [
         Kind::of::<ServiceAccount>(),
         Kind::of::<Secret>(),
         Kind::of::<ConfigMap>(),
         Kind::of::<Service>(),
         Kind::of::<Ingress>(),
+        Kind::of::<NetworkPolicy>(),
         Kind::of::<Job>(),
         Kind::of::<Deployment>(),
         Kind::of::<StatefulSet>(),
@@ -55,7 +64,10 @@ pub(crate) fn kinds() -> [Kind; 9] {
 pub(crate) async fn observe(grid: &BuildGrid, context: &Context) -> Result<World> {
     let namespace = grid.namespace().unwrap_or_default();
     let owner = Owner::new(grid, "BuildGrid");
-    let owned = Observed::list(&context.client, &namespace, &kinds(), &owner.list_selector()).await?;
+    let selector = owner.list_selector();
+    let mut owned = Observed::list(&context.client, &namespace, &kinds(), &selector).await?;
+    let missing_kinds =
+        context.optional.list(&context.client, &namespace, &foreign::KINDS, &selector, &mut owned).await?;
     let storage = match &grid.spec.storage_ref {
         Some(reference) => Api::<CasStorage>::namespaced(context.client.clone(), &namespace)
             .get_opt(&reference.name)
@@ -63,25 +75,60 @@ pub(crate) async fn observe(grid: &BuildGrid, context: &Context) -> Result<World
             .map_err(Error::read(format!("the CasStorage {}", reference.name)))?,
         None => None,
     };
-    let database = grid.spec.database.as_ref().map(|d| d.secret_ref.name.as_str());
-    let certificate = grid.spec.tls.as_ref().and_then(|t| t.secret_ref.as_ref()).map(|r| r.name.as_str());
+    let config_maps =
+        references::config_maps(&context.client, &namespace, &config_map_names(&grid.spec)).await?;
+    let names = secret_names(&grid.name_any(), &grid.spec, &config_maps);
     Ok(World {
         storage,
-        database: secret(context, &namespace, database).await?,
-        certificate: secret(context, &namespace, certificate).await?,
+        secrets: references::secrets(&context.client, &namespace, &names).await?,
+        config_maps,
+        pools: pools(grid, &namespace, context).await?,
         migration_log: migration_log(context, &namespace, &owned).await?,
+        missing_kinds,
         owned,
     })
 }
 
-async fn secret(context: &Context, namespace: &str, name: Option<&str>) -> Result<Option<Secret>> {
-    match name {
-        Some(name) => Api::<Secret>::namespaced(context.client.clone(), namespace)
-            .get_opt(name)
-            .await
-            .map_err(Error::read(format!("the Secret {name}"))),
-        None => Ok(None),
+/// The ConfigMaps that a spec names.
+fn config_map_names(spec: &BuildGridSpec) -> BTreeSet<String> {
+    let acl = spec.authorization.as_ref().and_then(|a| a.acl_from.as_ref());
+    spec.config_from.iter().chain(acl).map(|reference| reference.name.clone()).collect()
+}
+
+/// The Secrets that a spec names, those of the user's own configuration among them.
+fn secret_names(
+    grid: &str,
+    spec: &BuildGridSpec,
+    config_maps: &BTreeMap<String, ConfigMap>,
+) -> BTreeSet<String> {
+    let jwt = spec.authorization.as_ref().and_then(|a| a.jwt.as_ref()?.key_secret_ref.as_ref());
+    let database = spec.database.as_ref().map(|d| &d.secret_ref);
+    let certificate = spec.tls.as_ref().and_then(|t| t.secret_ref.as_ref());
+    let mut names: BTreeSet<String> =
+        jwt.into_iter().chain(database).map(|reference| reference.name.clone()).collect();
+    names.extend(certificate.map(|reference| reference.name.clone()));
+    if spec.tls.as_ref().is_some_and(|tls| tls.cert_manager.is_some()) {
+        names.insert(Names(grid).certificate());
     }
+    if let Some(reference) = &spec.config_from
+        && let Ok(text) = references::config_text(reference, config_maps, "spec.configFrom")
+        && let Ok(raw) = raw::complete(text, spec.execution.enabled)
+    {
+        names.extend(raw.secrets.into_iter().map(|(name, _)| name));
+    }
+    names
+}
+
+/// The pools that name the grid, in the order of their names.
+async fn pools(grid: &BuildGrid, namespace: &str, context: &Context) -> Result<Vec<WorkerPool>> {
+    let api: Api<WorkerPool> = Api::namespaced(context.client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await.map_err(Error::read("the WorkerPools"))?;
+    let mut pools = list.items;
+    pools.retain(|pool| {
+        pool.spec.grid_ref.name == grid.metadata.name && pool.metadata.deletion_timestamp.is_none()
+    });
+    pools.sort_by_key(ResourceExt::name_any);
+    Ok(pools)
 }
 
 /// The end of the log of the newest pod of a failed migration. That the log can't be had is no reason to fail.

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::build::Objects;
 use super::status::{Migration, Report};
-use super::validate::Grid;
+use super::validate::{Grid, Storage};
 use crate::context::Context;
 use crate::error::Result;
-use crate::workload::{Progress, overlay};
+use crate::workload::{Progress, growth, overlay};
 
 /// Objects in the order of their application.
 struct Phases {
@@ -33,7 +33,8 @@ pub(crate) async fn roll_out(
     let (uid, namespace) = (&grid.owner.uid, &grid.owner.namespace);
     let phases = phases(objects, grid)?;
     context.applier.apply(uid, namespace, &phases.foundation, applied).await?;
-    if let Some(job) = &phases.migration {
+    // A grid that hibernates runs no pods, that of a migration neither: it migrates when it wakes.
+    if let Some(job) = phases.migration.as_ref().filter(|_| !grid.asleep) {
         // A Job can't be changed: one that exists is the one that is wanted, for its name says what it does.
         if applied.observed.get(job.kind(), job.name()).is_none() {
             context.applier.apply(uid, namespace, std::slice::from_ref(job), applied).await?;
@@ -43,6 +44,9 @@ pub(crate) async fn roll_out(
         if state != Migration::Succeeded {
             return Ok(());
         }
+    }
+    if !grow_volume(grid, context, applied).await? {
+        return Ok(());
     }
     context.applier.apply(uid, namespace, &phases.workloads, applied).await?;
     let is_settled = |workload: &Desired| Progress::of(&applied.observed, workload.name()).settled;
@@ -55,6 +59,14 @@ pub(crate) async fn roll_out(
     Ok(())
 }
 
+/// Lets the claim of the one pod with a volume grow, where the spec asks for a larger one; false while that goes on.
+async fn grow_volume(grid: &Grid<'_>, context: &Context, applied: &mut Applied) -> Result<bool> {
+    let (Some(role), Storage::Embedded(embedded)) = (grid.volume_role(), &grid.storage) else {
+        return Ok(true);
+    };
+    growth::grow(context, &grid.owner, role.component(), &embedded.volume.size, applied).await
+}
+
 /// Every object goes into its phase; one that is forgotten doesn't compile.
 fn phases(objects: Objects, grid: &Grid<'_>) -> Result<Phases> {
     let Objects {
@@ -63,6 +75,8 @@ fn phases(objects: Objects, grid: &Grid<'_>) -> Result<Phases> {
         config_maps,
         services,
         ingress,
+        network_policies,
+        foreign,
         migration,
         deployments,
         stateful_sets,
@@ -80,6 +94,12 @@ fn phases(objects: Objects, grid: &Grid<'_>) -> Result<Phases> {
     }
     if let Some(ingress) = &ingress {
         foundation.push(Desired::new(ingress)?);
+    }
+    for policy in &network_policies {
+        foundation.push(Desired::new(policy)?);
+    }
+    for object in &foreign {
+        foundation.push(object.desired()?);
     }
     let mut workloads = vec![];
     for deployment in &deployments {

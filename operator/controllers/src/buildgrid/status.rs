@@ -1,6 +1,6 @@
 //! The status of a grid as a pure function of what was found, what was done, what was said before, and the time.
 
-use grid_operator_api::{BuildGrid, BuildGridStatus};
+use grid_operator_api::{BuildGrid, BuildGridStatus, WAKE_ANNOTATION};
 use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
 
@@ -8,6 +8,7 @@ use super::build::address;
 use super::observe::World;
 use super::roles::Role;
 use super::validate::Grid;
+use crate::foreign::POD_MONITOR;
 use crate::names::Names;
 use crate::trouble::Trouble;
 use crate::workload::Progress;
@@ -33,10 +34,14 @@ pub(crate) struct Report {
     address: Option<String>,
     version: Option<String>,
     is_valid: bool,
+    asleep: bool,
+    authenticated: bool,
+    /// Kinds that monitoring asks for and the cluster doesn't have.
+    missing_kinds: Option<String>,
 }
 
 impl Report {
-    pub(crate) fn new(_grid: &BuildGrid, world: &World) -> Self {
+    pub(crate) fn new(grid: &BuildGrid, world: &World) -> Self {
         let storage_waits = world.storage.as_ref().and_then(|storage| {
             let ready = storage.status.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == "Ready");
             match ready {
@@ -45,7 +50,13 @@ impl Report {
                 None => Some("it has not been looked at yet".to_owned()),
             }
         });
-        Self { storage_waits, migration_log: world.migration_log.clone(), ..Self::default() }
+        Self {
+            storage_waits,
+            migration_log: world.migration_log.clone(),
+            authenticated: grid.spec.authorization.is_some(),
+            missing_kinds: grid.spec.monitoring.as_ref().and_then(|_| missing(world)),
+            ..Self::default()
+        }
     }
 
     /// The wish is valid.
@@ -54,7 +65,14 @@ impl Report {
         self.address = Some(format!("{}://{host}", if tls { "grpcs" } else { "grpc" }));
         self.version = Some(grid.version.clone());
         self.is_valid = true;
+        self.asleep = grid.asleep;
     }
+}
+
+fn missing(world: &World) -> Option<String> {
+    let of_prometheus = world.missing_kinds.iter().filter(|kind| kind.group == POD_MONITOR.group);
+    let names: Vec<&str> = of_prometheus.map(|kind| kind.kind).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The grid with its new status.
@@ -97,9 +115,19 @@ fn paused(old: &BuildGridStatus) -> Vec<Wanted> {
 }
 
 fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers) -> Vec<Wanted> {
-    let mut said =
-        vec![dependencies(report), clients(), progressing(report, servers), degraded(report, servers)];
-    said.push(ready(report, servers));
+    let mut said = vec![
+        dependencies(report),
+        clients(report),
+        progressing(report, servers),
+        degraded(report, servers),
+        ready(report, servers),
+    ];
+    if grid.spec.hibernate {
+        said.push(hibernated(report));
+    }
+    if grid.spec.monitoring.is_some() {
+        said.push(monitoring(report));
+    }
     if grid.spec.database.is_some() {
         said.push(migration(report));
     }
@@ -109,6 +137,16 @@ fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers) -> Vec<Wante
 fn ready(report: &Report, servers: &Servers) -> Wanted {
     if let Some(trouble) = &report.trouble {
         return Wanted::new("Ready", false, trouble.reason, &trouble.message);
+    }
+    if report.asleep {
+        return Wanted::new(
+            "Ready",
+            false,
+            "Hibernated",
+            format!(
+                "no pod runs: set spec.hibernate to false, or the annotation {WAKE_ANNOTATION} to a time in the future"
+            ),
+        );
     }
     match &report.migration {
         Some((job, Migration::Running)) if !servers.all_available() => {
@@ -171,6 +209,9 @@ fn degraded(report: &Report, servers: &Servers) -> Wanted {
     if let Some((job, Migration::Failed)) = &report.migration {
         return Wanted::new("Degraded", true, "MigrationFailed", failure(report, job));
     }
+    if let Some(why) = servers.refused.first() {
+        return Wanted::new("Degraded", true, "PodsRefused", why);
+    }
     match servers.short.as_slice() {
         [] => Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way"),
         short => Wanted::new(
@@ -197,13 +238,48 @@ fn dependencies(report: &Report) -> Wanted {
     }
 }
 
-fn clients() -> Wanted {
+fn clients(report: &Report) -> Wanted {
+    if report.authenticated {
+        return Wanted::new(
+            "ClientsAuthenticated",
+            true,
+            "Asked",
+            "callers have to be known: see spec.authorization",
+        );
+    }
     Wanted::new(
         "ClientsAuthenticated",
         false,
         "Open",
-        "whoever reaches the grid may build on it and write to its caches: let only trusted networks reach it",
+        "whoever reaches the grid may build on it and write to its caches: let only trusted networks reach it, or set spec.authorization",
     )
+}
+
+fn hibernated(report: &Report) -> Wanted {
+    if report.asleep {
+        Wanted::new("Hibernated", true, "Asked", "no pod runs, and all data is kept")
+    } else {
+        Wanted::new("Hibernated", false, "Awake", "it is awake for a while, or its workers are still leaving")
+    }
+}
+
+fn monitoring(report: &Report) -> Wanted {
+    match &report.missing_kinds {
+        None => Wanted::new(
+            "MonitoringReady",
+            true,
+            "Made",
+            "metrics, alerts and dashboard are as spec.monitoring says",
+        ),
+        Some(kinds) => Wanted::new(
+            "MonitoringReady",
+            false,
+            "KindNotFound",
+            format!(
+                "the cluster doesn't have {kinds}: install the Prometheus operator's CRDs, or take spec.monitoring away"
+            ),
+        ),
+    }
 }
 
 fn migration(report: &Report) -> Wanted {
@@ -242,6 +318,8 @@ struct Servers {
     short: Vec<String>,
     /// In the middle of a rollout.
     unsettled: Vec<String>,
+    /// Why pods can't be made.
+    refused: Vec<String>,
 }
 
 impl Servers {
@@ -251,6 +329,7 @@ impl Servers {
         for role in Role::of(grid.spec.topology) {
             let workload = Names(name).component(role.component());
             let progress = Progress::of(observed, &workload);
+            servers.refused.extend(progress.failure.clone());
             if progress.available == 0 {
                 servers.missing.push(workload.clone());
             }

@@ -1,21 +1,25 @@
 //! The wish for a grid, checked against the world: what `build` takes, and what can't be wrong any more.
 
-use std::collections::BTreeSet;
-
 use grid_operator_api::{
-    BuildGrid, BuildGridSpec, CasStorage, EmbeddedStorage, SecretKeyRef, SelfSigned, Span, VolumeSpec,
+    BuildGrid, BuildGridSpec, CasStorage, CertManager, ConfigMapKeyRef, EmbeddedStorage, IssuerRef,
+    SecretKeyRef, SelfSigned, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
 };
 use grid_operator_apply::{Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
+use super::authorization::{self, Authorization};
 use super::observe::World;
+use super::raw::{self, Raw};
 use super::roles::Role;
 use crate::casstorage::Access;
 use crate::context::Images;
+use crate::foreign::{CERTIFICATE, GRPC_ROUTE};
 use crate::names::{Names, Owner, VERSION_ANNOTATION};
+use crate::references::{config_text, secret_bytes, secret_text};
 use crate::trouble::Trouble;
 use crate::workload::check_unchanged;
 
@@ -29,6 +33,13 @@ pub(crate) struct Grid<'a> {
     pub(crate) storage: Storage,
     pub(crate) database: Option<Database>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) authorization: Option<Authorization<'a>>,
+    /// The user's own configuration.
+    pub(crate) raw: Option<Raw>,
+    /// It hibernates: no pod is to run.
+    pub(crate) asleep: bool,
+    /// Hash of the secrets that servers read at start.
+    pub(crate) secrets_hash: Option<String>,
     pub(crate) max_execution_seconds: u64,
 }
 
@@ -56,6 +67,8 @@ pub(crate) enum Tls {
     Disabled,
     /// From the user's Secret, whose CA is told to clients where it names one.
     Given { secret: String, authority: Option<String> },
+    /// From cert-manager, which writes the Secret `<grid>-tls`; its CA, once that is there.
+    CertManager { issuer: IssuerRef, authority: Option<String> },
     /// From the operator; good for so many seconds.
     SelfSigned { seconds: u64 },
 }
@@ -65,9 +78,24 @@ impl Grid<'_> {
         Names(&self.owner.name)
     }
 
-    /// The one pod that has the volume, if there is one: the store inside the grid, or SQLite.
+    /// Names of its instances.
+    pub(crate) fn instances(&self) -> &[String] {
+        self.raw.as_ref().map_or(&self.spec.instances, |raw| &raw.instances)
+    }
+
+    /// Whether a role's servers ask their callers for the grid's own tokens.
+    pub(crate) fn asks_for_tokens(&self, role: Role) -> bool {
+        let dispatches = role.has_execution() || role.has_bots();
+        self.spec.execution.enabled && (dispatches || self.authorization.is_some())
+    }
+
+    /// The one pod that has the volume, if there is one: the store inside the grid, or SQLite. What the user's own
+    /// configuration keeps on a volume only the user knows, who asks for one by spec.storage.
     pub(crate) fn volume_role(&self) -> Option<Role> {
-        let embedded = matches!(self.storage, Storage::Embedded(_));
+        let embedded = match self.raw {
+            Some(_) => self.spec.storage.is_some(),
+            None => matches!(self.storage, Storage::Embedded(_)),
+        };
         (embedded || self.database.is_none())
             .then(|| super::roles::serving(self.spec.topology, Role::has_cas))
     }
@@ -77,37 +105,133 @@ impl Grid<'_> {
 ///
 /// # Errors
 /// The first thing that is wrong, with its remedy.
-pub(crate) fn validate<'a>(grid: &'a BuildGrid, world: &World, images: &Images) -> Result<Grid<'a>, Trouble> {
+pub(crate) fn validate<'a>(
+    grid: &'a BuildGrid,
+    world: &World,
+    images: &Images,
+    now: Timestamp,
+) -> Result<Grid<'a>, Trouble> {
     let spec = &grid.spec;
+    check_kinds(spec, world)?;
     let version = effective_version(spec.version.as_deref(), &world.owned, images);
     let storage = match &spec.storage_ref {
         None => Storage::Embedded(spec.storage.clone().unwrap_or_default()),
         Some(reference) => Storage::Shared(Box::new(shared(&reference.name, world.storage.as_ref())?)),
     };
-    let volume = match &storage {
-        Storage::Embedded(embedded) => Some(embedded.volume.clone()),
-        // SQLite alone has a volume of the size that nobody chose.
-        Storage::Shared(_) => spec.database.is_none().then(VolumeSpec::default),
-    };
-    if let Some(volume) = volume {
-        let role = super::roles::serving(spec.topology, Role::has_cas);
-        let set = world.owned.typed::<StatefulSet>(&Names(&grid.name_any()).component(role.component()));
-        check_unchanged(set.as_ref(), &volume, "spec.storage.volume")?;
-    }
-    let database =
-        spec.database.as_ref().map(|d| database(&d.secret_ref, world.database.as_ref())).transpose()?;
-    Ok(Grid {
+    let database = spec.database.as_ref().map(|d| database(&d.secret_ref, world)).transpose()?;
+    let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
+    let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
+    let grid = Grid {
         image: images.of("grid-server", &version),
         owner: Owner::new(grid, "BuildGrid"),
         spec,
         version,
         storage,
+        secrets_hash: secrets_hash(database.as_ref(), authorization.as_ref(), raw.as_ref(), world),
         database,
-        tls: tls(spec, world)?,
+        tls: tls(spec, &grid.name_any(), world)?,
+        authorization,
+        raw,
+        asleep: is_asleep(grid, now)? && world.pools.iter().all(has_no_pods),
         max_execution_seconds: seconds(
             &spec.execution.max_execution_timeout,
             "spec.execution.maxExecutionTimeout",
         )?,
+    };
+    check_volume(&grid, world)?;
+    Ok(grid)
+}
+
+/// Fails where the cluster lacks a kind without which there would be no way in.
+fn check_kinds(spec: &BuildGridSpec, world: &World) -> Result<(), Trouble> {
+    let certificate = spec.tls.as_ref().is_some_and(|tls| tls.cert_manager.is_some());
+    let asked = [
+        (spec.gateway.is_some(), GRPC_ROUTE, "spec.gateway", "install the Gateway API, or use spec.ingress"),
+        (
+            certificate,
+            CERTIFICATE,
+            "spec.tls.certManager",
+            "install cert-manager, or use another way of spec.tls",
+        ),
+    ];
+    match asked.iter().find(|(asked, kind, ..)| *asked && world.missing_kinds.contains(kind)) {
+        Some((_, kind, field, remedy)) => {
+            let message =
+                format!("{field} needs the kind {}, which the cluster doesn't have: {remedy}", kind.kind);
+            Err(Trouble::new("KindNotFound", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fails where the volume that is there can't become the one that is wanted.
+fn check_volume(grid: &Grid<'_>, world: &World) -> Result<(), Trouble> {
+    let Some(role) = grid.volume_role() else { return Ok(()) };
+    let volume = match &grid.storage {
+        Storage::Embedded(embedded) => embedded.volume.clone(),
+        // SQLite alone has a volume of the size that nobody chose.
+        Storage::Shared(_) => VolumeSpec::default(),
+    };
+    let set = world.owned.typed::<StatefulSet>(&grid.names().component(role.component()));
+    check_unchanged(set.as_ref(), &volume, "spec.storage.volume")
+}
+
+/// The user's own configuration, whose Secrets exist.
+fn own_config(reference: &ConfigMapKeyRef, spec: &BuildGridSpec, world: &World) -> Result<Raw, Trouble> {
+    let text = config_text(reference, &world.config_maps, "spec.configFrom")?;
+    let raw = raw::complete(text, spec.execution.enabled)?;
+    for (name, key) in &raw.secrets {
+        let reference = SecretKeyRef { name: name.clone(), key: key.clone() };
+        secret_bytes(&reference, &world.secrets, "spec.configFrom", "create it in this namespace")?;
+    }
+    Ok(raw)
+}
+
+/// A hash of all secrets that servers read only when they start.
+fn secrets_hash(
+    database: Option<&Database>,
+    authorization: Option<&Authorization<'_>>,
+    raw: Option<&Raw>,
+    world: &World,
+) -> Option<String> {
+    let mut hashes: Vec<String> = database.map(|database| database.hash.clone()).into_iter().collect();
+    hashes.extend(authorization.and_then(|a| a.key.as_ref()).map(|(_, key)| content_hash(&json!(key))));
+    hashes.extend(raw.iter().flat_map(|raw| &raw.secrets).filter_map(|(name, key)| {
+        let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
+        Some(content_hash(&json!(value.0)))
+    }));
+    match hashes.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => Some(content_hash(&json!(several))),
+    }
+}
+
+/// Whether a grid is to hibernate, and nobody wakes it.
+///
+/// # Errors
+/// The annotation that wakes it is no time.
+pub(crate) fn is_asleep(grid: &BuildGrid, now: Timestamp) -> Result<bool, Trouble> {
+    Ok(grid.spec.hibernate && awake_until(grid)?.is_none_or(|until| until <= now))
+}
+
+/// A pool whose workers have left, or that is none of ours to end: servers leave after the workers, so that what
+/// these still do is not lost.
+fn has_no_pods(pool: &WorkerPool) -> bool {
+    pool.spec.paused || pool.status.as_ref().is_none_or(|status| status.replicas == 0)
+}
+
+/// The time until which a grid that hibernates is awake.
+///
+/// # Errors
+/// The annotation is no time.
+pub(crate) fn awake_until(grid: &BuildGrid) -> Result<Option<Timestamp>, Trouble> {
+    let Some(text) = grid.annotations().get(WAKE_ANNOTATION) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        Trouble::new(
+            "Invalid",
+            format!("the annotation {WAKE_ANNOTATION} is {text:?}: give a time like 2030-01-31T18:00:00Z"),
+        )
     })
 }
 
@@ -142,9 +266,13 @@ fn shared(name: &str, storage: Option<&CasStorage>) -> Result<Access, Trouble> {
     })
 }
 
-fn database(reference: &SecretKeyRef, secret: Option<&Secret>) -> Result<Database, Trouble> {
-    let value =
-        secret_value(reference, secret, "spec.database.secretRef", "create it with the database's URI")?;
+fn database(reference: &SecretKeyRef, world: &World) -> Result<Database, Trouble> {
+    let value = secret_text(
+        reference,
+        &world.secrets,
+        "spec.database.secretRef",
+        "create it with the database's URI",
+    )?;
     if !["postgres://", "postgresql://", "postgresql+psycopg2://"]
         .iter()
         .any(|scheme| value.starts_with(scheme))
@@ -160,35 +288,7 @@ fn database(reference: &SecretKeyRef, secret: Option<&Secret>) -> Result<Databas
     Ok(Database { secret: reference.clone(), hash: content_hash(&json!(value)) })
 }
 
-fn secret_value(
-    reference: &SecretKeyRef,
-    secret: Option<&Secret>,
-    field: &str,
-    remedy: &str,
-) -> Result<String, Trouble> {
-    let Some(secret) = secret else {
-        return Err(Trouble::missing("Secret", &reference.name, field, remedy));
-    };
-    let Some(value) = secret.data.as_ref().and_then(|data| data.get(&reference.key)) else {
-        let keys: BTreeSet<&str> = secret.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
-        let keys = keys.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(Trouble::new(
-            "KeyNotFound",
-            format!(
-                "{field} names the key {} of the Secret {}, which has: {keys}",
-                reference.key, reference.name
-            ),
-        ));
-    };
-    String::from_utf8(value.0.clone()).map(|text| text.trim().to_owned()).map_err(|_| {
-        Trouble::new(
-            "KeyNotText",
-            format!("the key {} of the Secret {} is no text", reference.key, reference.name),
-        )
-    })
-}
-
-fn tls(spec: &BuildGridSpec, world: &World) -> Result<Option<Tls>, Trouble> {
+fn tls(spec: &BuildGridSpec, grid: &str, world: &World) -> Result<Option<Tls>, Trouble> {
     if spec.ingress.is_none() {
         return Ok(None);
     }
@@ -196,18 +296,19 @@ fn tls(spec: &BuildGridSpec, world: &World) -> Result<Option<Tls>, Trouble> {
     if asked.disabled.is_some() {
         return Ok(Some(Tls::Disabled));
     }
+    if let Some(CertManager { issuer_ref }) = asked.cert_manager {
+        // cert-manager's Secret has no labels of ours; who issued it is told in `ca.crt`, where that is known.
+        let authority = world.secrets.get(&Names(grid).certificate()).and_then(authority);
+        return Ok(Some(Tls::CertManager { issuer: issuer_ref, authority }));
+    }
     if let Some(reference) = asked.secret_ref {
         let remedy = "create a Secret of type kubernetes.io/tls, or remove spec.tls for a certificate of the operator's";
-        let Some(secret) = &world.certificate else {
-            return Err(Trouble::missing("Secret", &reference.name, "spec.tls.secretRef", remedy));
-        };
         for key in ["tls.crt", "tls.key"] {
             let key = SecretKeyRef { name: reference.name.clone(), key: key.into() };
-            secret_value(&key, Some(secret), "spec.tls.secretRef", remedy)?;
+            secret_text(&key, &world.secrets, "spec.tls.secretRef", remedy)?;
         }
-        let authority = secret.data.as_ref().and_then(|data| data.get("ca.crt"));
-        let authority = authority.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-        return Ok(Some(Tls::Given { secret: secret.name_any(), authority }));
+        let authority = world.secrets.get(&reference.name).and_then(authority);
+        return Ok(Some(Tls::Given { secret: reference.name, authority }));
     }
     let SelfSigned { validity } = asked.self_signed.unwrap_or_default();
     let seconds = seconds(&validity, "spec.tls.selfSigned.validity")?;
@@ -221,6 +322,11 @@ fn tls(spec: &BuildGridSpec, world: &World) -> Result<Option<Tls>, Trouble> {
         ));
     }
     Ok(Some(Tls::SelfSigned { seconds }))
+}
+
+fn authority(secret: &Secret) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get("ca.crt")?;
+    String::from_utf8(bytes.0.clone()).ok()
 }
 
 fn seconds(span: &Span, field: &str) -> Result<u64, Trouble> {

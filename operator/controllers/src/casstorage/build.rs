@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
@@ -16,11 +17,12 @@ use serde_json::json;
 
 use super::access::{Access, SERVER};
 use crate::error::Result;
-use crate::names::{GRPC_PORT, Names, Owner, SERVER_ADMIN_PORT};
+use crate::names::{GRPC_PORT, Names, Owner, SERVER_ADMIN_PORT, pods_of};
 use crate::server_config::storage::VOLUME_DIR;
 use crate::server_config::yaml::Node;
 use crate::workload::{
-    ServerPod, claim_template, cluster_service, disruption_budget, overlay, pods_service, retention,
+    ServerPod, anywhere_in_cluster, at, claim_template, cluster_service, disruption_budget, inbound, overlay,
+    pods_service, policy, retention,
 };
 
 const CLEANUP: &str = "cleanup";
@@ -35,6 +37,13 @@ pub(crate) struct Tier<'a> {
     pub(crate) secrets_hash: Option<String>,
 }
 
+impl Tier<'_> {
+    /// Server pods that are to run now.
+    fn replicas(&self) -> i32 {
+        if self.spec.hibernate { 0 } else { self.access.replicas() }
+    }
+}
+
 /// Every object of a tier.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
@@ -44,13 +53,23 @@ pub(crate) struct Objects {
     deployment: Option<Deployment>,
     stateful_set: Option<StatefulSet>,
     budget: Option<PodDisruptionBudget>,
+    network_policy: Option<NetworkPolicy>,
     cleanup: Option<CronJob>,
 }
 
 impl Objects {
     /// In the order of their application; one that is forgotten doesn't compile.
     pub(crate) fn into_desired(self, tier: &Tier<'_>) -> Result<Vec<Desired>> {
-        let Self { service_account, config_maps, services, deployment, stateful_set, budget, cleanup } = self;
+        let Self {
+            service_account,
+            config_maps,
+            services,
+            deployment,
+            stateful_set,
+            budget,
+            network_policy,
+            cleanup,
+        } = self;
         let mut wanted = vec![Desired::new(&service_account)?];
         for config_map in &config_maps {
             wanted.push(Desired::new(config_map)?);
@@ -70,8 +89,12 @@ impl Objects {
         if let Some(budget) = budget {
             wanted.push(Desired::new(&budget)?);
         }
+        if let Some(policy) = network_policy {
+            wanted.push(Desired::new(&policy)?);
+        }
         if let Some(cleanup) = cleanup {
-            wanted.push(Desired::new(&cleanup)?);
+            let value = at("/spec/jobTemplate/spec/template", serde_json::to_value(cleanup)?, template);
+            wanted.push(Desired::from_value(Kind::of::<CronJob>(), value)?);
         }
         Ok(wanted)
     }
@@ -106,12 +129,27 @@ fn add_server(tier: &Tier<'_>, objects: &mut Objects) {
     objects.config_maps.push(config);
     objects.services.push(cluster_service(&tier.owner, SERVER));
     objects.services.push(pods_service(&tier.owner, SERVER));
-    objects.budget = disruption_budget(&tier.owner, SERVER, tier.access.replicas());
+    objects.budget = disruption_budget(&tier.owner, SERVER, tier.replicas());
+    objects.network_policy = tier.spec.network_policy.then(|| network_policy(tier));
     if tier.access.has_disk() {
         objects.stateful_set = Some(stateful_set(tier, template));
     } else {
         objects.deployment = Some(deployment(tier, template));
     }
+}
+
+/// Only servers of the namespace's grids and tiers reach a tier's servers.
+fn network_policy(tier: &Tier<'_>) -> NetworkPolicy {
+    let fronts = NetworkPolicyPeer {
+        pod_selector: Some(pods_of(&["BuildGrid", "CasStorage"])),
+        ..NetworkPolicyPeer::default()
+    };
+    let rules = vec![
+        inbound(GRPC_PORT, Some(vec![fronts])),
+        inbound(SERVER_ADMIN_PORT, Some(vec![anywhere_in_cluster()])),
+    ];
+    let metadata = tier.owner.meta(Names(&tier.owner.name).component(SERVER), SERVER);
+    policy(metadata, tier.owner.selector(SERVER), rules, None)
 }
 
 fn pod<'a>(tier: &'a Tier<'a>, component: &'a str, config: String) -> ServerPod<'a> {
@@ -190,7 +228,7 @@ fn deployment(tier: &Tier<'_>, template: PodTemplateSpec) -> Deployment {
     Deployment {
         metadata: tier.owner.meta(Names(&tier.owner.name).component(SERVER), SERVER),
         spec: Some(DeploymentSpec {
-            replicas: Some(tier.access.replicas()),
+            replicas: Some(tier.replicas()),
             selector: tier.owner.selector(SERVER),
             revision_history_limit: Some(2),
             strategy: Some(DeploymentStrategy {
@@ -213,7 +251,7 @@ fn stateful_set(tier: &Tier<'_>, template: PodTemplateSpec) -> StatefulSet {
     StatefulSet {
         metadata: tier.owner.meta(names.component(SERVER), SERVER),
         spec: Some(StatefulSetSpec {
-            replicas: Some(tier.access.replicas()),
+            replicas: Some(tier.replicas()),
             service_name: Some(names.pods(SERVER)),
             pod_management_policy: Some("Parallel".into()),
             selector: tier.owner.selector(SERVER),
@@ -234,6 +272,7 @@ fn cron_job(tier: &Tier<'_>, cleanup: &CleanupSpec, config: String) -> CronJob {
         metadata: tier.owner.meta(Names(&tier.owner.name).cleanup(), CLEANUP),
         spec: Some(CronJobSpec {
             schedule: cleanup.schedule.clone(),
+            suspend: Some(tier.spec.hibernate),
             concurrency_policy: Some("Forbid".into()),
             successful_jobs_history_limit: Some(1),
             failed_jobs_history_limit: Some(2),

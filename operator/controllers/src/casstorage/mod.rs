@@ -14,6 +14,8 @@ use grid_operator_apply::{Applied, write_status};
 
 pub(crate) use access::Access;
 
+use access::SERVER;
+
 use crate::buildgrid::effective_version;
 use crate::context::Context;
 use crate::error::Result;
@@ -21,6 +23,7 @@ use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::telling;
 use crate::trouble::Trouble;
+use crate::workload::growth;
 use observe::World;
 use status::Report;
 
@@ -82,6 +85,11 @@ async fn bring_about(
     };
     let wanted = build::build(&tier).into_desired(&tier)?;
     let (uid, namespace) = (&tier.owner.uid, &tier.owner.namespace);
+    if let Some(volume) = &tier.spec.volume
+        && !growth::grow(context, &tier.owner, SERVER, &volume.size, applied).await?
+    {
+        return Ok(());
+    }
     context.applier.apply(uid, namespace, &wanted, applied).await?;
     if status::is_settled(&tier, &applied.observed) {
         context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;

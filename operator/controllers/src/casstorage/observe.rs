@@ -7,6 +7,7 @@ use grid_operator_apply::{Kind, Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
@@ -31,7 +32,7 @@ pub(crate) struct World {
 }
 
 /// Kinds of the objects that a tier owns.
-pub(crate) fn kinds() -> [Kind; 7] {
+pub(crate) fn kinds() -> [Kind; 8] {
     [
         Kind::of::<ServiceAccount>(),
         Kind::of::<ConfigMap>(),
@@ -40,6 +41,7 @@ pub(crate) fn kinds() -> [Kind; 7] {
         Kind::of::<Deployment>(),
         Kind::of::<StatefulSet>(),
         Kind::of::<PodDisruptionBudget>(),
+        Kind::of::<NetworkPolicy>(),
     ]
 }
 

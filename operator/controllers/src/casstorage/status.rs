@@ -50,7 +50,7 @@ pub(crate) fn with_status(
     let generation = storage.metadata.generation;
     let name = Names(storage.metadata.name.as_deref().unwrap_or_default()).component(SERVER);
     let progress = Progress::of(observed, &name);
-    let said = if storage.spec.paused { paused(&old) } else { conditions(report, progress, &name) };
+    let said = if storage.spec.paused { paused(&old) } else { conditions(storage, report, &progress, &name) };
     let status = CasStorageStatus {
         observed_generation: generation,
         conditions: merge(&old.conditions, said, generation, now),
@@ -71,7 +71,7 @@ fn paused(old: &CasStorageStatus) -> Vec<Wanted> {
     vec![Wanted::new("Ready", status, "Paused", message), Wanted::new("Paused", true, "Asked", message)]
 }
 
-fn conditions(report: &Report, progress: Progress, name: &str) -> Vec<Wanted> {
+fn conditions(storage: &CasStorage, report: &Report, progress: &Progress, name: &str) -> Vec<Wanted> {
     let dependencies = match &report.trouble {
         Some(t) if t.is_dependency() => Wanted::new("DependenciesReady", false, t.reason, &t.message),
         _ => Wanted::new("DependenciesReady", true, "Found", "everything that the tier refers to is there"),
@@ -89,41 +89,54 @@ fn conditions(report: &Report, progress: Progress, name: &str) -> Vec<Wanted> {
             dependencies,
         ];
     }
-    let serves = report.replicas > 0;
-    let ready = if !serves {
-        Wanted::new(
-            "Ready",
-            true,
-            "Direct",
-            "grids open its storages themselves; it has no servers of its own",
-        )
-    } else if progress.available >= report.replicas {
-        Wanted::new("Ready", true, "Available", "every server is there")
-    } else if progress.available > 0 && report.access.as_deref() == Some("direct") {
-        Wanted::new(
-            "Ready",
-            true,
-            "Available",
-            format!("{} of {} servers are there", progress.available, report.replicas),
-        )
-    } else {
-        let message = format!("{} of {} pods of {name} are ready", progress.available, report.replicas);
-        Wanted::new("Ready", false, "Unavailable", message)
-    };
-    let progressing = if serves && !progress.settled {
-        Wanted::new(
-            "Progressing",
-            true,
-            "RollingOut",
-            format!("pods of {name} are being replaced or started"),
-        )
+    vec![
+        ready(storage, report, progress, name),
+        progressing(storage, report, progress, name),
+        degraded(storage, report, progress, name),
+        dependencies,
+    ]
+}
+
+fn serves(storage: &CasStorage, report: &Report) -> bool {
+    report.replicas > 0 && !storage.spec.hibernate
+}
+
+fn ready(storage: &CasStorage, report: &Report, progress: &Progress, name: &str) -> Wanted {
+    if storage.spec.hibernate {
+        let message = "no pod runs and nothing is expired: set spec.hibernate to false";
+        return Wanted::new("Ready", false, "Hibernated", message);
+    }
+    if !serves(storage, report) {
+        let message = "grids open its storages themselves; it has no servers of its own";
+        return Wanted::new("Ready", true, "Direct", message);
+    }
+    if progress.available >= report.replicas {
+        return Wanted::new("Ready", true, "Available", "every server is there");
+    }
+    let is_shared = report.access.as_deref() == Some("direct");
+    if progress.available > 0 && is_shared {
+        let message = format!("{} of {} servers are there", progress.available, report.replicas);
+        return Wanted::new("Ready", true, "Available", message);
+    }
+    let message = format!("{} of {} pods of {name} are ready", progress.available, report.replicas);
+    Wanted::new("Ready", false, "Unavailable", message)
+}
+
+fn progressing(storage: &CasStorage, report: &Report, progress: &Progress, name: &str) -> Wanted {
+    if serves(storage, report) && !progress.settled {
+        let message = format!("pods of {name} are being replaced or started");
+        Wanted::new("Progressing", true, "RollingOut", message)
     } else {
         Wanted::new("Progressing", false, "RolledOut", "nothing is left to do")
-    };
-    let degraded = if serves && progress.short {
+    }
+}
+
+fn degraded(storage: &CasStorage, report: &Report, progress: &Progress, name: &str) -> Wanted {
+    if let Some(why) = &progress.failure {
+        Wanted::new("Degraded", true, "PodsRefused", why)
+    } else if serves(storage, report) && progress.short {
         Wanted::new("Degraded", true, "PodsMissing", format!("not every pod of {name} is available"))
     } else {
         Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way")
-    };
-    vec![ready, progressing, degraded, dependencies]
+    }
 }

@@ -7,13 +7,17 @@
 use grid_operator_apply::{Desired, Kind};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use grid_operator_api::PoolEgress;
 
 use super::validate::Pool;
 use crate::error::Result;
-use crate::names::Names;
-use crate::workload::overlay;
+use crate::names::{GRPC_PORT, Names, WORKER_ADMIN_PORT, servers_of};
+use crate::workload::{anywhere_in_cluster, inbound, outbound, overlay, policy, to_dns};
 
+mod isolation;
 mod pod;
 
 /// The component of a pool's pods.
@@ -23,15 +27,21 @@ pub(crate) const WORKER: &str = "worker";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     service_account: ServiceAccount,
+    network_policy: Option<NetworkPolicy>,
     deployment: Deployment,
 }
 
 impl Objects {
     /// In the order of their application; one that is forgotten doesn't compile.
     pub(crate) fn into_desired(self, pool: &Pool<'_>) -> Result<Vec<Desired>> {
-        let Self { service_account, deployment } = self;
+        let Self { service_account, network_policy, deployment } = self;
+        let mut wanted = vec![Desired::new(&service_account)?];
+        if let Some(policy) = &network_policy {
+            wanted.push(Desired::new(policy)?);
+        }
         let value = overlay(serde_json::to_value(deployment)?, pool.spec.pod_template.as_ref());
-        Ok(vec![Desired::new(&service_account)?, Desired::from_value(Kind::of::<Deployment>(), value)?])
+        wanted.push(Desired::from_value(Kind::of::<Deployment>(), value)?);
+        Ok(wanted)
     }
 }
 
@@ -44,10 +54,11 @@ pub(crate) fn build(pool: &Pool<'_>) -> Objects {
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
+        network_policy: pool.guarded.then(|| network_policy(pool)),
         deployment: Deployment {
             metadata: pool.owner.meta(names.component(WORKER), WORKER),
             spec: Some(DeploymentSpec {
-                replicas: pool.spec.replicas,
+                replicas: pool.replicas,
                 selector: pool.owner.selector(WORKER),
                 revision_history_limit: Some(2),
                 strategy: Some(DeploymentStrategy {
@@ -63,4 +74,20 @@ pub(crate) fn build(pool: &Pool<'_>) -> Objects {
             ..Deployment::default()
         },
     }
+}
+
+/// Nothing calls a worker but who fetches its metrics; it calls its grid, and names.
+fn network_policy(pool: &Pool<'_>) -> NetworkPolicy {
+    let metadata = pool.owner.meta(Names(&pool.owner.name).component(WORKER), WORKER);
+    let metrics = inbound(WORKER_ADMIN_PORT, Some(vec![anywhere_in_cluster()]));
+    let egress = match (&pool.spec.grid_ref.name, pool.spec.egress) {
+        (Some(grid), PoolEgress::Grid) => {
+            let servers =
+                NetworkPolicyPeer { pod_selector: Some(servers_of(grid)), ..NetworkPolicyPeer::default() };
+            Some(vec![outbound(GRPC_PORT, servers), to_dns()])
+        }
+        // A grid elsewhere may be at any address.
+        (None, _) | (_, PoolEgress::Open) => None,
+    };
+    policy(metadata, pool.owner.selector(WORKER), vec![metrics], egress)
 }

@@ -59,7 +59,7 @@ async fn bring_about(
     if pool.spec.paused {
         return Ok(());
     }
-    let valid = match validate::validate(pool, world, &context.images) {
+    let valid = match validate::validate(pool, world, &context.images, context.mint.now()) {
         Ok(valid) => valid,
         Err(trouble) => {
             report.trouble = Some(trouble);
@@ -68,6 +68,7 @@ async fn bring_about(
     };
     report.version = Some(valid.version.clone());
     report.waits = valid.grid_waits.clone();
+    report.asleep = valid.asleep;
     let wanted = build::build(&valid).into_desired(&valid)?;
     let (uid, namespace) = (&valid.owner.uid, &valid.owner.namespace);
     context.applier.apply(uid, namespace, &wanted, applied).await?;

@@ -6,6 +6,7 @@ use grid_operator_api::{BuildGrid, SecretKeyRef, WorkerPool};
 use grid_operator_apply::{Kind, Observed};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::Api;
 
@@ -30,7 +31,7 @@ pub(crate) struct World {
 pub(crate) async fn observe(pool: &WorkerPool, context: &Context) -> Result<World> {
     let namespace = pool.namespace().unwrap_or_default();
     let owner = Owner::new(pool, "WorkerPool");
-    let kinds = [Kind::of::<ServiceAccount>(), Kind::of::<Deployment>()];
+    let kinds = [Kind::of::<ServiceAccount>(), Kind::of::<Deployment>(), Kind::of::<NetworkPolicy>()];
     let owned = Observed::list(&context.client, &namespace, &kinds, &owner.list_selector()).await?;
     let grid = match &pool.spec.grid_ref.name {
         Some(name) => Api::<BuildGrid>::namespaced(context.client.clone(), &namespace)

@@ -16,6 +16,8 @@ pub(crate) struct Report {
     /// Why the grid doesn't answer yet.
     pub(crate) waits: Option<String>,
     pub(crate) version: Option<String>,
+    /// The grid hibernates.
+    pub(crate) asleep: bool,
 }
 
 /// The pool with its new status.
@@ -29,11 +31,12 @@ pub(crate) fn with_status(
     let generation = pool.metadata.generation;
     let name = Names(pool.metadata.name.as_deref().unwrap_or_default()).component(WORKER);
     let progress = Progress::of(observed, &name);
-    let said = if pool.spec.paused { paused(&old) } else { conditions(pool, report, progress) };
+    let said = if pool.spec.paused { paused(&old) } else { conditions(pool, report, &progress) };
     let status = WorkerPoolStatus {
         observed_generation: generation,
         conditions: merge(&old.conditions, said, generation, now),
         replicas: progress.replicas,
+        desired_replicas: progress.wanted,
         ready_replicas: progress.available,
         selector: Some(Owner::new(pool, "WorkerPool").pod_selector(WORKER)),
         version: report.version.clone().or(old.version),
@@ -50,7 +53,7 @@ fn paused(old: &WorkerPoolStatus) -> Vec<Wanted> {
     vec![Wanted::new("Ready", status, "Paused", message), Wanted::new("Paused", true, "Asked", message)]
 }
 
-fn conditions(pool: &WorkerPool, report: &Report, progress: Progress) -> Vec<Wanted> {
+fn conditions(pool: &WorkerPool, report: &Report, progress: &Progress) -> Vec<Wanted> {
     vec![
         ready(pool, report, progress),
         progressing(report, progress),
@@ -59,9 +62,17 @@ fn conditions(pool: &WorkerPool, report: &Report, progress: Progress) -> Vec<Wan
     ]
 }
 
-fn ready(pool: &WorkerPool, report: &Report, progress: Progress) -> Wanted {
+fn ready(pool: &WorkerPool, report: &Report, progress: &Progress) -> Wanted {
     if let Some(trouble) = &report.trouble {
         return Wanted::new("Ready", false, trouble.reason, &trouble.message);
+    }
+    if report.asleep {
+        return Wanted::new(
+            "Ready",
+            false,
+            "Hibernated",
+            "its grid hibernates: spec.hibernate of the grid wakes both",
+        );
     }
     match pool.spec.replicas {
         Some(0) => Wanted::new("Ready", true, "ScaledToZero", "spec.replicas is 0"),
@@ -73,7 +84,7 @@ fn ready(pool: &WorkerPool, report: &Report, progress: Progress) -> Wanted {
     }
 }
 
-fn progressing(report: &Report, progress: Progress) -> Wanted {
+fn progressing(report: &Report, progress: &Progress) -> Wanted {
     if report.trouble.is_some() {
         Wanted::new("Progressing", false, "Stopped", "nothing goes on until the trouble is over: see Ready")
     } else if progress.settled {
@@ -83,9 +94,12 @@ fn progressing(report: &Report, progress: Progress) -> Wanted {
     }
 }
 
-fn degraded(report: &Report, progress: Progress) -> Wanted {
+fn degraded(report: &Report, progress: &Progress) -> Wanted {
     match &report.trouble {
         Some(trouble) => Wanted::new("Degraded", true, trouble.reason, &trouble.message),
+        None if progress.failure.is_some() => {
+            Wanted::new("Degraded", true, "PodsRefused", progress.failure.as_deref().unwrap_or_default())
+        }
         None if progress.short => {
             Wanted::new("Degraded", true, "PodsMissing", "not every worker takes actions")
         }

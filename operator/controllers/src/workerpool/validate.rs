@@ -1,10 +1,11 @@
 //! The wish for a pool, checked against the world: what `build` takes.
 
 use grid_operator_api::{SecretKeyRef, WorkerPool, WorkerPoolSpec};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::observe::{World, references};
-use crate::buildgrid::{bots_url, cas_url, effective_version};
+use crate::buildgrid::{bots_url, cas_url, effective_version, is_asleep};
 use crate::context::Images;
 use crate::names::{Names, Owner};
 use crate::trouble::Trouble;
@@ -24,6 +25,12 @@ pub(crate) struct Pool<'a> {
     pub(crate) cache_bytes: u64,
     /// Why the grid doesn't answer yet, if it doesn't.
     pub(crate) grid_waits: Option<String>,
+    /// The grid hibernates: no pod is to run.
+    pub(crate) asleep: bool,
+    /// NetworkPolicies are wanted.
+    pub(crate) guarded: bool,
+    /// Pods that are wanted; nothing where someone else decides.
+    pub(crate) replicas: Option<i32>,
 }
 
 /// Checks the wish.
@@ -34,6 +41,7 @@ pub(crate) fn validate<'a>(
     pool: &'a WorkerPool,
     world: &World,
     images: &Images,
+    now: Timestamp,
 ) -> Result<Pool<'a>, Trouble> {
     let spec = &pool.spec;
     let Some(cache_bytes) = spec.cache.size.bytes() else {
@@ -46,7 +54,7 @@ pub(crate) fn validate<'a>(
         check_key(reference, world)?;
     }
     let end = match (&spec.grid_ref.name, &spec.grid_ref.address) {
-        (Some(name), _) => named(pool, name, world)?,
+        (Some(name), _) => named(pool, name, world, now)?,
         (None, Some(address)) => End {
             bots: address.clone(),
             cas: spec.grid_ref.cas_address.clone().unwrap_or_else(|| address.clone()),
@@ -54,6 +62,8 @@ pub(crate) fn validate<'a>(
             authority: spec.grid_ref.tls.as_ref().map(|t| t.ca_secret_ref.clone()),
             version: None,
             waits: None,
+            asleep: false,
+            guarded: true,
         },
         (None, None) => return Err(Trouble::new("Invalid", "spec.gridRef has neither name nor address")),
     };
@@ -70,6 +80,9 @@ pub(crate) fn validate<'a>(
         authority: end.authority,
         cache_bytes,
         grid_waits: end.waits,
+        asleep: end.asleep,
+        guarded: end.guarded,
+        replicas: if end.asleep { Some(0) } else { spec.replicas },
     })
 }
 
@@ -81,9 +94,11 @@ struct End {
     authority: Option<SecretKeyRef>,
     version: Option<String>,
     waits: Option<String>,
+    asleep: bool,
+    guarded: bool,
 }
 
-fn named(pool: &WorkerPool, name: &str, world: &World) -> Result<End, Trouble> {
+fn named(pool: &WorkerPool, name: &str, world: &World, now: Timestamp) -> Result<End, Trouble> {
     let Some(grid) = &world.grid else {
         return Err(Trouble::missing(
             "BuildGrid",
@@ -100,7 +115,8 @@ fn named(pool: &WorkerPool, name: &str, world: &World) -> Result<End, Trouble> {
             ),
         ));
     }
-    if !grid.spec.instances.contains(&pool.spec.instance_name) {
+    // The instances of a grid with a configuration of its own stand there.
+    if grid.spec.config_from.is_none() && !grid.spec.instances.contains(&pool.spec.instance_name) {
         let known: Vec<String> = grid.spec.instances.iter().map(|i| format!("{i:?}")).collect();
         return Err(Trouble::new(
             "UnknownInstance",
@@ -126,6 +142,8 @@ fn named(pool: &WorkerPool, name: &str, world: &World) -> Result<End, Trouble> {
         authority: None,
         version: status.version,
         waits,
+        asleep: is_asleep(grid, now)?,
+        guarded: grid.spec.network_policy.enabled,
     })
 }
 

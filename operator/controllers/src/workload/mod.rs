@@ -1,13 +1,16 @@
 //! Pods, containers, Services and budgets as all three resources make them: under the restricted Pod Security
 //! profile, without API tokens, with read-only roots.
 
+pub(crate) mod growth;
+mod network;
 mod overlay;
 mod pod;
 mod progress;
 mod service;
 mod volume;
 
-pub(crate) use overlay::overlay;
+pub(crate) use network::{anywhere_in_cluster, inbound, operators, outbound, pods_anywhere, policy, to_dns};
+pub(crate) use overlay::{at, overlay};
 pub(crate) use pod::{
     CREDENTIALS_DIR, SERVER_USER, ServerPod, container_security, http_probe, mount, pod_security,
     secret_volume, spread, tolerations,

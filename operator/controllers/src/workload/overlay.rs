@@ -8,9 +8,14 @@ use serde_json::{Map, Value};
 
 /// The workload's JSON with `template` laid over its `spec.template`. Labels that are there already stay: the
 /// selector needs them.
-pub(crate) fn overlay(mut workload: Value, template: Option<&PodTemplate>) -> Value {
+pub(crate) fn overlay(workload: Value, template: Option<&PodTemplate>) -> Value {
+    at("/spec/template", workload, template)
+}
+
+/// The same where the pod's template is somewhere else.
+pub(crate) fn at(pointer: &str, mut workload: Value, template: Option<&PodTemplate>) -> Value {
     let Some(template) = template else { return workload };
-    let Some(pod) = workload.pointer_mut("/spec/template") else { return workload };
+    let Some(pod) = workload.pointer_mut(pointer) else { return workload };
     if let Some(metadata) = &template.metadata {
         for (field, added) in [("labels", &metadata.labels), ("annotations", &metadata.annotations)] {
             let Some(added) = added else { continue };

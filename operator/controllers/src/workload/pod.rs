@@ -79,6 +79,7 @@ impl ServerPod<'_> {
             restart_policy: Some("OnFailure".to_owned()),
             ..self.pod(vec![Container {
                 args: Some(args.iter().map(ToString::to_string).collect()),
+                resources: self.resources.cloned(),
                 ..self.container(name)
             }])
         }

@@ -4,7 +4,7 @@ use grid_operator_apply::Observed;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 
 /// The state of the Deployment or StatefulSet of a name; of both, while one takes the other's place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// Pods that exist.
     pub(crate) replicas: i32,
@@ -14,6 +14,10 @@ pub(crate) struct Progress {
     pub(crate) settled: bool,
     /// The rollout is over, and yet pods are missing.
     pub(crate) short: bool,
+    /// Pods that are to exist; nothing where there is no workload.
+    pub(crate) wanted: Option<i32>,
+    /// Why pods can't be made: a quota, Pod Security, an admission webhook.
+    pub(crate) failure: Option<String>,
 }
 
 impl Progress {
@@ -27,6 +31,8 @@ impl Progress {
                 available: one.available + other.available,
                 settled: one.settled && other.settled,
                 short: one.short || other.short,
+                wanted: one.wanted.max(other.wanted),
+                failure: one.failure.or(other.failure),
             },
             (one, other) => one.or(other).unwrap_or_default(),
         }
@@ -45,6 +51,13 @@ fn of_deployment(deployment: &Deployment) -> Progress {
         available,
         settled: is_seen && updated == wanted && available == wanted && replicas == wanted,
         short: is_seen && updated == wanted && replicas == wanted && available < wanted,
+        wanted: Some(wanted),
+        failure: status
+            .conditions
+            .into_iter()
+            .flatten()
+            .find(|c| c.type_ == "ReplicaFailure" && c.status == "True")
+            .map(|c| c.message.unwrap_or_default()),
     }
 }
 
@@ -60,5 +73,7 @@ fn of_stateful_set(set: &StatefulSet) -> Progress {
         available,
         settled: is_updated && available == wanted,
         short: is_updated && available < wanted,
+        wanted: Some(wanted),
+        failure: None,
     }
 }

@@ -35,29 +35,37 @@ pub(crate) fn claim_template(owner: &Owner, component: &str, volume: &VolumeSpec
     }
 }
 
-/// Fails where the StatefulSet that exists has another volume than the one that is wanted: its claims can't be
-/// changed through it.
+/// The size that a StatefulSet's claims are made with.
+pub(crate) fn claimed_size(set: &StatefulSet) -> Option<String> {
+    let spec = claim(set)?.spec.as_ref()?;
+    Some(spec.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone())
+}
+
+fn claim(set: &StatefulSet) -> Option<&PersistentVolumeClaim> {
+    let mut templates = set.spec.as_ref()?.volume_claim_templates.as_ref()?.iter();
+    templates.find(|claim| claim.metadata.name.as_deref() == Some(DATA_VOLUME))
+}
+
+/// Fails where the StatefulSet that exists has a volume that can't become the one that is wanted: a larger one, or
+/// one of another class.
 pub(crate) fn check_unchanged(
     set: Option<&StatefulSet>,
     wanted: &VolumeSpec,
     field: &str,
 ) -> Result<(), Trouble> {
-    let templates = set.and_then(|set| set.spec.as_ref()?.volume_claim_templates.as_ref());
-    let claim =
-        templates.into_iter().flatten().find(|claim| claim.metadata.name.as_deref() == Some(DATA_VOLUME));
-    let Some(spec) = claim.and_then(|claim| claim.spec.as_ref()) else { return Ok(()) };
-    let size = spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("storage"));
-    let has = size.map_or("nothing", |size| size.0.as_str());
-    let same_size = ByteSize::from(has).bytes() == wanted.size.bytes();
+    let Some(set) = set else { return Ok(()) };
+    let Some(spec) = claim(set).and_then(|claim| claim.spec.as_ref()) else { return Ok(()) };
+    let has = claimed_size(set).unwrap_or_default();
+    let shrinks = ByteSize::from(has.as_str()).bytes() > wanted.size.bytes();
     // The class that the cluster chose by default is not written back into the template.
-    if same_size && spec.storage_class_name == wanted.storage_class_name {
+    if !shrinks && spec.storage_class_name == wanted.storage_class_name {
         return Ok(());
     }
     let class = |class: &Option<String>| class.clone().unwrap_or_else(|| "the default class".to_owned());
     Err(Trouble::new(
         "VolumeFixed",
         format!(
-            "{field} asks for {} of {}, and the volume that exists has {has} of {}: give that, or make a new resource and move to it",
+            "{field} asks for {} of {}, and the volume that exists has {has} of {}: a volume can only grow, and keeps its class; give that, or make a new resource and move to it",
             wanted.size.0,
             class(&wanted.storage_class_name),
             class(&spec.storage_class_name)

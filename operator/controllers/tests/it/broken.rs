@@ -37,7 +37,7 @@ fn cases() -> Vec<Case> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
     paths.sort();
-    assert!(paths.len() >= 25, "only {} manifests", paths.len());
+    assert!(paths.len() >= 60, "only {} manifests", paths.len());
     paths
         .into_iter()
         .map(|path| {
@@ -216,7 +216,7 @@ async fn apply(client: &Client, namespace: &str, document: &Value) -> Result<(),
         None => ("", "v1"),
     };
     let kind = document["kind"].as_str().unwrap();
-    let plural = if group.is_empty() { "secrets" } else { plural(&document) };
+    let plural = plural(&document);
     let api_version = document["apiVersion"].as_str().unwrap().to_owned();
     let resource = ApiResource {
         group: group.into(),
@@ -272,6 +272,7 @@ fn plural(document: &Value) -> &'static str {
         "BuildGrid" => "buildgrids",
         "CasStorage" => "casstorages",
         "WorkerPool" => "workerpools",
+        "ConfigMap" => "configmaps",
         _ => "secrets",
     }
 }

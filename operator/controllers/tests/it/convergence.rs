@@ -248,7 +248,7 @@ async fn a_volume_that_exists_is_not_asked_to_change() {
     converge(&model).await;
     let before = shape(&model);
     // As after the tier was deleted and made anew with another size, while its StatefulSet was kept.
-    model.edit("casstorages", "tier", |object| object["spec"]["volume"]["size"] = json!("11Gi"));
+    model.edit("casstorages", "tier", |object| object["spec"]["volume"]["size"] = json!("9Gi"));
     converge(&model).await;
     let status = model.object("casstorages", "tier").unwrap()["status"].clone();
     let ready =
@@ -349,4 +349,79 @@ async fn an_object_of_someone_else_is_not_taken_over() {
     let ready =
         status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap().clone();
     assert_eq!(ready["reason"], "NameTaken", "{ready}");
+}
+
+#[tokio::test]
+async fn a_volume_grows_around_its_pods() {
+    let model = new_world();
+    converge(&model).await;
+    for ordinal in 0..2 {
+        model.put(
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": format!("data-tier-server-{ordinal}"),
+            "namespace": "default", "labels": {"app.kubernetes.io/instance": "tier", "grid.build/kind": "CasStorage",
+            "app.kubernetes.io/component": "server"}}, "spec": {"resources": {"requests": {"storage": "10Gi"}}}}),
+        );
+    }
+    let before = model.object("statefulsets", "tier-server").unwrap()["metadata"]["uid"].clone();
+    model.edit("casstorages", "tier", |object| object["spec"]["volume"]["size"] = json!("20Gi"));
+    converge(&model).await;
+    for ordinal in 0..2 {
+        let claim = model.object("persistentvolumeclaims", &format!("data-tier-server-{ordinal}")).unwrap();
+        assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "20Gi");
+    }
+    let set = model.object("statefulsets", "tier-server").unwrap();
+    assert_eq!(
+        set.pointer("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"),
+        Some(&json!("20Gi"))
+    );
+    assert_ne!(set["metadata"]["uid"], before, "a claim template can't be changed in place");
+    let ready = condition(&model, "casstorages", "tier", "Ready");
+    assert_eq!(ready["status"], "True", "{ready}");
+}
+
+#[tokio::test]
+async fn a_grid_that_hibernates_lets_its_workers_leave_first_and_wakes_by_annotation() {
+    let model = new_world();
+    converge(&model).await;
+    let replicas =
+        |model: &Model, name: &str| model.object("deployments", name).unwrap()["spec"]["replicas"].clone();
+    model.edit("buildgrids", "demo", |object| object["spec"]["hibernate"] = json!(true));
+    pass(&model).await;
+    assert_eq!(replicas(&model, "gcc-worker"), 0);
+    assert_eq!(replicas(&model, "demo-execution"), 2, "workers are still leaving");
+    converge(&model).await;
+    assert_eq!(replicas(&model, "demo-execution"), 0);
+    assert_eq!(condition(&model, "buildgrids", "demo", "Hibernated")["status"], "True");
+    assert_eq!(condition(&model, "workerpools", "gcc", "Ready")["reason"], "Hibernated");
+    model.edit("buildgrids", "demo", |object| {
+        object["metadata"]["annotations"] = json!({"grid.build/wake-until": "2026-01-01T13:00:00Z"});
+    });
+    converge(&model).await;
+    assert_eq!(replicas(&model, "demo-execution"), 2);
+    assert_eq!(replicas(&model, "gcc-worker"), 3);
+    assert_eq!(condition(&model, "buildgrids", "demo", "Ready")["status"], "True");
+}
+
+#[tokio::test]
+async fn a_kind_that_the_cluster_lacks_is_said_and_stops_only_what_needs_it() {
+    let model = new_world();
+    model.lacks("monitoring.coreos.com");
+    model.lacks("gateway.networking.k8s.io");
+    model.edit("buildgrids", "demo", |object| object["spec"]["monitoring"] = json!({}));
+    converge(&model).await;
+    assert_eq!(condition(&model, "buildgrids", "demo", "MonitoringReady")["reason"], "KindNotFound");
+    assert_eq!(condition(&model, "buildgrids", "demo", "Ready")["status"], "True");
+    model.edit("buildgrids", "demo", |object| {
+        object["spec"].as_object_mut().unwrap().remove("ingress");
+        object["spec"]["gateway"] = json!({"host": "grid.example.org", "parentRefs": [{"name": "public"}]});
+    });
+    converge(&model).await;
+    let ready = condition(&model, "buildgrids", "demo", "Ready");
+    assert_eq!(ready["reason"], "KindNotFound", "{ready}");
+}
+
+fn condition(model: &Model, plural: &str, name: &str, type_: &str) -> Value {
+    let status = model.object(plural, name).unwrap()["status"].clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|c| c["type"] == type_).unwrap_or(Value::Null)
 }

@@ -19,15 +19,16 @@ pub(super) fn config_map(grid: &Grid<'_>, secrets: &Secrets) -> ConfigMap {
     let (address, tls) = address(grid);
     let authority = match &grid.tls {
         Some(Tls::SelfSigned { .. }) => secrets.certificate.as_ref().map(|c| c.authority.clone()),
-        Some(Tls::Given { authority, .. }) => authority.clone(),
+        Some(Tls::Given { authority, .. } | Tls::CertManager { authority, .. }) => authority.clone(),
         Some(Tls::Disabled) | None => None,
     };
     let client = Client {
         address: &address,
         tls,
-        instance: grid.spec.instances.first().map_or("", String::as_str),
+        instance: grid.instances().first().map_or("", String::as_str),
         has_authority: authority.is_some(),
         executes: grid.spec.execution.enabled,
+        asks_for_token: grid.spec.authorization.as_ref().is_some_and(|a| a.jwt.is_some()),
     };
     let mut data = BTreeMap::from([
         (".bazelrc".to_owned(), client.bazelrc()),
@@ -51,6 +52,7 @@ struct Client<'a> {
     instance: &'a str,
     has_authority: bool,
     executes: bool,
+    asks_for_token: bool,
 }
 
 impl Client<'_> {
@@ -76,6 +78,11 @@ impl Client<'_> {
             line(&format!("--tls_certificate={MOUNTED_AT}/ca.crt"));
         }
         line("--remote_timeout=600");
+        if self.asks_for_token {
+            text.push_str(
+                "# The grid asks for a token: add --remote_header=\"authorization=Bearer TOKEN\" or a --credential_helper.\n",
+            );
+        }
         text
     }
 

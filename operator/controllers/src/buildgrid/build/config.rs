@@ -27,6 +27,9 @@ pub(crate) struct Config {
 
 /// Composes the configuration of a role.
 pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
+    if let Some(raw) = &grid.raw {
+        return Config { yaml: raw.yaml.clone(), secrets: raw.secrets.clone() };
+    }
     let mut composed = Composed::default();
     let storage = composed.storage(grid, role);
     composed.database(grid);
@@ -52,7 +55,10 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
         ("admin", admin()),
         ("state-directory", Node::text(VOLUME_DIR)),
     ];
-    if executes {
+    if let Some(authorization) = &grid.authorization {
+        document.push(("authorization", authorization.node(&mut composed.secrets)));
+    }
+    if grid.asks_for_tokens(role) {
         document.push((
             "grid-credentials",
             Node::Map(vec![
@@ -108,7 +114,7 @@ impl Composed {
             Storage::Embedded(_) => {
                 let cas = serving(grid.spec.topology, Role::has_cas).component();
                 let url = grid.names().pods_url(cas, &grid.owner.namespace);
-                self.storages.push(Node::anchored("!remote-storage", STORE, vec![("url", Node::text(url))]));
+                self.storages.push(Node::anchored("!remote-storage", STORE, remote(grid, url)));
                 STORE.to_owned()
             }
             Storage::Shared(access) => {
@@ -140,7 +146,7 @@ impl Composed {
     fn results(&mut self, grid: &Grid<'_>, role: Role, storage: &str) {
         if !role.has_action_cache() {
             let url = grid.names().pods_url(Role::ActionCache.component(), &grid.owner.namespace);
-            self.caches.push(Node::anchored("!remote-action-cache", RESULTS, vec![("url", Node::text(url))]));
+            self.caches.push(Node::anchored("!remote-action-cache", RESULTS, remote(grid, url)));
             return;
         }
         let spec = &grid.spec.action_cache;
@@ -153,6 +159,16 @@ impl Composed {
         ];
         self.caches.push(Node::anchored("!lru-action-cache", RESULTS, map));
     }
+}
+
+/// Another server of the grid, to which a server shows what workers show, where callers have to be known.
+fn remote(grid: &Grid<'_>, url: String) -> Vec<(&'static str, Node)> {
+    let mut map = vec![("url", Node::text(url))];
+    if grid.authorization.is_some() {
+        let token = Node::text(format!("{CREDENTIALS_DIR}/worker-token"));
+        map.push(("credentials", Node::Map(vec![("auth-token", token)])));
+    }
+    map
 }
 
 fn scheduler(grid: &Grid<'_>, storage: &str) -> Node {

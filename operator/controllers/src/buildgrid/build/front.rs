@@ -15,19 +15,29 @@ use super::super::validate::{Grid, Tls};
 use crate::names::{GRPC_PORT, HOST_ANNOTATION, NOT_AFTER_ANNOTATION};
 
 const COMPONENT: &str = "front";
-/// How ingress controllers that look at the Ingress are told of gRPC; the user's annotations come after these.
-const GRPC_ANNOTATIONS: [(&str, &str); 2] =
-    [("nginx.ingress.kubernetes.io/backend-protocol", "GRPC"), ("haproxy.org/server-proto", "h2")];
+/// How ingress controllers that look at the Ingress are told of gRPC, of blobs of any size, and of streams that are
+/// silent for as long as an action runs; the user's annotations come after these. Traefik's timeouts are of its
+/// entry points, and set where it is installed.
+const ANNOTATIONS: [(&str, &str); 7] = [
+    ("nginx.ingress.kubernetes.io/backend-protocol", "GRPC"),
+    ("nginx.ingress.kubernetes.io/proxy-body-size", "0"),
+    ("nginx.ingress.kubernetes.io/proxy-read-timeout", "86400"),
+    ("nginx.ingress.kubernetes.io/proxy-send-timeout", "86400"),
+    ("haproxy.org/server-proto", "h2"),
+    ("haproxy.org/timeout-server", "24h"),
+    ("projectcontour.io/response-timeout", "infinity"),
+];
 
 /// Where clients reach the grid, as host and port, and whether with TLS.
 pub(crate) fn address(grid: &Grid<'_>) -> (String, bool) {
-    match &grid.spec.ingress {
-        Some(ingress) => {
+    match (&grid.spec.ingress, &grid.spec.gateway) {
+        (Some(ingress), _) => {
             let tls = !matches!(grid.tls, Some(Tls::Disabled));
             let port = ingress.port.unwrap_or(if tls { 443 } else { 80 });
             (format!("{}:{port}", ingress.host), tls)
         }
-        None => {
+        (None, Some(gateway)) => (format!("{}:{}", gateway.host, gateway.port), gateway.tls),
+        (None, None) => {
             let front = serving(grid.spec.topology, Role::has_execution).component();
             (format!("{}.{}.svc:{GRPC_PORT}", grid.names().component(front), grid.owner.namespace), false)
         }
@@ -43,12 +53,12 @@ pub(super) fn ingress(grid: &Grid<'_>) -> Option<Ingress> {
         .collect();
     let secret = match &grid.tls {
         Some(Tls::Given { secret, .. }) => Some(secret.clone()),
-        Some(Tls::SelfSigned { .. }) => Some(grid.names().certificate()),
+        Some(Tls::SelfSigned { .. } | Tls::CertManager { .. }) => Some(grid.names().certificate()),
         Some(Tls::Disabled) | None => None,
     };
     let mut metadata = grid.owner.meta(grid.owner.name.clone(), COMPONENT);
     let mut annotations: BTreeMap<String, String> =
-        GRPC_ANNOTATIONS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        ANNOTATIONS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     annotations.extend(spec.annotations.clone().unwrap_or_default());
     metadata.annotations = Some(annotations);
     Some(Ingress {

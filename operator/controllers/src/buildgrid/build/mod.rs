@@ -2,25 +2,32 @@
 //!
 //! - `config`: each server's YAML;
 //! - `server`: its workload, Services and budget;
-//! - `front`: the ingress and the Secrets of its TLS;
+//! - `front`: the ingress and the Secrets of its TLS; `gateway`: other projects' kinds for the same;
+//! - `network`: who may reach the servers; `insight`: what watches them;
 //! - `clients`: ready-made configuration for clients;
 //! - `migration`: the Job that brings the database up to date.
 
 mod clients;
 mod config;
 mod front;
+mod gateway;
+mod insight;
 mod migration;
+mod network;
 mod server;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use grid_operator_apply::Kind;
 
 use super::roles::Role;
 use super::tls::Secrets;
 use super::validate::Grid;
+use crate::foreign::Foreign;
 
 pub(crate) use front::address;
 
@@ -32,22 +39,31 @@ pub(crate) struct Objects {
     pub(crate) config_maps: Vec<ConfigMap>,
     pub(crate) services: Vec<Service>,
     pub(crate) ingress: Option<Ingress>,
+    pub(crate) network_policies: Vec<NetworkPolicy>,
+    pub(crate) foreign: Vec<Foreign>,
     pub(crate) migration: Option<Job>,
     pub(crate) deployments: Vec<Deployment>,
     pub(crate) stateful_sets: Vec<StatefulSet>,
     pub(crate) budgets: Vec<PodDisruptionBudget>,
 }
 
-/// Builds them.
-pub(crate) fn build(grid: &Grid<'_>, secrets: &Secrets) -> Objects {
+/// Builds them, but for those of kinds that the cluster doesn't have.
+pub(crate) fn build(grid: &Grid<'_>, secrets: &Secrets, missing: &[Kind]) -> Objects {
+    let foreign = [gateway::route(grid), gateway::certificate(grid)].into_iter().flatten();
     let mut objects = Objects {
         service_account: server::service_account(grid),
         secrets: front::secrets(grid, secrets),
         config_maps: vec![clients::config_map(grid, secrets)],
         ingress: front::ingress(grid),
+        network_policies: network::policies(grid),
+        foreign: foreign
+            .chain(insight::foreign(grid))
+            .filter(|object| !missing.contains(&object.kind))
+            .collect(),
         migration: migration::job(grid),
         ..Objects::default()
     };
+    objects.config_maps.extend(insight::dashboard(grid));
     for role in Role::of(grid.spec.topology) {
         server::add(grid, *role, &mut objects);
     }

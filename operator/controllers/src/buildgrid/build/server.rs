@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
+use super::super::authorization::ACL_FILE;
 use super::super::roles::Role;
 use super::super::validate::{Grid, Storage};
 use super::Objects;
@@ -34,6 +35,7 @@ pub(super) fn add(grid: &Grid<'_>, role: Role, objects: &mut Objects) {
     let service = role.service(grid.spec);
     let config = config(grid, role);
     let config_map = config_map(grid, component, config.yaml);
+    let replicas = if grid.asleep { 0 } else { service.replicas };
     let name = config_map.metadata.name.clone().unwrap_or_default();
     let template = template(grid, role, &service, name, &config.secrets);
     objects.config_maps.push(config_map);
@@ -42,14 +44,16 @@ pub(super) fn add(grid: &Grid<'_>, role: Role, objects: &mut Objects) {
     if grid.volume_role() == Some(role) {
         objects.stateful_sets.push(stateful_set(grid, component, template));
     } else {
-        objects.deployments.push(deployment(grid, component, service.replicas, template));
-        objects.budgets.extend(disruption_budget(&grid.owner, component, service.replicas));
+        objects.deployments.push(deployment(grid, component, replicas, template));
+        objects.budgets.extend(disruption_budget(&grid.owner, component, replicas));
     }
 }
 
 /// The configuration under a name made of its content: a pod keeps the one that it was started with.
 fn config_map(grid: &Grid<'_>, component: &str, yaml: String) -> ConfigMap {
-    let data = BTreeMap::from([("server.yml".to_owned(), yaml)]);
+    let mut data = BTreeMap::from([("server.yml".to_owned(), yaml)]);
+    let acl = grid.authorization.as_ref().and_then(|authorization| authorization.acl.clone());
+    data.extend(acl.map(|acl| (ACL_FILE.to_owned(), acl)));
     let name = grid.names().config(component, &content_hash(&json!(data)));
     ConfigMap {
         metadata: grid.owner.meta(name, component),
@@ -66,16 +70,15 @@ fn template(
     config: String,
     secrets: &BTreeSet<(String, String)>,
 ) -> PodTemplateSpec {
-    let executes = grid.spec.execution.enabled && (role.has_execution() || role.has_bots());
     ServerPod {
         owner: &grid.owner,
         component: role.component(),
         image: grid.image.clone(),
         version: &grid.version,
         config,
-        credentials: executes.then(|| grid.names().credentials()),
+        credentials: grid.asks_for_tokens(role).then(|| grid.names().credentials()),
         secrets,
-        secrets_hash: grid.database.as_ref().map(|database| database.hash.as_str()),
+        secrets_hash: grid.secrets_hash.as_deref(),
         has_claim: grid.volume_role() == Some(role),
         resources: service.resources.as_ref(),
     }
@@ -112,7 +115,7 @@ fn stateful_set(grid: &Grid<'_>, component: &str, template: PodTemplateSpec) -> 
     StatefulSet {
         metadata: grid.owner.meta(grid.names().component(component), component),
         spec: Some(StatefulSetSpec {
-            replicas: Some(1),
+            replicas: Some(i32::from(!grid.asleep)),
             service_name: Some(grid.names().pods(component)),
             pod_management_policy: Some("Parallel".into()),
             selector: grid.owner.selector(component),

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, EphemeralVolumeSource,
     ObjectFieldSelector, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PodSecurityContext,
-    PodSpec, PodTemplateSpec, Probe, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
+    PodSpec, PodTemplateSpec, Probe, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::WORKER;
-use crate::names::{Names, REVISION_ANNOTATION, TEMPLATE_REVISION, VERSION_ANNOTATION, WORKER_ADMIN_PORT};
+use super::{WORKER, isolation};
+use crate::names::{
+    GRID, Names, REVISION_ANNOTATION, TEMPLATE_REVISION, VERSION_ANNOTATION, WORKER_ADMIN_PORT,
+};
 use crate::workerpool::validate::Pool;
 use crate::workload::{
     container_security, http_probe, mount, pod_security, secret_volume, spread, tolerations,
@@ -19,8 +21,6 @@ use crate::workload::{
 
 /// User of grid-worker.
 const WORKER_USER: i64 = 65531;
-/// User of grid-runner and the actions.
-const RUNNER_USER: i64 = 65533;
 /// Group that owns the volume's root, so that both may use it, and the mounted credentials.
 const VOLUME_GROUP: i64 = 65530;
 
@@ -36,10 +36,12 @@ const FAREWELL_SECONDS: i64 = 30;
 
 /// The template of a pool's pods.
 pub(super) fn template(pool: &Pool<'_>) -> PodTemplateSpec {
+    let mut labels = pool.owner.labels(WORKER);
+    labels.extend(pool.spec.grid_ref.name.clone().map(|grid| (GRID.to_owned(), grid)));
     let annotations = [(VERSION_ANNOTATION, pool.version.as_str()), (REVISION_ANNOTATION, TEMPLATE_REVISION)];
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(pool.owner.labels(WORKER)),
+            labels: Some(labels),
             annotations: Some(annotations.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
             ..ObjectMeta::default()
         }),
@@ -76,7 +78,7 @@ fn install(pool: &Pool<'_>) -> Container {
 
 /// Runs the actions: a sidecar, so that it is there before the worker and leaves after it.
 fn runner(pool: &Pool<'_>) -> Container {
-    let command = [
+    let mut command = vec![
         format!("{RUNNER_DIR}/grid-runner"),
         "serve".into(),
         "--socket".into(),
@@ -86,22 +88,19 @@ fn runner(pool: &Pool<'_>) -> Container {
         "--worker-uid".into(),
         WORKER_USER.to_string(),
     ];
+    command.extend(isolation::arguments(pool.spec.isolation));
     Container {
         name: "runner".into(),
         image: Some(pool.spec.image.clone()),
         restart_policy: Some("Always".into()),
-        command: Some(command.into()),
+        command: Some(command),
         volume_mounts: Some(vec![
             part(BUILD_DIR, "build"),
             part(RUN_DIR, "run"),
             mount("runner", RUNNER_DIR, true),
             mount("tmp", "/tmp", false),
         ]),
-        security_context: Some(SecurityContext {
-            run_as_user: Some(RUNNER_USER),
-            run_as_group: Some(RUNNER_USER),
-            ..container_security()
-        }),
+        security_context: Some(isolation::security(pool.spec)),
         resources: pool.spec.resources.as_ref().and_then(|r| r.runner.clone()),
         ..Container::default()
     }
@@ -121,17 +120,16 @@ fn worker(pool: &Pool<'_>) -> Container {
         image: Some(pool.image.clone()),
         command: Some(vec!["/grid-worker".into()]),
         args: Some(arguments(pool)),
-        env: Some(vec![EnvVar {
-            name: "POD_NAME".into(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    field_path: "metadata.name".into(),
-                    api_version: None,
-                }),
-                ..EnvVarSource::default()
-            }),
-            value: None,
-        }]),
+        env: Some(vec![
+            field("POD_NAME", "metadata.name"),
+            // What Fleet knows the worker by.
+            EnvVar {
+                name: "GRID_WORKER_POOL".into(),
+                value: Some(format!("{}/{}", pool.owner.namespace, pool.owner.name)),
+                value_from: None,
+            },
+            field("GRID_WORKER_NODE", "spec.nodeName"),
+        ]),
         ports: Some(vec![ContainerPort {
             name: Some("admin".into()),
             container_port: WORKER_ADMIN_PORT,
@@ -157,6 +155,18 @@ fn worker(pool: &Pool<'_>) -> Container {
         security_context: Some(container_security()),
         resources: pool.spec.resources.as_ref().and_then(|r| r.worker.clone()),
         ..Container::default()
+    }
+}
+
+/// An environment variable that Kubernetes fills in.
+fn field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { field_path: path.into(), api_version: None }),
+            ..EnvVarSource::default()
+        }),
+        value: None,
     }
 }
 

@@ -31,6 +31,7 @@ impl Model {
         let query = parts.uri.query().unwrap_or_default();
         let result = self.admit().and_then(|()| {
             let path = Path::parse(parts.uri.path())?;
+            self.check_group(&path.group)?;
             self.route(&parts.method, &path, query, &content_type, body)
         });
         let (code, body) = match result {

@@ -32,6 +32,8 @@ struct State {
     writes: Vec<String>,
     /// Writes that are still carried out; after the last one every request fails, as if the process had died.
     budget: Option<usize>,
+    /// API groups that nobody has installed.
+    lacking: Vec<String>,
 }
 
 /// The API server.
@@ -54,6 +56,18 @@ impl Model {
     /// Lets `writes` more writes succeed, then nothing any more; `None` ends that.
     pub(crate) fn crash_after(&self, writes: Option<usize>) {
         self.state.lock().unwrap().budget = writes;
+    }
+
+    /// No kind of that API group exists.
+    pub(crate) fn lacks(&self, group: &str) {
+        self.state.lock().unwrap().lacking.push(group.to_owned());
+    }
+
+    pub(super) fn check_group(&self, group: &str) -> Result<(), Refusal> {
+        if self.state.lock().unwrap().lacking.iter().any(|lacking| lacking == group) {
+            return Err(Refusal::new(404, "NotFound", "the server could not find the requested resource"));
+        }
+        Ok(())
     }
 
     /// All objects, by key.
