@@ -91,17 +91,17 @@ impl Background {
         Ok(Self { name, child, lines })
     }
 
-    /// Waits until the program prints a line that contains `text`.
+    /// Waits until the program prints a line that contains `text`, and gives that line.
     ///
     /// # Errors
     /// Where it ends, or has not done so within `limit`.
-    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<()> {
+    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
         let mut seen = Vec::new();
         let end = std::time::Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(std::time::Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return Ok(()),
+                Ok(line) if line.contains(text) => return Ok(line),
                 Ok(line) => seen.push(line),
                 Err(_) => {
                     let tail = seen[seen.len().saturating_sub(20)..].join("\n");

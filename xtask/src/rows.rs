@@ -101,6 +101,12 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     full("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     full("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
+    full(
+        "buildstream-artifacts",
+        "issue 5, 6 and B10: BuildStream pushes and pulls artifacts and sources",
+        scenario!("buildstream-artifacts"),
+    ),
+    full("downloader", "issue 6, 2 and C6: Bazel's remote downloader", scenario!("downloader")),
     full("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
     full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
     full(

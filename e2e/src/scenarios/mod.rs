@@ -1,5 +1,6 @@
 //! The scenarios, each in a file of its own.
 
+mod assets;
 mod bare;
 mod broken;
 mod builds;
@@ -33,6 +34,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "cache-only",
         shows: "Bazel with a remote cache and no execution",
         run: bare::cache_only,
+    },
+    Scenario {
+        name: "buildstream-artifacts",
+        shows: "BuildStream pushes and pulls artifacts and sources",
+        run: assets::buildstream,
+    },
+    Scenario {
+        name: "downloader",
+        shows: "Bazel has the server download what it needs",
+        run: assets::downloader,
     },
     Scenario {
         name: "ingress",
