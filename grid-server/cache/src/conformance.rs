@@ -79,6 +79,13 @@ impl Subject {
         self
     }
 
+    /// The same keeper around a cache made of the cache.
+    #[must_use]
+    pub fn map(mut self, make: impl FnOnce(SharedCache) -> SharedCache) -> Self {
+        self.cache = make(self.cache);
+        self
+    }
+
     /// The same cache, where the first result stays.
     #[must_use]
     pub fn keeping_the_first(mut self) -> Self {

@@ -15,8 +15,10 @@ pub mod error;
 mod fan_out;
 pub mod index;
 pub mod observer;
+#[cfg(feature = "sql")]
+pub mod sql;
 pub mod store;
-mod wait;
+pub mod wait;
 
 pub use error::StoreError;
 pub use store::{BlobStore, ByteRange, ByteStream, SharedStore};

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// The last failure.
-pub(crate) async fn until_available<T, F>(mut call: impl FnMut() -> F) -> Result<T, StoreError>
+pub async fn until_available<T, F>(mut call: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use grid_cache::SharedCache;
 use grid_cache::backends::lru::Lru;
 use grid_cache::backends::remote::Remote;
+use grid_cache::backends::sql::{Sql, SqlOptions};
 use grid_cache::decorators::allow_updates::ReadOnly;
 use grid_cache::decorators::cache_failed_actions::SuccessesOnly;
 use grid_cache::decorators::completeness::{Completeness, CompletenessOptions};
@@ -15,9 +16,12 @@ use grid_cache::decorators::sharded::Sharded;
 use grid_cache::decorators::with_cache::WithCache;
 use grid_cache::decorators::write_once::WriteOnce;
 use grid_cache::observer::unobserved;
-use grid_config::model::{ActionCache, CachePolicy, LruActionCache, Place, ShardedActionCache, Shared};
-use grid_core::{Coded as _, InstanceName};
+use grid_config::model::{
+    ActionCache, CachePolicy, LruActionCache, Place, ShardedActionCache, Shared, SqlActionCache,
+};
+use grid_core::{Coded as _, InstanceName, SystemClock};
 
+use super::databases::pool;
 use super::remotes::cache_varies;
 use super::{ComposeError, Composer, key, not_yet};
 use crate::readiness::Dependency;
@@ -52,6 +56,7 @@ impl Composer<'_> {
     ) -> Result<SharedCache, ComposeError> {
         match &item.value {
             ActionCache::Lru(cache) => self.lru_cache(cache, instance).await,
+            ActionCache::Sql(cache) => self.sql_cache(cache, &item.place, instance).await,
             ActionCache::WithCache(cache) => {
                 let front = self.cache(&cache.cache, instance).await?;
                 let fallback = self.cache(&cache.fallback, instance).await?;
@@ -88,8 +93,30 @@ impl Composer<'_> {
         instance: &InstanceName,
     ) -> Result<SharedCache, ComposeError> {
         let storage = self.root(&cache.storage, instance).await?;
-        let options = CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer: unobserved() };
-        let complete = Completeness::new(Arc::new(Lru::new(cache.max_refs)), storage, options);
+        let complete = Completeness::new(Arc::new(Lru::new(cache.max_refs)), storage, completeness());
+        Ok(limited(Arc::new(complete), cache.policy))
+    }
+
+    /// As [`Composer::lru_cache`], of results in a database.
+    async fn sql_cache(
+        &mut self,
+        cache: &SqlActionCache,
+        place: &Place,
+        instance: &InstanceName,
+    ) -> Result<SharedCache, ComposeError> {
+        let storage = self.root(&cache.storage, instance).await?;
+        let database = self.database_of(cache.sql.as_ref()).await?;
+        let options = SqlOptions {
+            salt: cache.salt.clone().unwrap_or_default(),
+            max_entries: cache.max_entries,
+            expire_unused_after: cache.expire_unused_after,
+            name: place.to_string().into(),
+        };
+        let sql = Sql::new(pool(database), Arc::new(SystemClock), options);
+        tokio::spawn(keep_bounds(sql.clone()));
+        let rows: SharedCache = Arc::new(sql);
+        self.dependencies.push(dependency(place, &rows));
+        let complete = Completeness::new(rows, storage, completeness());
         Ok(limited(Arc::new(complete), cache.policy))
     }
 
@@ -104,6 +131,16 @@ impl Composer<'_> {
         }
         Ok(Sharded::new(shards))
     }
+}
+
+async fn keep_bounds(cache: Sql) {
+    if let Err(error) = cache.keep_bounds().await {
+        tracing::warn!(%error, "old results could not be removed");
+    }
+}
+
+fn completeness() -> CompletenessOptions {
+    CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer: unobserved() }
 }
 
 fn dependency(place: &Place, cache: &SharedCache) -> Dependency {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grid_cas::sql::SqlPool;
 use grid_config::model::{self, Place, Shared, SqlConnection};
 use grid_scheduler_sql::migrate::{self, SchemaError};
 use grid_scheduler_sql::{Database, DatabaseOptions};
@@ -64,6 +65,14 @@ impl Composer<'_> {
         let database = embedded(folder.path().join(STATE_FILE)).await?;
         self.temporary.push(folder);
         Ok(database)
+    }
+}
+
+/// The pool of a database, as stores and caches take it.
+pub(super) fn pool(database: Database) -> SqlPool {
+    match database {
+        Database::Postgres(pool) => SqlPool::Postgres(pool),
+        Database::Sqlite(pool) => SqlPool::Sqlite(pool),
     }
 }
 

@@ -6,11 +6,11 @@ use grid_cas::SharedStore;
 use grid_cas::cleanup::Policy;
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
 use grid_cas::index::BlobIndex;
-use grid_cas::index::sql::{self, SqlPool};
+use grid_cas::index::sql;
 use grid_config::model::{self, Cleanup, Place, Shared, Storage};
 use grid_core::{InstanceName, SystemClock};
-use grid_scheduler_sql::Database;
 
+use super::databases::pool;
 use super::remotes::{behind_storage, storage_varies};
 use super::{ComposeError, Composer, key, not_yet};
 use crate::cleaning::Cleaner;
@@ -50,10 +50,7 @@ impl Composer<'_> {
             return Ok(indexed.clone());
         }
         let storage = self.storage(&index.storage, instance).await?;
-        let pool = match self.sql(&index.sql).await? {
-            Database::Postgres(pool) => SqlPool::Postgres(pool),
-            Database::Sqlite(pool) => SqlPool::Sqlite(pool),
-        };
+        let pool = pool(self.sql(&index.sql).await?);
         let store = match key.1.as_ref() {
             Some(instance) => format!("{}/{instance}", index.name),
             None => index.name.clone(),

@@ -49,7 +49,7 @@ pub(super) fn behind_storage(item: &Shared<Storage>) -> Option<(&Remote, &Place)
 pub(super) fn behind_cache(item: &Shared<ActionCache>) -> Option<(&Remote, &Place)> {
     match &item.value {
         ActionCache::Remote(cache) => Some((&cache.remote, &item.place)),
-        ActionCache::Lru(_) | ActionCache::Redis(_) | ActionCache::S3(_) => None,
+        ActionCache::Lru(_) | ActionCache::Redis(_) | ActionCache::S3(_) | ActionCache::Sql(_) => None,
         ActionCache::WithCache(with) => behind_cache(&with.fallback),
         ActionCache::Mirrored(mirrored) => behind_cache(&mirrored.first),
         ActionCache::Sharded(sharded) => sharded.shards.iter().find_map(|shard| behind_cache(&shard.cache)),
@@ -101,6 +101,7 @@ pub(super) fn cache_varies(cache: &ActionCache) -> bool {
         ActionCache::Lru(lru) => storage_varies(&lru.storage),
         ActionCache::Redis(redis) => storage_varies(&redis.storage),
         ActionCache::S3(s3) => storage_varies(&s3.storage),
+        ActionCache::Sql(sql) => storage_varies(&sql.storage),
         ActionCache::Remote(remote) => remote.remote.instance_name.is_none(),
         ActionCache::WithCache(with) => cache_varies(&with.cache) || cache_varies(&with.fallback),
         ActionCache::Mirrored(mirrored) => cache_varies(&mirrored.first) || cache_varies(&mirrored.second),

@@ -59,6 +59,7 @@ fn storage(item: &Shared<Storage>, found: &mut Vec<Place>) {
 fn cache(item: &Shared<ActionCache>, found: &mut Vec<Place>) {
     match &item.value {
         ActionCache::Lru(lru) => storage(&lru.storage, found),
+        ActionCache::Sql(sql) => storage(&sql.storage, found),
         ActionCache::WithCache(with) => {
             cache(&with.cache, found);
             cache(&with.fallback, found);

@@ -3,3 +3,4 @@
 
 pub mod lru;
 pub mod remote;
+pub mod sql;

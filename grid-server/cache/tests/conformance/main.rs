@@ -4,6 +4,7 @@
 mod completeness;
 mod decorators;
 mod remote;
+mod sql;
 mod trees;
 
 use grid_cache::action_cache_conformance;
@@ -21,5 +22,11 @@ action_cache_conformance!(completeness_over_lru, Subject::new(complete(lru())));
 action_cache_conformance!(
     completeness_over_write_once,
     Subject::new(complete(write_once(lru()))).keeping_the_first()
+);
+action_cache_conformance!(sql_action_cache_on_sqlite, sql::sqlite().await);
+action_cache_conformance!(sql_action_cache_on_postgresql, sql::postgres().await);
+action_cache_conformance!(
+    write_once_over_sql,
+    sql::postgres().await.map(|cache| complete(write_once(cache))).keeping_the_first()
 );
 action_cache_conformance!(remote_action_cache, remote::subject().await);

@@ -8,7 +8,7 @@ use super::storages::shard_names;
 use super::{Fields, inline, record};
 use crate::model::{
     ActionCache, CacheEntries, CachePolicy, CacheShard, EntryType, LruActionCache, MirroredActionCache,
-    RedisActionCache, RemoteActionCache, S3ActionCache, Service, ShardedActionCache, Shared,
+    RedisActionCache, RemoteActionCache, S3ActionCache, Service, ShardedActionCache, Shared, SqlActionCache,
     WithCacheActionCache, WriteOnceActionCache,
 };
 use crate::table::{CACHE_SHARD, Kind, Ty};
@@ -26,6 +26,7 @@ impl Tagged for ActionCache {
             "lru-action-cache" => lru(f).map(Self::Lru),
             "redis-action-cache" => redis(f).map(Self::Redis),
             "s3action-cache" => s3(f).map(Self::S3),
+            "sql-action-cache" => sql(f).map(Self::Sql),
             "remote-action-cache" => remote(f).map(|remote| Self::Remote(RemoteActionCache { remote })),
             "with-cache-action-cache" => with_cache(f).map(Self::WithCache),
             "mirrored-action-cache" => {
@@ -108,6 +109,23 @@ fn s3(f: &mut Fields<'_, '_>) -> Option<S3ActionCache> {
         secret_key: secret_key?,
         policy: policy?,
         entries: entries?,
+    })
+}
+
+fn sql(f: &mut Fields<'_, '_>) -> Option<SqlActionCache> {
+    let storage = f.req("storage");
+    let sql = f.opt("sql");
+    let max_entries = f.or("max-entries");
+    let expire_unused_after = f.opt("expire-unused-after");
+    let policy = policy(f);
+    let salt = f.opt("cache-key-salt");
+    Some(SqlActionCache {
+        storage: storage?,
+        sql: sql?,
+        max_entries: max_entries?,
+        expire_unused_after: expire_unused_after?,
+        policy: policy?,
+        salt: salt?,
     })
 }
 

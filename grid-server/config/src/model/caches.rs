@@ -1,6 +1,8 @@
 //! Action caches: one variant a tag.
 
-use super::{RedisConnection, Remote, Secret, Shared, Storage};
+use std::time::Duration;
+
+use super::{RedisConnection, Remote, Secret, Shared, SqlConnection, Storage};
 
 /// A store of action results.
 #[derive(Debug, PartialEq)]
@@ -12,6 +14,8 @@ pub enum ActionCache {
     Redis(RedisActionCache),
     /// `!s3action-cache`
     S3(S3ActionCache),
+    /// `!sql-action-cache`
+    Sql(SqlActionCache),
     /// `!remote-action-cache`
     Remote(RemoteActionCache),
     /// `!with-cache-action-cache`
@@ -94,6 +98,23 @@ pub struct S3ActionCache {
     pub policy: CachePolicy,
     /// How entries are kept.
     pub entries: CacheEntries,
+}
+
+/// Results in a database.
+#[derive(Debug, PartialEq)]
+pub struct SqlActionCache {
+    /// What the results name.
+    pub storage: Shared<Storage>,
+    /// The database; `None` for the embedded one.
+    pub sql: Option<Shared<SqlConnection>>,
+    /// How many results are kept.
+    pub max_entries: u64,
+    /// How long a result is kept that nobody asks for.
+    pub expire_unused_after: Option<Duration>,
+    /// What it takes.
+    pub policy: CachePolicy,
+    /// Tells it from other caches in the same database.
+    pub salt: Option<String>,
 }
 
 /// The action cache of another server.

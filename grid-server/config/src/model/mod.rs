@@ -16,8 +16,8 @@ mod storages;
 pub use authorization::{Algorithm, Authorization, AuthorizationServer, Jwt, JwtKeys, Method};
 pub use caches::{
     ActionCache, CacheEntries, CachePolicy, CacheShard, EntryType, LruActionCache, MirroredActionCache,
-    RedisActionCache, RemoteActionCache, S3ActionCache, ShardedActionCache, WithCacheActionCache,
-    WriteOnceActionCache,
+    RedisActionCache, RemoteActionCache, S3ActionCache, ShardedActionCache, SqlActionCache,
+    WithCacheActionCache, WriteOnceActionCache,
 };
 pub use cleanup::{BlobCounts, Cleanup, LargeBlobs};
 pub use connections::{

@@ -79,6 +79,30 @@ static S3: Section = cache(
     ],
 );
 
+static SQL: Section = cache(
+    "!sql-action-cache",
+    "Results in a database, which any number of servers may share; the first of several writers is the database's \
+     decision, so that write-once holds for all. Our own.",
+    &[
+        RESULTS,
+        key("sql", Ty::Object(Kind::SqlConnection), "The connection; without it the embedded database."),
+        default(
+            "max-entries",
+            Ty::Whole(1, 1_000_000_000),
+            "1000000",
+            "How many results are kept; the least recently used go first.",
+        ),
+        key(
+            "expire-unused-after",
+            Ty::Period,
+            "How long a result is kept that nobody asks for, to within an hour.",
+        ),
+        ALLOW_UPDATES,
+        CACHE_FAILED,
+        SALT,
+    ],
+);
+
 static REMOTE: Section = cache(
     "!remote-action-cache",
     "The action cache of another server.",
@@ -151,4 +175,4 @@ static WRITE_ONCE: Section = cache(
 );
 
 pub(super) const SECTIONS: &[&Section] =
-    &[&LRU, &REDIS, &S3, &REMOTE, &WITH_CACHE, &MIRRORED, &SHARDED, &CACHE_SHARD, &WRITE_ONCE];
+    &[&LRU, &REDIS, &S3, &SQL, &REMOTE, &WITH_CACHE, &MIRRORED, &SHARDED, &CACHE_SHARD, &WRITE_ONCE];

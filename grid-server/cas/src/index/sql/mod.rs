@@ -9,21 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid_core::{Digest, DigestFunction};
-use sqlx::{PgPool, SqlitePool};
 
 pub use self::postgres::PostgresIndex;
 pub use self::sqlite::SqliteIndex;
 use super::BlobIndex;
 use crate::StoreError;
-
-/// A pool of connections; on PostgreSQL with the schema of the migrations in its search path.
-#[derive(Clone, Debug)]
-pub enum SqlPool {
-    /// PostgreSQL.
-    Postgres(PgPool),
-    /// SQLite.
-    Sqlite(SqlitePool),
-}
+pub use crate::sql::SqlPool;
+use crate::sql::{error, signed, unsigned};
 
 /// How an index in a database is made.
 #[derive(Clone, Debug)]
@@ -62,39 +54,4 @@ fn digest(name: &Arc<str>, key: &[u8], size: i64) -> Result<Digest, StoreError> 
     });
     let message = || format!("the index has a key that is none: {}", hex::encode(key));
     parsed.ok_or_else(|| StoreError::Internal { backend: Arc::clone(name), message: message() })
-}
-
-fn unsigned(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// What a database's error means: the connection's troubles pass, a statement's don't.
-fn error(name: &Arc<str>, error: &sqlx::Error) -> StoreError {
-    let (backend, message) = (Arc::clone(name), error.to_string());
-    let unavailable =
-        |message| StoreError::Unavailable { backend: Arc::clone(name), message, retry_after: None };
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => unavailable(message),
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            // Wrong password, no such role, no such database, no privilege, no such table.
-            Some("28P01" | "28000" | "3D000" | "42501" | "42P01") => StoreError::Refused { backend, message },
-            // Connections and resources, an operator's shutdown, serialization and deadlocks; SQLite: busy, locked.
-            Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("40") => {
-                unavailable(message)
-            }
-            Some("53300" | "5" | "6") => unavailable(message),
-            // No room on the disk; SQLite: full.
-            Some("53100" | "13") => StoreError::Full { backend, message },
-            _ => StoreError::Internal { backend, message },
-        },
-        _ => StoreError::Internal { backend, message },
-    }
 }
