@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::compose::needs::Needs;
+
 /// How often a dependency that doesn't answer is asked before the first readiness.
 const EAGER: Duration = Duration::from_millis(500);
 /// How often all are asked from then on.
@@ -79,12 +81,46 @@ impl Readiness {
     }
 }
 
+/// What the health service tells of each service by its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    reporter: HealthReporter,
+    needs: Needs,
+}
+
+impl Health {
+    /// The services with what they need; none serves until that has answered.
+    pub(crate) async fn new(reporter: HealthReporter, needs: Needs) -> Self {
+        for service in needs.keys().copied().chain([DEPENDENCIES]) {
+            reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        Self { reporter, needs }
+    }
+
+    /// Tells which services are there while these dependencies are away.
+    async fn tell(&self, away: &[&str]) {
+        let status = |serves| if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(DEPENDENCIES, status(away.is_empty())).await;
+        for (service, wanted) in &self.needs {
+            let serves = !away.iter().any(|name| wanted.contains(*name));
+            self.reporter.set_service_status(service, status(serves)).await;
+        }
+    }
+
+    /// Tells that the process ends.
+    pub(crate) async fn end(&self) {
+        for service in self.needs.keys().copied().chain(["", DEPENDENCIES]) {
+            self.reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+    }
+}
+
 /// Asks the dependencies for ever, and keeps readiness, metrics and the health service told.
 pub(crate) async fn watch(
     dependencies: Vec<Dependency>,
     readiness: Readiness,
     metrics: Dependencies,
-    health: HealthReporter,
+    health: Health,
 ) {
     let mut answered = vec![false; dependencies.len()];
     loop {
@@ -95,8 +131,8 @@ pub(crate) async fn watch(
             *before = answer.is_ok();
         }
         let all = answers.iter().all(Result::is_ok);
-        let status = if all { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status(DEPENDENCIES, status).await;
+        let away = dependencies.iter().zip(&answers).filter(|(_, answer)| answer.is_err());
+        health.tell(&away.map(|(dependency, _)| dependency.name.as_str()).collect::<Vec<_>>()).await;
         if all && !readiness.is_ready() {
             readiness.started();
             tracing::info!("{}", readiness.describe());
@@ -128,6 +164,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use grid_telemetry::Metrics;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
 
     use super::*;
 
@@ -145,19 +183,37 @@ mod tests {
         let (first, second) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let readiness = Readiness::default();
         let metrics = Metrics::default();
-        let (health, _server) = tonic_health::server::health_reporter();
+        let (reporter, server) = tonic_health::server::health_reporter();
+        let needs = [("First", "a"), ("Second", "b"), ("Third", "elsewhere")];
+        let needs = needs.map(|(service, wanted)| (service, [wanted.to_owned()].into()));
+        let health = Health::new(reporter, needs.into()).await;
+        let serving = async || {
+            let mut found = Vec::new();
+            for service in ["First", "Second", "Third", DEPENDENCIES] {
+                let request = HealthCheckRequest { service: service.to_owned() };
+                let answer = HealthClient::new(server.clone()).check(request).await.unwrap();
+                found.push(
+                    answer.into_inner().status()
+                        == tonic_health::pb::health_check_response::ServingStatus::Serving,
+                );
+            }
+            found
+        };
+        assert_eq!(serving().await[..3], [false; 3]);
         let dependencies = vec![switchable("a", &first), switchable("b", &second)];
         let gauges = Dependencies::new(&metrics);
         let watching = tokio::spawn(watch(dependencies, readiness.clone(), gauges, health));
 
         tokio::time::sleep(EAGER * 3).await;
         assert!(!readiness.is_ready(), "one of two was never reached");
+        assert_eq!(serving().await, [true, false, true, false]);
         second.store(true, Ordering::SeqCst);
         tokio::time::sleep(EAGER * 2).await;
         assert!(readiness.is_ready());
         first.store(false, Ordering::SeqCst);
         tokio::time::sleep(STEADY * 2).await;
         assert!(readiness.is_ready(), "only the process's own state counts now");
+        assert_eq!(serving().await, [false, true, true, false]);
         assert!(metrics.encode().contains("grid_dependency_up{dependency=\"a\"} 0"));
         readiness.end();
         tokio::time::sleep(STEADY * 2).await;

@@ -24,7 +24,7 @@ use crate::cli::Serve;
 use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
 use crate::listen::Listener;
-use crate::readiness::{self, Readiness};
+use crate::readiness::{self, Health, Readiness};
 use crate::{admin, cleaning, paths, settings};
 use grid_rpc::auth::AuthLayer;
 
@@ -43,7 +43,9 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let mut background = JoinSet::new();
     background.spawn(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())));
 
-    let Composed { routes, dependencies, health, cleaners, _temporary } = compose(&config, &metrics).await?;
+    let Composed { routes, needs, dependencies, health, cleaners, _temporary } =
+        compose(&config, &metrics).await?;
+    let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
     let server = Server {
         config: &config,
@@ -72,7 +74,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
 
     tracing::info!(grace = arguments.grace.as_secs(), "asked to end: finishing what is under way");
     readiness.end();
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    health.end().await;
     ending.cancel();
     drain(serving, arguments.grace).await;
     tracing::info!("ended");

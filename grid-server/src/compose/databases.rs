@@ -8,6 +8,7 @@ use grid_scheduler_sql::migrate::{self, SchemaError};
 use grid_scheduler_sql::{Database, DatabaseOptions};
 
 use super::{ComposeError, Composer, key};
+use crate::readiness::{Answer, Dependency};
 
 /// The file of the embedded database.
 const STATE_FILE: &str = "grid.db";
@@ -16,7 +17,33 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait before a database that does not answer is asked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// What the database of a service is called among the dependencies: its connection's place, or the embedded one.
+pub(super) fn name(sql: Option<&Shared<SqlConnection>>) -> String {
+    sql.map_or_else(|| STATE_FILE.to_owned(), |connection| connection.place.to_string())
+}
+
 impl Composer<'_> {
+    /// The database that a service names, or the embedded one; it is a dependency from then on.
+    pub(super) async fn database_of(
+        &mut self,
+        sql: Option<&Shared<SqlConnection>>,
+    ) -> Result<Database, ComposeError> {
+        let database = match sql {
+            Some(connection) => self.sql(connection).await?,
+            None => self.state_database().await?,
+        };
+        let name = name(sql);
+        if !self.dependencies.iter().any(|known| known.name == name) {
+            let probed = database.clone();
+            let probe = move || -> Answer {
+                let database = probed.clone();
+                Box::pin(async move { database.probe(PATIENCE).await.map_err(|error| error.to_string()) })
+            };
+            self.dependencies.push(Dependency { name, probe: Box::new(probe) });
+        }
+        Ok(database)
+    }
+
     /// The database that a configuration means.
     pub(super) async fn database(&mut self, database: &model::Database) -> Result<Database, ComposeError> {
         match database {

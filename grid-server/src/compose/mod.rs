@@ -12,6 +12,7 @@ mod databases;
 mod expiry;
 mod indexes;
 mod instances;
+pub(crate) mod needs;
 mod remotes;
 mod schedulers;
 pub(crate) mod served;
@@ -39,6 +40,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use self::indexes::Indexed;
+use self::needs::Needs;
 use crate::cleaning::Cleaner;
 use crate::readiness::Dependency;
 use crate::settings;
@@ -69,6 +71,8 @@ pub(crate) struct Composed {
     /// The gRPC services.
     pub(crate) routes: Routes,
     /// What they need.
+    pub(crate) needs: Needs,
+    /// What may be away of that.
     pub(crate) dependencies: Vec<Dependency>,
     /// The health service's tongue.
     pub(crate) health: HealthReporter,
@@ -112,6 +116,7 @@ pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<
     Ok(Composed {
         routes,
         health,
+        needs: needs::needs(config),
         cleaners,
         dependencies: composer.dependencies,
         _temporary: composer.temporary,

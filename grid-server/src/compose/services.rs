@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use grid_config::model::{Compression, Shared, SqlConnection};
+use grid_config::model::Compression;
 use grid_core::SystemClock;
 use grid_proto::asset::fetch_server::FetchServer;
 use grid_proto::asset::push_server::PushServer;
@@ -28,7 +28,6 @@ use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
 use grid_rpc::{Instances, health};
-use grid_scheduler_sql::Database;
 use grid_streams::{SqlEventStore, SqlLogStreamStore};
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
@@ -137,16 +136,5 @@ impl Composer<'_> {
         let store = Arc::new(SqlLogStreamStore::new(database, Arc::new(SystemClock), MAX_LOG_BYTES));
         self.expiry.add(Expiring::Logs(Arc::clone(&store)), streams.service.retention);
         Ok(LogStreams::new(store, streams.instances.iter().cloned(), &streams.service.prefix))
-    }
-
-    /// The database that is named, or the embedded one.
-    pub(super) async fn database_of(
-        &mut self,
-        sql: Option<&Shared<SqlConnection>>,
-    ) -> Result<Database, ComposeError> {
-        match sql {
-            Some(connection) => self.sql(connection).await,
-            None => self.state_database().await,
-        }
     }
 }
