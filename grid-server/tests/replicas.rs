@@ -12,7 +12,6 @@ use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
 use grid_proto::bytestream::{QueryWriteStatusRequest, WriteRequest};
 use grid_scheduler_sql::testing::postgres_url;
 use support::{Server, digest};
-use tonic::transport::Channel;
 
 /// The size of what is kept of an upload at once: a client sends no more than this again.
 const PART: usize = 4 << 20;
@@ -31,7 +30,7 @@ fn messages(name: &str, content: &[u8], start: usize) -> Vec<WriteRequest> {
     pieces.map(message).collect()
 }
 
-async fn committed(channel: Channel, name: &str) -> usize {
+async fn committed(channel: support::Calls, name: &str) -> usize {
     let request = QueryWriteStatusRequest { resource_name: name.to_owned() };
     let answer = ByteStreamClient::new(channel).query_write_status(request).await.unwrap().into_inner();
     usize::try_from(answer.committed_size).unwrap()

@@ -59,7 +59,7 @@ async fn a_server_without_configuration_serves_a_whole_grid() {
     server.stop().await;
 }
 
-async fn upload(channel: tonic::transport::Channel, content: &[u8]) {
+async fn upload(channel: support::Calls, content: &[u8]) {
     let name = digest(content);
     let resource_name =
         format!("uploads/2f1e1d5c-9b8a-4c7d-8e6f-000000000001/blobs/{}/{}", name.hash, name.size_bytes);
@@ -84,7 +84,7 @@ async fn upload(channel: tonic::transport::Channel, content: &[u8]) {
     assert_eq!(answer.into_inner().committed_size, name.size_bytes);
 }
 
-async fn download(channel: tonic::transport::Channel, name: &grid_proto::reapi::Digest) -> Vec<u8> {
+async fn download(channel: support::Calls, name: &grid_proto::reapi::Digest) -> Vec<u8> {
     let request = ReadRequest {
         resource_name: format!("blobs/{}/{}", name.hash, name.size_bytes),
         ..ReadRequest::default()

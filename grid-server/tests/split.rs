@@ -15,7 +15,6 @@ use grid_proto::reapi::{
     ServerCapabilities, UpdateActionResultRequest,
 };
 use support::{Server, digest};
-use tonic::transport::Channel;
 use tonic::{Code, Request};
 
 /// Blobs and results that survive a restart.
@@ -97,7 +96,7 @@ async fn an_action_runs_through_a_server_that_only_executes() {
     back.stop().await;
 }
 
-async fn run(channel: Channel, execute: ExecuteRequest) -> grid_proto::longrunning::Operation {
+async fn run(channel: support::Calls, execute: ExecuteRequest) -> grid_proto::longrunning::Operation {
     let mut stream = ExecutionClient::new(channel).execute(execute).await.unwrap().into_inner();
     loop {
         let operation = stream.message().await.unwrap().unwrap();

@@ -22,10 +22,29 @@ use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command as Process};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What calls are made over.
+pub(crate) type Calls = InterceptedService<Channel, Show>;
+
+/// Puts a token into calls.
+#[derive(Clone)]
+pub(crate) struct Show(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Show {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// A running server.
 pub(crate) struct Server {
@@ -137,8 +156,15 @@ impl Server {
     }
 
     /// A connection to it.
-    pub(crate) async fn channel(&self) -> Channel {
-        Endpoint::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
+    pub(crate) async fn channel(&self) -> Calls {
+        self.channel_showing(None).await
+    }
+
+    /// A connection whose calls show a token.
+    pub(crate) async fn channel_showing(&self, token: Option<&str>) -> Calls {
+        let channel = Endpoint::from_shared(self.address.clone()).unwrap().connect().await.unwrap();
+        let token = token.map(|token| format!("Bearer {token}").parse().unwrap());
+        InterceptedService::new(channel, Show(token))
     }
 
     /// A connection by TLS, with a client certificate or without.
@@ -204,6 +230,13 @@ impl Killed {
     }
 }
 
+/// Brings a database to the server's schema.
+pub(crate) async fn migrate(url: &str) {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_grid-server"));
+    let status = command.args(["migrate", "--database", url]).stdout(Stdio::null()).status().await.unwrap();
+    assert!(status.success(), "{status}");
+}
+
 /// The digest of some content.
 pub(crate) fn digest(content: &[u8]) -> Digest {
     let mut hasher = Hasher::new(DigestFunction::Sha256);
@@ -213,7 +246,7 @@ pub(crate) fn digest(content: &[u8]) -> Digest {
 }
 
 /// Stores a blob.
-pub(crate) async fn store_blob(channel: Channel, content: Vec<u8>) {
+pub(crate) async fn store_blob(channel: Calls, content: Vec<u8>) {
     let request = grid_proto::reapi::batch_update_blobs_request::Request {
         digest: Some(digest(&content)),
         data: content.into(),
@@ -226,7 +259,7 @@ pub(crate) async fn store_blob(channel: Channel, content: Vec<u8>) {
 }
 
 /// Whether a blob is there.
-pub(crate) async fn has(channel: Channel, content: &[u8]) -> bool {
+pub(crate) async fn has(channel: Calls, content: &[u8]) -> bool {
     let ask =
         FindMissingBlobsRequest { blob_digests: vec![digest(content)], ..FindMissingBlobsRequest::default() };
     let answer = ContentAddressableStorageClient::new(channel).find_missing_blobs(ask).await.unwrap();
@@ -234,7 +267,12 @@ pub(crate) async fn has(channel: Channel, content: &[u8]) -> bool {
 }
 
 /// Stores an action that runs a command over an empty input root.
-pub(crate) async fn store_action(channel: Channel, arguments: &[&str]) -> (Digest, Action) {
+pub(crate) async fn store_action(channel: Calls, arguments: &[&str]) -> (Digest, Action) {
+    store_action_of(channel, "", arguments).await
+}
+
+/// As [`store_action`], of an instance.
+pub(crate) async fn store_action_of(channel: Calls, instance: &str, arguments: &[&str]) -> (Digest, Action) {
     let arguments = arguments.iter().map(ToString::to_string).collect();
     let command = Command { arguments, ..Command::default() }.encode_to_vec();
     let root = Directory::default().encode_to_vec();
@@ -252,16 +290,22 @@ pub(crate) async fn store_action(channel: Channel, arguments: &[&str]) -> (Diges
             ..Default::default()
         })
         .collect();
-    let update = BatchUpdateBlobsRequest { requests, ..BatchUpdateBlobsRequest::default() };
+    let instance_name = instance.to_owned();
+    let update = BatchUpdateBlobsRequest { instance_name, requests, ..BatchUpdateBlobsRequest::default() };
     ContentAddressableStorageClient::new(channel).batch_update_blobs(update).await.unwrap();
     (digest(&encoded), action)
 }
 
 /// A bot that takes one lease and completes it with an exit code.
-pub(crate) async fn run_one_lease(channel: Channel, exit_code: i32) {
+pub(crate) async fn run_one_lease(channel: Calls, exit_code: i32) {
+    run_one_lease_of(channel, "", exit_code).await;
+}
+
+/// As [`run_one_lease`], of an instance.
+pub(crate) async fn run_one_lease_of(channel: Calls, instance: &str, exit_code: i32) {
     let mut client = BotsClient::new(channel);
     let session = BotSession { bot_id: "test-bot".to_owned(), status: 1, ..BotSession::default() };
-    let create = CreateBotSessionRequest { parent: String::new(), bot_session: Some(session) };
+    let create = CreateBotSessionRequest { parent: instance.to_owned(), bot_session: Some(session) };
     let mut session = client.create_bot_session(create).await.unwrap().into_inner();
     for _ in 0..100 {
         for lease in &mut session.leases {
