@@ -17,6 +17,7 @@ pub mod compression;
 pub mod digests;
 pub mod error;
 pub mod execution;
+pub mod fleet;
 pub mod health;
 pub mod instances;
 pub mod logstream;

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use grid_core::Timestamp;
 use grid_scheduler::SchedulerError;
+use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::{Job, Outcome, Stage};
 use grid_scheduler::operation::{ClientIdentity, Operation, RequestMetadata};
+use grid_scheduler::properties::RequirementId;
 use grid_scheduler::session::Session;
-use grid_scheduler::store::StoreResult;
+use grid_scheduler::store::{Recent, StoreResult};
 use uuid::Uuid;
 
 /// `id, spec, action, state, response`.
@@ -44,6 +46,7 @@ pub(crate) struct JobColumns {
     pub(crate) deadline: Option<i64>,
     pub(crate) completed_at: Option<i64>,
     pub(crate) watched_until: i64,
+    pub(crate) worker_pool: String,
     pub(crate) state: String,
     pub(crate) response: Option<Bytes>,
 }
@@ -64,6 +67,7 @@ pub(crate) fn columns(job: &Job) -> StoreResult<JobColumns> {
         deadline: deadline.map(|(start, timeout)| start.0.saturating_add(timeout)),
         completed_at: state.completed_at.map(|t| t.0),
         watched_until: state.watched_until.0,
+        worker_pool: clean(&state.worker_pool),
         state: encode(state)?,
         response: match &state.outcome {
             Some(Outcome::Finished { response }) => Some(response.clone()),
@@ -172,6 +176,119 @@ pub(crate) fn session((id, expires_at, body): (Uuid, i64, String)) -> StoreResul
     session.expires_at = Timestamp(expires_at);
     Ok(session)
 }
+
+/// `owner, revision, declared_at, pools`.
+pub(crate) type DeclarationRow = (String, i64, i64, String);
+
+pub(crate) fn declaration((owner, revision, at, pools): DeclarationRow) -> StoreResult<Declaration> {
+    let pools = serde_json::from_str(&pools).map_err(|e| {
+        SchedulerError::Internal(format!("the pools of {owner:?} are damaged or of a newer version: {e}"))
+    })?;
+    let revision = u64::try_from(revision).unwrap_or(0);
+    Ok(Declaration { owner, revision, declared_at: Timestamp(at), pools })
+}
+
+/// `kind, target, reason, requested_at, deadline, returned`.
+pub(crate) type DrainRow = (i16, String, String, i64, i64, i64);
+
+/// The columns of [`DrainRow`].
+pub(crate) const DRAIN: &str = "kind, target, reason, requested_at, deadline, returned";
+
+pub(crate) fn drain((kind, target, reason, requested_at, deadline, returned): DrainRow) -> Drain {
+    let target = match kind {
+        1 => DrainTarget::Bot(target),
+        2 => DrainTarget::Pool(target),
+        _ => DrainTarget::Node(target),
+    };
+    Drain {
+        target,
+        // A reason of a newer version is for people only.
+        reason: serde_json::from_str(&reason).unwrap_or_default(),
+        requested_at: Timestamp(requested_at),
+        deadline: Timestamp(deadline),
+        returned: u64::try_from(returned).unwrap_or(0),
+    }
+}
+
+/// A target's columns `kind, target`.
+pub(crate) fn target(target: &DrainTarget) -> (i16, String) {
+    match target {
+        DrainTarget::Bot(name) => (1, clean(name)),
+        DrainTarget::Pool(name) => (2, clean(name)),
+        DrainTarget::Node(name) => (3, clean(name)),
+    }
+}
+
+pub(crate) fn drain_row(drain: &Drain) -> StoreResult<DrainRow> {
+    let (kind, name) = target(&drain.target);
+    let returned = i64::try_from(drain.returned).unwrap_or(i64::MAX);
+    Ok((kind, name, encode(&drain.reason)?, drain.requested_at.0, drain.deadline.0, returned))
+}
+
+/// The names among targets, by kind: bots, pools, nodes.
+pub(crate) fn names(targets: &[DrainTarget]) -> [Vec<String>; 3] {
+    let of =
+        |kind: i16| targets.iter().map(target).filter(|(k, _)| *k == kind).map(|(_, name)| name).collect();
+    [of(1), of(2), of(3)]
+}
+
+/// `requirement, worker_pool, queued_at, started_at, completed_at`.
+pub(crate) type RecentRow = (Uuid, String, i64, i64, Option<i64>);
+
+/// Jobs that run, then those that ended after the first parameter, at most the second of each.
+macro_rules! recent_sql {
+    ($since:literal, $limit:literal) => {
+        concat!(
+            "SELECT * FROM (SELECT requirement, worker_pool, queued_at, started_at, completed_at FROM jobs \
+             WHERE stage = 3 AND started_at IS NOT NULL ORDER BY started_at DESC LIMIT ",
+            $limit,
+            ") running UNION ALL SELECT * FROM (SELECT requirement, worker_pool, queued_at, started_at, \
+             completed_at FROM jobs WHERE stage = 4 AND started_at IS NOT NULL AND completed_at > ",
+            $since,
+            " ORDER BY completed_at DESC LIMIT ",
+            $limit,
+            ") ended"
+        )
+    };
+}
+pub(crate) use recent_sql;
+
+pub(crate) fn recent((requirement, worker_pool, queued, started, completed): RecentRow) -> Recent {
+    Recent {
+        requirement: RequirementId(requirement),
+        worker_pool,
+        queued_at: Timestamp(queued),
+        started_at: Timestamp(started),
+        completed_at: completed.map(Timestamp),
+    }
+}
+
+/// `id, expires_at, body`, and the number of leases.
+pub(crate) type BotRow = (Uuid, i64, String, i64);
+
+pub(crate) fn bot((id, expires_at, body, leases): BotRow) -> StoreResult<(Session, u32)> {
+    Ok((session((id, expires_at, body))?, u32::try_from(leases).unwrap_or(u32::MAX)))
+}
+
+/// Every session with the number of its leases.
+pub(crate) const BOTS: &str = "SELECT s.id, s.expires_at, s.body, count(j.id) FROM sessions s \
+     LEFT JOIN jobs j ON j.session = s.id AND j.stage = 3 GROUP BY s.id ORDER BY s.id";
+
+/// Requirements that nobody asked for since the first parameter and that no job waits or runs with.
+macro_rules! forget_requirements_sql {
+    ($before:literal) => {
+        concat!(
+            "DELETE FROM requirements WHERE used_at < ",
+            $before,
+            " AND id NOT IN (SELECT requirement FROM jobs WHERE stage IN (2, 3))"
+        )
+    };
+}
+pub(crate) use forget_requirements_sql;
+
+/// Flows that are behind their clock: they would start at the clock all the same.
+pub(crate) const FORGET_TURNS: &str = "DELETE FROM turns WHERE flow <> '' AND turn <= (SELECT c.turn FROM turns c \
+     WHERE c.pool = turns.pool AND c.priority = turns.priority AND c.flow = '')";
 
 /// A document as its column holds it.
 pub(crate) fn encode<T: serde::Serialize>(value: &T) -> StoreResult<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::fleet::Offer;
 use crate::ids::SessionId;
 use crate::job::Job;
 use crate::properties::{Match, Requirement, RequirementId};
@@ -12,6 +13,8 @@ use crate::session::Session;
 pub struct Slots {
     /// The bot's session.
     pub session: Session,
+    /// What it has to set against a requirement.
+    pub offer: Offer,
     /// How many more leases it takes.
     pub free: u32,
     /// What it ran last, newest first.
@@ -57,7 +60,7 @@ pub fn wants<'a>(
     requirements: impl Iterator<Item = (&'a RequirementId, &'a Requirement)>,
 ) -> Vec<(RequirementId, u32)> {
     let room = |requirement: &Requirement| {
-        let fits = |s: &&Slots| requirement.matches(&s.session.pool, &s.session.properties) > Match::No;
+        let fits = |s: &&Slots| requirement.matches(&s.session.pool, &s.offer) > Match::No;
         slots.iter().filter(fits).map(|s| s.free).fold(0, u32::saturating_add)
     };
     requirements.map(|(id, r)| (*id, room(r))).filter(|(_, room)| *room > 0).collect()
@@ -77,8 +80,7 @@ impl Fits<'_> {
             let Some(requirement) = requirements.get(&id) else {
                 return Vec::new();
             };
-            let fit =
-                |(i, s): (usize, &Slots)| (i, requirement.matches(&s.session.pool, &s.session.properties));
+            let fit = |(i, s): (usize, &Slots)| (i, requirement.matches(&s.session.pool, &s.offer));
             slots.iter().enumerate().map(fit).filter(|(_, fit)| *fit > Match::No).collect()
         })
     }

@@ -32,6 +32,18 @@ pub enum SchedulerError {
         /// What is wrong, and what was expected.
         message: String,
     },
+    /// Fields of the request are malformed: each field's path, and what is wrong with it.
+    #[error("{}", .0.iter().map(|(field, what)| format!("{field}: {what}")).collect::<Vec<_>>().join("; "))]
+    InvalidFields(Vec<(String, String)>),
+    /// A name that another owner has taken.
+    #[error("{0}")]
+    Taken(String),
+    /// What was asked for is older than what is stored.
+    #[error("{0}")]
+    Stale(String),
+    /// Nothing of this name is there.
+    #[error("{0} not found")]
+    NotFound(String),
     /// No worker can ever be given this by its properties.
     #[error("{message}")]
     Unsatisfiable {
@@ -76,11 +88,13 @@ pub enum SchedulerError {
 impl Coded for SchedulerError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::OperationNotFound(_) => ErrorCode::NotFound,
-            Self::SessionNotFound(_) | Self::SessionMismatch { .. } | Self::Invalid { .. } => {
-                ErrorCode::InvalidArgument
-            }
-            Self::Unsatisfiable { .. } => ErrorCode::FailedPrecondition,
+            Self::OperationNotFound(_) | Self::NotFound(_) => ErrorCode::NotFound,
+            Self::SessionNotFound(_)
+            | Self::SessionMismatch { .. }
+            | Self::Invalid { .. }
+            | Self::InvalidFields(_) => ErrorCode::InvalidArgument,
+            Self::Taken(_) => ErrorCode::AlreadyExists,
+            Self::Unsatisfiable { .. } | Self::Stale(_) => ErrorCode::FailedPrecondition,
             Self::QueueFull { .. } => ErrorCode::ResourceExhausted,
             Self::Unavailable(_) | Self::Conflict(_) | Self::Stopped => ErrorCode::Unavailable,
             Self::Corrupt { .. } => ErrorCode::DataLoss,
@@ -105,12 +119,14 @@ impl Coded for SchedulerError {
     }
 
     fn violations(&self) -> Vec<Violation> {
+        let invalid = |field: &String, message: &String| Violation {
+            kind: "INVALID".into(),
+            subject: field.clone(),
+            description: message.clone(),
+        };
         match self {
-            Self::Invalid { field, message } => vec![Violation {
-                kind: "INVALID".into(),
-                subject: field.clone(),
-                description: message.clone(),
-            }],
+            Self::Invalid { field, message } => vec![invalid(field, message)],
+            Self::InvalidFields(faults) => faults.iter().map(|(field, what)| invalid(field, what)).collect(),
             Self::Unsatisfiable { message, property } => vec![Violation {
                 kind: "PLATFORM".into(),
                 subject: format!("platform.properties/{property}"),

@@ -141,9 +141,9 @@ pub struct JobState {
     /// Log streams of the running command.
     #[serde(default)]
     pub streams: Streams,
-    /// Why it waits, in words for its client; empty where it simply waits for its turn.
-    #[serde(default)]
-    pub waiting_for: String,
+    /// The declared pool of the bot that ran it last; empty where the bot named none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub worker_pool: String,
 }
 
 /// Names of a running command's log streams.
@@ -212,28 +212,28 @@ mod digest_text {
     }
 }
 
-mod micros {
+pub(crate) mod micros {
     use super::{Deserialize, Deserializer, Serializer, Timestamp};
 
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(at: &Timestamp, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(at: &Timestamp, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_i64(at.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Timestamp, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Timestamp, D::Error> {
         i64::deserialize(d).map(Timestamp)
     }
 }
 
-mod micros_opt {
+pub(crate) mod micros_opt {
     use super::{Deserialize, Deserializer, Serialize, Serializer, Timestamp};
 
     #[allow(clippy::ref_option, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(at: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(at: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
         at.map(|t| t.0).serialize(s)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
         Ok(Option::<i64>::deserialize(d)?.map(Timestamp))
     }
 }

@@ -45,8 +45,30 @@ pub struct Session {
     pub priority: i32,
     /// What it says of itself.
     pub status: BotStatus,
-    /// No new leases: the bot, its pool or its node is being drained.
-    pub draining: bool,
+    /// The declared pool that it says it is of; empty where it names none.
+    #[serde(default)]
+    pub worker_pool: String,
+    /// The node that it runs on; empty where it does not say.
+    #[serde(default)]
+    pub node: String,
+    /// The version of its program; empty where it does not say.
+    #[serde(default)]
+    pub version_of_bot: String,
+    /// It gets no more leases, and those that run are taken back then: it, its pool or its node drains.
+    #[serde(default, with = "crate::job::micros_opt")]
+    pub drain_until: Option<Timestamp>,
+    /// Whether an answer told it so.
+    #[serde(default)]
+    pub drain_told: bool,
+    /// When it was last heard of.
+    #[serde(default, with = "crate::job::micros")]
+    pub last_seen: Timestamp,
+    /// Since when it has held no lease; `None` while it holds one.
+    #[serde(default, with = "crate::job::micros_opt")]
+    pub idle_since: Option<Timestamp>,
+    /// Leases in a row that failed by its own fault.
+    #[serde(default)]
+    pub faults: u32,
     /// The replica that its calls arrive at, which alone gives it work.
     pub owner: ReplicaId,
     /// Counts changes of its lease list.
@@ -91,7 +113,7 @@ impl Session {
     /// Whether it may be given work.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.status == BotStatus::Ok && !self.draining
+        self.status == BotStatus::Ok && self.drain_until.is_none()
     }
 }
 

@@ -23,12 +23,12 @@ use uuid::Uuid;
 pub use self::tables::Tables;
 use crate::SchedulerError;
 use crate::filter::ListQuery;
+use crate::fleet::FleetRows;
 use crate::ids::{Ids, JobId, OperationId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
-use crate::session::Session;
-use crate::store::{Depth, Event, QueueStore, QueueTx, StoreResult};
+use crate::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, StoreResult};
 
 /// How often things go wrong, each in thousandths of the calls it concerns.
 #[derive(Clone, Copy, Debug)]
@@ -205,11 +205,25 @@ impl QueueStore for SimStore {
     }
 
     async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
-        self.read(|t| ids.iter().filter_map(|id| t.requirements.get(id).cloned()).collect()).await
+        self.read(|t| ids.iter().filter_map(|id| t.requirements.get(id).map(|(r, _)| r.clone())).collect())
+            .await
     }
 
-    async fn sessions(&self) -> StoreResult<Vec<Session>> {
-        self.read(|t| t.sessions.values().cloned().collect()).await
+    async fn fleet(&self) -> StoreResult<FleetRows> {
+        let now = self.now();
+        self.read(|t| t.fleet(now)).await
+    }
+
+    async fn recent(&self, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>> {
+        self.read(|t| t.recent(since, usize::try_from(limit).unwrap_or(usize::MAX))).await
+    }
+
+    async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
+        self.read(|t| t.page(page)).await
+    }
+
+    async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
+        self.read(|t| t.ahead(job, requirements)).await
     }
 
     fn events(&self) -> BoxStream<'static, Event> {

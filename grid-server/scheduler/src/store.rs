@@ -4,7 +4,7 @@
 //! [`crate::session`], called by [`crate::engine`] on rows that a transaction holds. Each method takes a batch
 //! and costs one round trip, whatever the batch's size.
 //!
-//! Locks are taken in one order: sessions, then jobs, then turns; within a kind by identifier.
+//! Locks are taken in one order: the fleet, sessions, then jobs, then turns; within a kind by identifier.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use grid_core::Timestamp;
 
 use crate::SchedulerError;
 use crate::filter::ListQuery;
+use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows};
 use crate::ids::{JobId, OperationId, SessionId};
-use crate::job::Job;
+use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::session::Session;
@@ -36,6 +37,8 @@ pub enum Event {
     Queue(Vec<RequirementId>),
     /// The lease lists or the owners of these sessions changed.
     Sessions(Vec<SessionId>),
+    /// Declared pools, drains or the bots changed.
+    Fleet,
     /// News may have been lost: look at everything.
     Resync,
 }
@@ -64,6 +67,42 @@ pub struct Depth {
     pub oldest: Option<Timestamp>,
 }
 
+/// A job that ran of late, as far as queue times and rates need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// What it asked for.
+    pub requirement: RequirementId,
+    /// The declared pool that ran it.
+    pub worker_pool: String,
+    /// When it was accepted.
+    pub queued_at: Timestamp,
+    /// When its last lease was given.
+    pub started_at: Timestamp,
+    /// When it ended; `None` while it runs.
+    pub completed_at: Option<Timestamp>,
+}
+
+impl Recent {
+    /// How long it waited.
+    #[must_use]
+    pub fn queue_time(&self) -> Duration {
+        self.started_at.since(self.queued_at)
+    }
+}
+
+/// A page of jobs, in the order of their age.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobPage {
+    /// Only these stages; each once.
+    pub stages: Vec<Stage>,
+    /// Only jobs accepted no later.
+    pub until: Option<Timestamp>,
+    /// Only jobs after this one.
+    pub after: Option<(Timestamp, JobId)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
 /// Which rows a sweep looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
@@ -73,6 +112,8 @@ pub enum Overdue {
     OwnTimeout(Duration),
     /// Queued since before this moment.
     Queued(Timestamp),
+    /// Queued with this requirement since before this moment.
+    QueuedWith(RequirementId, Timestamp),
     /// Incomplete, and unwatched since before this moment.
     Unwatched(Timestamp),
 }
@@ -122,11 +163,29 @@ pub trait QueueStore: Debug + Send + Sync {
     /// [`SchedulerError::Unavailable`].
     async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>>;
 
-    /// Every session.
+    /// Declared pools, drains, and every session with the number of its leases.
     ///
     /// # Errors
     /// [`SchedulerError::Unavailable`].
-    async fn sessions(&self) -> StoreResult<Vec<Session>>;
+    async fn fleet(&self) -> StoreResult<FleetRows>;
+
+    /// Jobs that ended after `since`, the newest first, and those that run, at most `limit` of each.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn recent(&self, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>>;
+
+    /// A page of jobs without responses, oldest first, each with its operations.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`], [`SchedulerError::Corrupt`].
+    async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>>;
+
+    /// How many waiting jobs with these requirements come before a job that waits.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64>;
 
     /// The news of other replicas, from now on and without end; after a reconnect it begins with
     /// [`Event::Resync`].
@@ -170,8 +229,12 @@ pub trait QueueTx: Send {
     /// Removes completed jobs that ended before `before`, with their operations; returns how many.
     async fn prune(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64>;
 
-    /// Makes requirements known to every replica.
+    /// Makes requirements known to every replica, and notes that they are asked for now.
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()>;
+
+    /// Removes requirements that nobody asked for since then and that no job waits or runs with, and the turns of
+    /// flows that their clock has passed.
+    async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()>;
 
     /// Inserts operations.
     async fn insert_operations(&mut self, operations: &[Operation]) -> StoreResult<()>;
@@ -202,6 +265,30 @@ pub trait QueueTx: Send {
 
     /// Locks sessions that ran out, at most `limit`, and leaves out those that another transaction holds.
     async fn lock_expired(&mut self, limit: u32) -> StoreResult<Vec<Session>>;
+
+    /// Has transactions that declare, drain or open sessions take turns; comes before every other lock.
+    async fn lock_fleet(&mut self) -> StoreResult<()>;
+
+    /// What each owner declared.
+    async fn declarations(&mut self) -> StoreResult<Vec<Declaration>>;
+
+    /// Inserts or replaces what an owner declared.
+    async fn save_declaration(&mut self, declaration: &Declaration) -> StoreResult<()>;
+
+    /// Drains that were not ended.
+    async fn drains(&mut self) -> StoreResult<Vec<Drain>>;
+
+    /// Inserts or replaces drains.
+    async fn save_drains(&mut self, drains: &[Drain]) -> StoreResult<()>;
+
+    /// Removes drains.
+    async fn delete_drains(&mut self, targets: &[DrainTarget]) -> StoreResult<()>;
+
+    /// Locks the sessions that these targets cover.
+    async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>>;
+
+    /// Notes that a job came now while these pools had no free slot.
+    async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()>;
 
     /// Removes sessions.
     async fn delete_sessions(&mut self, ids: &[SessionId]) -> StoreResult<()>;

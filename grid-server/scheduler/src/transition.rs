@@ -61,7 +61,7 @@ impl JobState {
             watched_until,
             progress: Vec::new(),
             streams: Streams::default(),
-            waiting_for: String::new(),
+            worker_pool: String::new(),
         }
     }
 }
@@ -92,7 +92,7 @@ pub fn assign(job: &mut Job, session: &Session, now: Timestamp) -> Option<Lease>
     job.state.stage = Stage::Executing;
     job.state.attempts = attempt;
     job.state.started_at = Some(now);
-    job.state.waiting_for.clear();
+    job.state.worker_pool.clone_from(&session.worker_pool);
     job.state.lease = Some(lease.clone());
     Some(lease)
 }
@@ -121,7 +121,6 @@ fn complete(job: &mut Job, outcome: Outcome, now: Timestamp) -> bool {
     state.stage = Stage::Completed;
     state.lease = None;
     state.completed_at = Some(now);
-    state.waiting_for.clear();
     state.outcome = Some(outcome);
     true
 }

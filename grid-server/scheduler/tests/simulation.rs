@@ -122,7 +122,11 @@ async fn client(world: Arc<World>, number: usize) {
         action_digest: Digest::of(DigestFunction::Sha256, &action),
         action,
         command: String::new(),
-        requirement: replica.requirement("", &platform).unwrap(),
+        requirement: loop {
+            if let Ok(requirement) = replica.requirement("", &platform).await {
+                break requirement;
+            }
+        },
         platform,
         priority: i32::try_from(world.below(2)).unwrap(),
         cacheable: world.below(4) > 0,
@@ -186,6 +190,9 @@ async fn bot(world: Arc<World>, number: usize) {
             capacity: 1 + u32::try_from(number % 2).unwrap(),
             priority: 0,
             status: BotStatus::Ok,
+            worker_pool: "sim/pool".to_owned(),
+            node: format!("node-{}", number % 2),
+            version: String::new(),
         };
         if let Ok(session) = world.replica().open_session(standing).await {
             serve(&world, session.id, &session.bot_id).await;

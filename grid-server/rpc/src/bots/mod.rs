@@ -24,6 +24,9 @@ use tonic::{Request, Response, Status};
 use crate::execution::ExecutionInstance;
 use crate::{Instances, RpcError, to_status};
 
+/// The header of an answer to a bot that drains: the seconds until what still runs is taken back.
+const DRAIN: &str = "grid-drain";
+
 /// The service.
 #[derive(Clone, Debug)]
 pub struct BotsService {
@@ -60,7 +63,12 @@ impl BotsService {
         let poll = poll(instance, headers, &sent);
         let synced: Synced =
             instance.scheduler.report(report, poll).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(session::render(parent, sent, &synced)))
+        let mut answer = Response::new(session::render(parent, sent, &synced));
+        if let Some(until) = synced.session.drain_until {
+            let left = until.since(synced.session.last_seen).as_secs();
+            answer.metadata_mut().insert(DRAIN, left.into());
+        }
+        Ok(answer)
     }
 }
 

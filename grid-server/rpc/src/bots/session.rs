@@ -33,6 +33,9 @@ pub(super) fn standing(parent: &str, sent: &BotSession) -> Result<Standing, RpcE
         capacity: capacity(&worker)?.unwrap_or(1),
         priority: config(&worker, "priority")?.unwrap_or(0),
         status: status(sent.status),
+        worker_pool: text(&worker, "pool"),
+        node: text(&worker, "node"),
+        version: text(&worker, "version"),
     })
 }
 
@@ -131,6 +134,10 @@ fn properties(worker: &Worker) -> Properties {
 
 fn capacity(worker: &Worker) -> Result<Option<u32>, RpcError> {
     Ok(config::<u32>(worker, "capacity")?.map(|capacity| capacity.min(MAX_CAPACITY)))
+}
+
+fn text(worker: &Worker, key: &str) -> String {
+    worker.configs.iter().find(|c| c.key == key).map(|c| c.value.replace('\0', "")).unwrap_or_default()
 }
 
 fn config<T: std::str::FromStr>(worker: &Worker, key: &str) -> Result<Option<T>, RpcError> {

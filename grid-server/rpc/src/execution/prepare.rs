@@ -43,7 +43,8 @@ pub(super) async fn prepare(
         if cached.is_some() { Command::default() } else { inputs(instance, &reader, &action).await? };
     allowed(instance, &command, cached.is_some()).map_err(refuse)?;
     let platform = platform(&action, &command);
-    let requirement = instance.scheduler.requirement(name, &platform).map_err(|error| to_status(&error))?;
+    let requirement = instance.scheduler.requirement(name, &platform).await;
+    let requirement = requirement.map_err(|error| to_status(&error))?;
     let hint: Option<buildgrid::SchedulingMetadata> =
         metadata::decode(headers, "build.buildgrid.schedulingmetadata-bin");
     Ok(Job {

@@ -7,6 +7,7 @@ use grid_proto::longrunning::{self, operation};
 use grid_proto::reapi::{
     ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse, ExecutedActionMetadata, execution_stage,
 };
+use grid_scheduler::fleet::Explanation;
 use grid_scheduler::job::{Job, Outcome, Stage};
 use grid_scheduler::operation::Operation;
 use prost::{Message, Name};
@@ -15,6 +16,7 @@ use prost_types::Any;
 use super::instance::ExecutionInstance;
 use crate::digests;
 use crate::error::grpc_code;
+use crate::fleet;
 
 /// Outputs larger than this are not put into a response, in bytes.
 const MAX_INLINE: u64 = 1 << 20;
@@ -56,10 +58,26 @@ pub fn operation(
     cancelled: bool,
     browser: Option<&str>,
 ) -> longrunning::Operation {
+    waiting(operation, job, cancelled, browser, None)
+}
+
+/// As [`operation`], with the reason why its job waits, where there is one to tell.
+pub(super) fn waiting(
+    operation: &Operation,
+    job: &Job,
+    cancelled: bool,
+    browser: Option<&str>,
+    reason: Option<&Explanation>,
+) -> longrunning::Operation {
     let done = cancelled || job.state.stage == Stage::Completed;
+    let name = name(operation);
+    let mut metadata = metadata(job);
+    if let (Some(reason), Some(partial)) = (reason, &mut metadata.partial_execution_metadata) {
+        partial.auxiliary_metadata.push(any::pack(&fleet::brief(name.clone(), reason)));
+    }
     longrunning::Operation {
-        name: name(operation),
-        metadata: Some(any::pack(&metadata(job))),
+        name,
+        metadata: Some(any::pack(&metadata)),
         done,
         result: done.then(|| result(job, cancelled, browser)),
     }

@@ -21,7 +21,13 @@ pub(super) fn watch(
         loop {
             let view = watch.view();
             let browser = instance.action_browser_url.as_deref();
-            let mut operation = render::operation(&watch.operation, &view.job, view.cancelled, browser);
+            let mut operation = render::waiting(
+                &watch.operation,
+                &view.job,
+                view.cancelled,
+                browser,
+                view.waiting.as_deref(),
+            );
             if view.is_final() {
                 let function = view.job.spec.action_digest.function();
                 render::inline(&instance, function, &inline, &mut operation).await;

@@ -18,6 +18,7 @@ pub(super) fn encode(origin: &str, event: &Event) -> Vec<String> {
         Event::Cancelled(ids) => ('c', ids.iter().map(|id| id.0).collect()),
         Event::Queue(ids) => ('q', ids.iter().map(|id| id.0).collect()),
         Event::Sessions(ids) => ('s', ids.iter().map(|id| id.0).collect()),
+        Event::Fleet => return vec![format!("{origin} f ")],
         Event::Resync => return vec![format!("{origin} r ")],
     };
     let payload = |chunk: &[Uuid]| {
@@ -44,6 +45,7 @@ fn read(kind: &str, ids: &str) -> Option<Event> {
         "j" => Some(Event::Jobs(ids.into_iter().map(JobId).collect())),
         "c" => Some(Event::Cancelled(ids.into_iter().map(OperationId).collect())),
         "q" => Some(Event::Queue(ids.into_iter().map(RequirementId).collect())),
+        "f" => Some(Event::Fleet),
         "s" => Some(Event::Sessions(ids.into_iter().map(SessionId).collect())),
         _ => None,
     }

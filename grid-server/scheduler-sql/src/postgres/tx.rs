@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use grid_core::Timestamp;
 use grid_scheduler::SchedulerError;
+use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
@@ -36,10 +37,11 @@ const INSERT_JOBS: &str = "INSERT INTO jobs (id, merge_key, requirement, stage, 
      $20::bytea[]) ON CONFLICT DO NOTHING RETURNING id";
 const SAVE_JOBS: &str = "UPDATE jobs SET merge_key = u.merge_key, stage = u.stage, priority = u.priority, \
      turn = u.turn, session = u.session, started_at = u.started_at, deadline = u.deadline, \
-     completed_at = u.completed_at, watched_until = u.watched_until, state = u.state, response = u.response \
-     FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::integer[], $5::bigint[], $6::uuid[], $7::bigint[], \
-     $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bytea[]) AS u (id, merge_key, stage, priority, \
-     turn, session, started_at, deadline, completed_at, watched_until, state, response) WHERE jobs.id = u.id";
+     completed_at = u.completed_at, watched_until = u.watched_until, state = u.state, response = u.response, \
+     worker_pool = u.worker_pool FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::integer[], \
+     $5::bigint[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bytea[], \
+     $13::text[]) AS u (id, merge_key, stage, priority, turn, session, started_at, deadline, completed_at, \
+     watched_until, state, response, worker_pool) WHERE jobs.id = u.id";
 const INSERT_OPERATIONS: &str = "INSERT INTO operations (id, job, instance, cancelled, created_at, tool_name, \
      tool_version, action_id, invocation_id, correlated_invocations_id, action_mnemonic, target_id, \
      configuration_id, client_workflow, client_actor, client_subject) SELECT * FROM unnest($1::uuid[], \
@@ -69,11 +71,7 @@ pub(super) struct PostgresTx {
 impl PostgresTx {
     pub(super) async fn begin(pool: &PgPool, origin: Arc<str>) -> StoreResult<Self> {
         let mut tx = pool.begin().await.map_err(map)?;
-        let (now,): (i64,) =
-            sqlx::query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(map)?;
+        let (now,): (i64,) = sqlx::query_as(read::NOW).fetch_one(&mut *tx).await.map_err(map)?;
         Ok(Self { tx, now: Timestamp(now), origin, events: Vec::new() })
     }
 
@@ -187,6 +185,11 @@ impl QueueTx for PostgresTx {
                 self.overdue("stage = 3 AND deadline IS NOT NULL AND deadline", before, limit).await
             }
             Overdue::Queued(since) => self.overdue("stage = 2 AND queued_at", since, limit).await,
+            Overdue::QueuedWith(requirement, since) => {
+                // An identifier is digits and dashes.
+                let condition = format!("stage = 2 AND requirement = '{}' AND queued_at", requirement.0);
+                self.overdue(&condition, since, limit).await
+            }
             Overdue::Unwatched(since) => {
                 self.overdue("stage IN (2, 3) AND watched_until", since, limit).await
             }
@@ -211,6 +214,7 @@ impl QueueTx for PostgresTx {
             .bind(columns.iter().map(|c| c.watched_until).collect::<Vec<_>>())
             .bind(columns.iter().map(|c| c.state.as_str()).collect::<Vec<_>>())
             .bind(columns.iter().map(|c| c.response.as_deref()).collect::<Vec<_>>())
+            .bind(columns.iter().map(|c| c.worker_pool.as_str()).collect::<Vec<_>>())
             .execute(&mut *self.tx)
             .await
             .map(|_| ())
@@ -237,11 +241,12 @@ impl QueueTx for PostgresTx {
             rows.insert(requirement.id().0, rows::encode(requirement)?);
         }
         sqlx::query(
-            "INSERT INTO requirements (id, body) SELECT * FROM unnest($1::uuid[], $2::text[]) \
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO requirements (id, body, used_at) SELECT r.id, r.body, $3 FROM \
+             unnest($1::uuid[], $2::text[]) AS r (id, body) ON CONFLICT (id) DO UPDATE SET used_at = $3",
         )
         .bind(rows.keys().copied().collect::<Vec<_>>())
         .bind(rows.values().map(String::as_str).collect::<Vec<_>>())
+        .bind(self.now.0)
         .execute(&mut *self.tx)
         .await
         .map(|_| ())
@@ -324,15 +329,17 @@ impl QueueTx for PostgresTx {
         }
         let bodies = sessions.iter().map(rows::encode).collect::<StoreResult<Vec<_>>>()?;
         sqlx::query(
-            "INSERT INTO sessions (id, pool, bot_id, expires_at, body) SELECT * FROM unnest($1::uuid[], \
-             $2::text[], $3::text[], $4::bigint[], $5::text[]) ON CONFLICT (id) DO UPDATE \
-             SET expires_at = excluded.expires_at, body = excluded.body",
+            "INSERT INTO sessions (id, pool, bot_id, expires_at, body, worker_pool, node) SELECT * FROM \
+             unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[]) \
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body",
         )
         .bind(sessions.iter().map(|s| s.id.0).collect::<Vec<_>>())
         .bind(sessions.iter().map(|s| s.pool.as_str()).collect::<Vec<_>>())
         .bind(sessions.iter().map(|s| s.bot_id.as_str()).collect::<Vec<_>>())
         .bind(sessions.iter().map(|s| s.expires_at.0).collect::<Vec<_>>())
         .bind(bodies)
+        .bind(sessions.iter().map(|s| s.worker_pool.as_str()).collect::<Vec<_>>())
+        .bind(sessions.iter().map(|s| s.node.as_str()).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map(|_| ())
@@ -364,6 +371,111 @@ impl QueueTx for PostgresTx {
         let query = sqlx::query_as(sql).bind(self.now.0).bind(i64::from(limit));
         let rows = query.fetch_all(&mut *self.tx).await.map_err(map)?;
         rows.into_iter().map(rows::session).collect()
+    }
+
+    async fn lock_fleet(&mut self) -> StoreResult<()> {
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('grid.fleet', 0))")
+            .execute(&mut *self.tx)
+            .await
+            .map(|_| ())
+            .map_err(map)
+    }
+
+    async fn declarations(&mut self) -> StoreResult<Vec<Declaration>> {
+        let sql = "SELECT owner, revision, declared_at, pools FROM pool_owners ORDER BY owner";
+        let rows = sqlx::query_as(sql).fetch_all(&mut *self.tx).await.map_err(map)?;
+        rows.into_iter().map(rows::declaration).collect()
+    }
+
+    async fn save_declaration(&mut self, declaration: &Declaration) -> StoreResult<()> {
+        sqlx::query(
+            "INSERT INTO pool_owners (owner, revision, declared_at, pools) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (owner) DO UPDATE SET revision = excluded.revision, \
+             declared_at = excluded.declared_at, pools = excluded.pools",
+        )
+        .bind(&declaration.owner)
+        .bind(i64::try_from(declaration.revision).unwrap_or(i64::MAX))
+        .bind(declaration.declared_at.0)
+        .bind(rows::encode(&declaration.pools)?)
+        .execute(&mut *self.tx)
+        .await
+        .map(|_| ())
+        .map_err(map)
+    }
+
+    async fn drains(&mut self) -> StoreResult<Vec<Drain>> {
+        let sql = format!("SELECT {} FROM drains ORDER BY kind, target", rows::DRAIN);
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *self.tx).await.map_err(map)?;
+        Ok(rows.into_iter().map(rows::drain).collect())
+    }
+
+    async fn save_drains(&mut self, drains: &[Drain]) -> StoreResult<()> {
+        for drain in drains {
+            let (kind, target, reason, requested_at, deadline, returned) = rows::drain_row(drain)?;
+            sqlx::query(
+                "INSERT INTO drains (kind, target, reason, requested_at, deadline, returned) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, target) DO UPDATE \
+                 SET deadline = excluded.deadline, returned = excluded.returned",
+            )
+            .bind(kind)
+            .bind(target)
+            .bind(reason)
+            .bind(requested_at)
+            .bind(deadline)
+            .bind(returned)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn delete_drains(&mut self, targets: &[DrainTarget]) -> StoreResult<()> {
+        let (kinds, names): (Vec<i16>, Vec<String>) = targets.iter().map(rows::target).unzip();
+        sqlx::query(
+            "DELETE FROM drains USING unnest($1::smallint[], $2::text[]) AS t (kind, target) \
+             WHERE drains.kind = t.kind AND drains.target = t.target",
+        )
+        .bind(kinds)
+        .bind(names)
+        .execute(&mut *self.tx)
+        .await
+        .map(|_| ())
+        .map_err(map)
+    }
+
+    async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>> {
+        let [bots, pools, nodes] = rows::names(targets);
+        let sql = "SELECT id, expires_at, body FROM sessions WHERE bot_id = ANY($1) OR worker_pool = ANY($2) \
+                   OR node = ANY($3) ORDER BY id FOR UPDATE";
+        let query = sqlx::query_as(sql).bind(bots).bind(pools).bind(nodes);
+        let rows = query.fetch_all(&mut *self.tx).await.map_err(map)?;
+        rows.into_iter().map(rows::session).collect()
+    }
+
+    async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()> {
+        let mut pools = pools.to_vec();
+        pools.sort();
+        sqlx::query(
+            "INSERT INTO wakeups AS w (pool, generation) SELECT p, $2 FROM unnest($1::text[]) AS p \
+             ON CONFLICT (pool) DO UPDATE SET generation = greatest(w.generation, excluded.generation)",
+        )
+        .bind(pools)
+        .bind(self.now.0)
+        .execute(&mut *self.tx)
+        .await
+        .map(|_| ())
+        .map_err(map)
+    }
+
+    async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
+        sqlx::query(rows::FORGET_TURNS).execute(&mut *self.tx).await.map_err(map)?;
+        sqlx::query(rows::forget_requirements_sql!("$1"))
+            .bind(unused_since.0)
+            .execute(&mut *self.tx)
+            .await
+            .map(|_| ())
+            .map_err(map)
     }
 
     async fn delete_sessions(&mut self, ids: &[SessionId]) -> StoreResult<()> {

@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
-use grid_core::{Clock, SystemClock};
+use grid_core::{Clock, SystemClock, Timestamp};
 use grid_scheduler::filter::ListQuery;
+use grid_scheduler::fleet::FleetRows;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
-use grid_scheduler::session::Session;
-use grid_scheduler::store::{Depth, Event, QueueStore, QueueTx, StoreResult};
+use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, StoreResult};
 use sqlx::SqlitePool;
 use tokio::sync::{Mutex, broadcast};
 use tokio_stream::wrappers::BroadcastStream;
@@ -90,8 +90,20 @@ impl QueueStore for SqliteQueue {
         read::requirements(&self.pool, ids).await
     }
 
-    async fn sessions(&self) -> StoreResult<Vec<Session>> {
-        read::sessions(&self.pool).await
+    async fn fleet(&self) -> StoreResult<FleetRows> {
+        read::fleet(&self.pool, self.clock.now()).await
+    }
+
+    async fn recent(&self, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>> {
+        read::recent(&self.pool, since, limit).await
+    }
+
+    async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
+        read::page(&self.pool, page).await
+    }
+
+    async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
+        read::ahead(&self.pool, job, requirements).await
     }
 
     fn events(&self) -> BoxStream<'static, Event> {

@@ -3,12 +3,12 @@
 use grid_core::Timestamp;
 use grid_scheduler::SchedulerError;
 use grid_scheduler::filter::ListQuery;
+use grid_scheduler::fleet::FleetRows;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
-use grid_scheduler::session::Session;
-use grid_scheduler::store::{Depth, StoreResult};
+use grid_scheduler::store::{Depth, JobPage, Recent, StoreResult};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqlitePool};
 use uuid::Uuid;
@@ -116,12 +116,76 @@ pub(super) async fn requirements(pool: &SqlitePool, ids: &[RequirementId]) -> St
     rows.into_iter().map(decode).collect()
 }
 
-pub(super) async fn sessions(pool: &SqlitePool) -> StoreResult<Vec<Session>> {
-    let rows = sqlx::query_as(AssertSqlSafe("SELECT id, expires_at, body FROM sessions ORDER BY id"))
-        .fetch_all(pool)
+pub(super) async fn fleet(pool: &SqlitePool, now: Timestamp) -> StoreResult<FleetRows> {
+    // One snapshot: a bot is never seen without the drain that it was marked by.
+    let mut tx = pool.begin().await.map_err(map)?;
+    let sql = "SELECT owner, revision, declared_at, pools FROM pool_owners ORDER BY owner";
+    let owners = sqlx::query_as(sql).fetch_all(&mut *tx).await.map_err(map)?;
+    let sql = format!("SELECT {} FROM drains ORDER BY kind, target", rows::DRAIN);
+    let drains = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *tx).await.map_err(map)?;
+    let bots = sqlx::query_as(rows::BOTS).fetch_all(&mut *tx).await.map_err(map)?;
+    let wakeups: Vec<(String, i64)> =
+        sqlx::query_as("SELECT pool, generation FROM wakeups").fetch_all(&mut *tx).await.map_err(map)?;
+    tx.commit().await.map_err(map)?;
+    Ok(FleetRows {
+        now,
+        declarations: owners.into_iter().map(rows::declaration).collect::<StoreResult<_>>()?,
+        drains: drains.into_iter().map(rows::drain).collect(),
+        bots: bots.into_iter().map(rows::bot).collect::<StoreResult<_>>()?,
+        wakeups: wakeups.into_iter().map(|(pool, n)| (pool, u64::try_from(n).unwrap_or(0))).collect(),
+    })
+}
+
+pub(super) async fn recent(pool: &SqlitePool, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>> {
+    let query = sqlx::query_as(rows::recent_sql!("?1", "?2")).bind(since.0).bind(limit);
+    let rows = query.fetch_all(pool).await.map_err(map)?;
+    Ok(rows.into_iter().map(rows::recent).collect())
+}
+
+pub(super) async fn page(pool: &SqlitePool, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
+    let (after, id) = page.after.map_or((i64::MIN, Uuid::nil()), |(at, id)| (at.0, id.0));
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT id, spec, action, state, NULL AS response FROM jobs WHERE queued_at <= ",
+    );
+    query.push_bind(page.until.map_or(i64::MAX, |until| until.0));
+    query.push(" AND (queued_at, id) > (").push_bind(after).push(", ").push_bind(id);
+    query.push(") AND stage IN (");
+    let mut stages = query.separated(", ");
+    for stage in &page.stages {
+        stages.push_bind(stage.number());
+    }
+    query.push(") ORDER BY queued_at, id LIMIT ").push_bind(page.limit);
+    let jobs: Vec<JobRow> = query.build_query_as().fetch_all(pool).await.map_err(map)?;
+    let sql = format!("SELECT {} FROM operations o WHERE o.job = ? ORDER BY o.id", rows::OPERATION);
+    let mut found = Vec::with_capacity(jobs.len());
+    for row in jobs {
+        let job = rows::job(row)?;
+        let query = sqlx::query(AssertSqlSafe(sql.as_str())).bind(job.id.0);
+        let operations = query.fetch_all(pool).await.map_err(map)?;
+        let operations = operations.iter().map(|row| operation_row(row, 0).map(rows::operation));
+        found.push((job, operations.collect::<sqlx::Result<_>>().map_err(map)?));
+    }
+    Ok(found)
+}
+
+pub(super) async fn ahead(pool: &SqlitePool, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
+    let mut count = 0;
+    for requirement in requirements {
+        let (ahead,): (i64,) = sqlx::query_as(
+            "SELECT count(*) FROM jobs WHERE stage = 2 AND requirement = ? \
+             AND (priority, turn, queued_at, id) < (?, ?, ?, ?)",
+        )
+        .bind(requirement.0)
+        .bind(job.state.priority)
+        .bind(job.state.turn)
+        .bind(job.state.queued_at.0)
+        .bind(job.id.0)
+        .fetch_one(pool)
         .await
         .map_err(map)?;
-    rows.into_iter().map(rows::session).collect()
+        count += u64::try_from(ahead).unwrap_or(0);
+    }
+    Ok(count)
 }
 
 /// `IN (?, ?, …)`.

@@ -1,8 +1,11 @@
 //! One transaction on SQLite. Statements are prepared once a connection and run row by row: there is no network
 //! between, and the commit at the end is what costs.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use grid_core::Timestamp;
+use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
@@ -76,7 +79,8 @@ impl SqliteTx {
         let c = rows::columns(job)?;
         sqlx::query(
             "UPDATE jobs SET merge_key = ?, stage = ?, priority = ?, turn = ?, session = ?, started_at = ?, \
-             deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ? WHERE id = ?",
+             deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ?, worker_pool = ? \
+             WHERE id = ?",
         )
         .bind(c.merge_key)
         .bind(c.stage)
@@ -89,6 +93,7 @@ impl SqliteTx {
         .bind(c.watched_until)
         .bind(c.state)
         .bind(c.response.as_deref())
+        .bind(c.worker_pool)
         .bind(c.id)
         .execute(&mut *self.tx)
         .await
@@ -182,6 +187,13 @@ impl QueueTx for SqliteTx {
                 let before = self.now.before(grace);
                 jobs!(self, "stage = 3 AND deadline IS NOT NULL AND deadline < ? LIMIT ?", before.0, limit)
             }
+            Overdue::QueuedWith(requirement, since) => jobs!(
+                self,
+                "stage = 2 AND requirement = ? AND queued_at < ? LIMIT ?",
+                requirement.0,
+                since.0,
+                limit
+            ),
             Overdue::Queued(since) => jobs!(self, "stage = 2 AND queued_at < ? LIMIT ?", since.0, limit),
             Overdue::Unwatched(since) => {
                 jobs!(self, "stage < 4 AND watched_until < ? LIMIT ?", since.0, limit)
@@ -210,12 +222,16 @@ impl QueueTx for SqliteTx {
 
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {
         for requirement in requirements {
-            sqlx::query("INSERT INTO requirements (id, body) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(requirement.id().0)
-                .bind(rows::encode(requirement)?)
-                .execute(&mut *self.tx)
-                .await
-                .map_err(map)?;
+            sqlx::query(
+                "INSERT INTO requirements (id, body, used_at) VALUES (?, ?, ?) \
+                 ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at",
+            )
+            .bind(requirement.id().0)
+            .bind(rows::encode(requirement)?)
+            .bind(self.now.0)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
         }
         Ok(())
     }
@@ -301,7 +317,8 @@ impl QueueTx for SqliteTx {
     async fn save_sessions(&mut self, sessions: &[Session]) -> StoreResult<()> {
         for session in sessions {
             sqlx::query(
-                "INSERT INTO sessions (id, pool, bot_id, expires_at, body) VALUES (?, ?, ?, ?, ?) \
+                "INSERT INTO sessions (id, pool, bot_id, expires_at, body, worker_pool, node) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?) \
                  ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body",
             )
             .bind(session.id.0)
@@ -309,6 +326,8 @@ impl QueueTx for SqliteTx {
             .bind(&session.bot_id)
             .bind(session.expires_at.0)
             .bind(rows::encode(session)?)
+            .bind(&session.worker_pool)
+            .bind(&session.node)
             .execute(&mut *self.tx)
             .await
             .map_err(map)?;
@@ -351,6 +370,115 @@ impl QueueTx for SqliteTx {
             .into_iter()
             .map(rows::session)
             .collect()
+    }
+
+    /// One writer at a time is all that it takes.
+    async fn lock_fleet(&mut self) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn declarations(&mut self) -> StoreResult<Vec<Declaration>> {
+        let sql = "SELECT owner, revision, declared_at, pools FROM pool_owners ORDER BY owner";
+        let rows = sqlx::query_as(sql).fetch_all(&mut *self.tx).await.map_err(map)?;
+        rows.into_iter().map(rows::declaration).collect()
+    }
+
+    async fn save_declaration(&mut self, declaration: &Declaration) -> StoreResult<()> {
+        sqlx::query(
+            "INSERT INTO pool_owners (owner, revision, declared_at, pools) VALUES (?, ?, ?, ?) \
+             ON CONFLICT (owner) DO UPDATE SET revision = excluded.revision, \
+             declared_at = excluded.declared_at, pools = excluded.pools",
+        )
+        .bind(&declaration.owner)
+        .bind(i64::try_from(declaration.revision).unwrap_or(i64::MAX))
+        .bind(declaration.declared_at.0)
+        .bind(rows::encode(&declaration.pools)?)
+        .execute(&mut *self.tx)
+        .await
+        .map(|_| ())
+        .map_err(map)
+    }
+
+    async fn drains(&mut self) -> StoreResult<Vec<Drain>> {
+        let sql = format!("SELECT {} FROM drains ORDER BY kind, target", rows::DRAIN);
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *self.tx).await.map_err(map)?;
+        Ok(rows.into_iter().map(rows::drain).collect())
+    }
+
+    async fn save_drains(&mut self, drains: &[Drain]) -> StoreResult<()> {
+        for drain in drains {
+            let (kind, target, reason, requested_at, deadline, returned) = rows::drain_row(drain)?;
+            sqlx::query(
+                "INSERT INTO drains (kind, target, reason, requested_at, deadline, returned) \
+                 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, target) DO UPDATE \
+                 SET deadline = excluded.deadline, returned = excluded.returned",
+            )
+            .bind(kind)
+            .bind(target)
+            .bind(reason)
+            .bind(requested_at)
+            .bind(deadline)
+            .bind(returned)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn delete_drains(&mut self, targets: &[DrainTarget]) -> StoreResult<()> {
+        for (kind, target) in targets.iter().map(rows::target) {
+            sqlx::query("DELETE FROM drains WHERE kind = ? AND target = ?")
+                .bind(kind)
+                .bind(target)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>> {
+        let mut found: BTreeMap<Uuid, Session> = BTreeMap::new();
+        for (kind, target) in targets.iter().map(rows::target) {
+            let condition = match kind {
+                1 => "bot_id = ?",
+                2 => "worker_pool = ?",
+                _ => "node = ?",
+            };
+            let sql = format!("SELECT id, expires_at, body FROM sessions WHERE {condition}");
+            let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(target);
+            for row in query.fetch_all(&mut *self.tx).await.map_err(map)? {
+                let session = rows::session(row)?;
+                found.insert(session.id.0, session);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()> {
+        for pool in pools {
+            sqlx::query(
+                "INSERT INTO wakeups (pool, generation) VALUES (?, ?) \
+                 ON CONFLICT (pool) DO UPDATE SET generation = max(generation, excluded.generation)",
+            )
+            .bind(pool)
+            .bind(self.now.0)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
+        }
+        Ok(())
+    }
+
+    async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
+        sqlx::query(rows::FORGET_TURNS).execute(&mut *self.tx).await.map_err(map)?;
+        sqlx::query(rows::forget_requirements_sql!("?"))
+            .bind(unused_since.0)
+            .execute(&mut *self.tx)
+            .await
+            .map(|_| ())
+            .map_err(map)
     }
 
     async fn delete_sessions(&mut self, ids: &[SessionId]) -> StoreResult<()> {

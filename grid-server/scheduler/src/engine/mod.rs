@@ -5,8 +5,11 @@
 //! are told by the store.
 
 mod claim;
+mod declare;
+mod drain;
 mod give_back;
 mod operations;
+mod refuse;
 mod register;
 mod submit;
 mod sweep;
@@ -16,11 +19,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use claim::{Claim, claim};
+pub use declare::{declare, wake};
+pub use drain::{DrainOrder, drain, enforce, undrain};
 pub use give_back::{Undelivered, give_back};
 pub use operations::{cancel, delete};
+pub use refuse::refuse;
 pub use register::{Registration, register};
 pub use submit::{Submission, Submitted, submit};
-pub use sweep::{SweepRules, sweep};
+pub use sweep::{SweepRules, forget, sweep};
 pub use sync::{BotReport, Synced, sync};
 
 use crate::ids::{OperationId, SessionId};
@@ -37,8 +43,10 @@ pub struct Effects {
     pub cancelled: Vec<OperationId>,
     /// Requirements with more waiting jobs than before.
     pub queued: BTreeSet<RequirementId>,
-    /// Sessions whose lease lists shrank without their doing.
+    /// Sessions whose lease lists shrank without their doing, or that drain or no longer do.
     pub sessions: BTreeSet<SessionId>,
+    /// Whether pools, drains or the bots that are there changed.
+    pub fleet: bool,
 }
 
 impl Effects {
@@ -63,6 +71,9 @@ impl Effects {
         }
         if !self.sessions.is_empty() {
             tx.notify(Event::Sessions(self.sessions.iter().copied().collect()));
+        }
+        if self.fleet {
+            tx.notify(Event::Fleet);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Effects;
+use crate::fleet::drain::deadline;
 use crate::ids::SessionId;
 use crate::job::Job;
 use crate::session::Session;
@@ -28,14 +29,18 @@ pub async fn register(
     policy: RetryPolicy,
 ) -> StoreResult<(Session, Effects)> {
     let mut tx = store.begin().await?;
+    tx.lock_fleet().await?;
+    let now = tx.now();
     let mut session = registration.session.clone();
-    session.expires_at = tx.now().after(registration.lifetime);
+    session.expires_at = now.after(registration.lifetime);
+    session.last_seen = now;
+    session.idle_since = Some(now);
+    session.drain_until = deadline(&tx.drains().await?, &session);
     let earlier = tx.lock_bot(&session.pool, &session.bot_id).await?;
     let earlier: Vec<SessionId> = earlier.into_iter().map(|s| s.id).collect();
-    let mut effects = Effects::default();
+    let mut effects = Effects { fleet: true, ..Effects::default() };
     if !earlier.is_empty() {
         let mut jobs = tx.lock_leased(&earlier).await?;
-        let now = tx.now();
         jobs.iter_mut().for_each(|job| transition::release(job, Cause::WorkerLost, policy, now));
         tx.save_jobs(&jobs).await?;
         tx.delete_sessions(&earlier).await?;

@@ -84,6 +84,17 @@ pub async fn sweep(store: &dyn QueueStore, rules: &SweepRules) -> StoreResult<(b
     Ok((more, effects))
 }
 
+/// Forgets requirements that nobody asked for within `unused`, and the turns of flows that are over.
+///
+/// # Errors
+/// The store's.
+pub async fn forget(store: &dyn QueueStore, unused: Duration) -> StoreResult<()> {
+    let mut tx = store.begin().await?;
+    let since = tx.now().before(unused);
+    tx.forget(since).await?;
+    tx.commit().await
+}
+
 async fn close_expired(tx: &mut dyn QueueTx, rules: &SweepRules, effects: &mut Effects) -> StoreResult<bool> {
     let expired = tx.lock_expired(rules.batch).await?;
     if expired.is_empty() {
@@ -96,6 +107,7 @@ async fn close_expired(tx: &mut dyn QueueTx, rules: &SweepRules, effects: &mut E
     tx.save_jobs(&jobs).await?;
     tx.delete_sessions(&ids).await?;
     effects.sessions.extend(ids.iter().copied());
+    effects.fleet = true;
     jobs.into_iter().for_each(|job| effects.job(job));
     Ok(expired.len() >= rules.batch as usize)
 }

@@ -8,9 +8,9 @@ use crate::SchedulerError;
 use crate::ids::{ReplicaId, SessionId};
 use crate::job::{Job, Stage};
 use crate::properties::Properties;
-use crate::session::{BotStatus, ReportedLease, Session, reconcile};
+use crate::session::{BotStatus, News, ReportedLease, Session, Settled, reconcile};
 use crate::store::{QueueStore, StoreResult};
-use crate::transition::RetryPolicy;
+use crate::transition::{Cause, RetryPolicy};
 
 /// What a bot says in one call.
 #[derive(Clone, Debug)]
@@ -31,6 +31,9 @@ pub struct BotReport {
     pub lifetime: Duration,
 }
 
+/// How long the session of a bot that leaves outlives its last lease: for an answer that is lost.
+const LEAVING: Duration = Duration::from_secs(30);
+
 /// What a session holds after a report.
 #[derive(Clone, Debug)]
 pub struct Synced {
@@ -38,6 +41,8 @@ pub struct Synced {
     pub session: Session,
     /// The jobs whose leases it holds.
     pub held: Vec<Job>,
+    /// Whether the bot does not know yet that it drains, or no longer does.
+    pub drain_is_news: bool,
 }
 
 /// Takes a batch of reports. The answers are in its order.
@@ -69,7 +74,12 @@ pub async fn sync(
             let before = (session.version, session.owner);
             update(session, report, replica, now);
             let jobs = owned.remove(&session.id).unwrap_or_default();
+            let busy = !jobs.is_empty();
             let settled = reconcile(session, jobs, &report.leases, policy, now);
+            stand(session, report, busy, &settled, now);
+            let drain_is_news = session.drain_told != session.drain_until.is_some();
+            session.drain_told = session.drain_until.is_some();
+            effects.fleet |= drain_is_news;
             if settled.changed.iter().any(|job| job.state.stage != Stage::Executing) {
                 session.version += 1;
             }
@@ -81,7 +91,7 @@ pub async fn sync(
             }
             owned.insert(session.id, settled.held.clone());
             saved.insert(session.id, session.clone());
-            Synced { session: session.clone(), held: settled.held }
+            Synced { session: session.clone(), held: settled.held, drain_is_news }
         });
         answers.push(answer);
     }
@@ -112,10 +122,39 @@ fn update(session: &mut Session, report: &BotReport, replica: ReplicaId, now: gr
     session.status = report.status;
     session.owner = replica;
     session.expires_at = now.after(report.lifetime);
+    session.last_seen = now;
     if let Some(properties) = &report.properties {
         properties.clone_into(&mut session.properties);
     }
     if let Some(capacity) = report.capacity {
         session.capacity = capacity;
+    }
+}
+
+/// What the report's leases say of the bot itself. Leases come without a call of the bot, so that one which held
+/// some before this call and holds none after it became idle now.
+fn stand(
+    session: &mut Session,
+    report: &BotReport,
+    held_before: bool,
+    settled: &Settled,
+    now: grid_core::Timestamp,
+) {
+    let holds = !settled.held.is_empty();
+    session.idle_since = match (holds, held_before) {
+        (true, _) => None,
+        (false, true) => Some(now),
+        (false, false) => session.idle_since.or(Some(now)),
+    };
+    let taken = |lease: &&ReportedLease| settled.changed.iter().any(|job| job.id == lease.job);
+    for lease in report.leases.iter().filter(taken) {
+        match lease.news {
+            News::Finished(_) => session.faults = 0,
+            News::Failed(Cause::Internal) => session.faults = session.faults.saturating_add(1),
+            News::Failed(_) | News::Running(_) => {}
+        }
+    }
+    if session.status == BotStatus::Terminating && !holds {
+        session.expires_at = session.expires_at.min(now.after(LEAVING));
     }
 }

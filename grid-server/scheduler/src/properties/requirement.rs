@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::fleet::Offer;
+
 /// Platform properties; a key may have several values.
 pub type Properties = BTreeMap<String, BTreeSet<String>>;
 
@@ -61,25 +63,33 @@ impl Requirement {
         RequirementId(Uuid::from_bytes(bytes))
     }
 
-    /// How well a bot with these properties, serving this pool, fits. The pool `*` serves all.
+    /// How well a bot with this offer, serving this pool, fits. The pool `*` serves all.
     #[must_use]
-    pub fn matches(&self, bot_pool: &str, bot: &Properties) -> Match {
+    pub fn matches(&self, bot_pool: &str, offer: &Offer) -> Match {
         let serves = bot_pool == "*" || bot_pool == self.pool;
-        if !serves || !includes(bot, &self.must) || self.without.iter().any(|key| bot.contains_key(key)) {
+        if !serves || !self.is_met(offer) {
             return Match::No;
         }
-        if includes(bot, &self.prefer) { Match::Preferred } else { Match::Fits }
+        if includes(&offer.properties, &self.prefer, &offer.ignored) { Match::Preferred } else { Match::Fits }
     }
 
-    /// The first thing asked for that a bot lacks, as `key=value`, or `key` where it has a key too many.
+    /// Everything asked for that an offer lacks. A key that it should not have is there with the value `absent`.
     #[must_use]
-    pub fn lacking(&self, bot: &Properties) -> Option<String> {
-        let missing = self.must.iter().find_map(|(key, values)| {
-            let has = bot.get(key);
-            let value = values.iter().find(|v| has.is_none_or(|has| !has.contains(*v)))?;
-            Some(format!("{key}={value}"))
-        });
-        missing.or_else(|| self.without.iter().find(|key| bot.contains_key(*key)).cloned())
+    pub fn missing(&self, offer: &Offer) -> Vec<(String, String)> {
+        let mut missing = Vec::new();
+        for (key, values) in self.must.iter().filter(|(key, _)| !offer.ignored.contains(*key)) {
+            let has = offer.properties.get(key);
+            let lacks = values.iter().filter(|value| has.is_none_or(|has| !has.contains(*value)));
+            missing.extend(lacks.map(|value| (key.clone(), value.clone())));
+        }
+        let too_many = self.without.iter().filter(|key| offer.properties.contains_key(*key));
+        missing.extend(too_many.map(|key| (key.clone(), "absent".to_owned())));
+        missing
+    }
+
+    fn is_met(&self, offer: &Offer) -> bool {
+        includes(&offer.properties, &self.must, &offer.ignored)
+            && !self.without.iter().any(|key| offer.properties.contains_key(key))
     }
 
     /// The requirement in words: `OSFamily=linux, ISA=x86-64`.
@@ -91,6 +101,9 @@ impl Requirement {
     }
 }
 
-fn includes(bot: &Properties, asked: &Properties) -> bool {
-    asked.iter().all(|(key, values)| bot.get(key).is_some_and(|has| has.is_superset(values)))
+fn includes(bot: &Properties, asked: &Properties, ignored: &BTreeSet<String>) -> bool {
+    let met = |(key, values): (&String, &BTreeSet<String>)| {
+        ignored.contains(key) || bot.get(key).is_some_and(|has| has.is_superset(values))
+    };
+    asked.iter().all(met)
 }

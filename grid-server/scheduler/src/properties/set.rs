@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Properties, Requirement};
 use crate::SchedulerError;
+use crate::fleet::image;
 
 /// The configured way of reading platforms.
 #[derive(Clone, Debug)]
@@ -69,7 +70,8 @@ pub struct InstancedSet {
 }
 
 impl PropertySet {
-    /// What a job with this platform asks of a bot.
+    /// What a job with this platform asks of a bot. `declared` are the keys that declared pools know: a dynamic
+    /// set matches them as if they were listed.
     ///
     /// # Errors
     /// [`SchedulerError::Unsatisfiable`] for a key that no list declares, a unique key given twice, and a
@@ -79,19 +81,31 @@ impl PropertySet {
         instance: &str,
         pool: &str,
         platform: &[(String, String)],
+        declared: &BTreeSet<String>,
     ) -> Result<Requirement, SchedulerError> {
         let mut requirement = match self {
-            Self::Dynamic(set) => set.requirement(platform)?,
+            Self::Dynamic(set) => set.requirement(platform, declared)?,
             Self::Static(set) => set.requirement(platform)?,
-            Self::Instanced(set) => return set.find(instance)?.requirement(instance, pool, platform),
+            Self::Instanced(set) => {
+                return set.find(instance)?.requirement(instance, pool, platform, declared);
+            }
         };
+        for images in [&mut requirement.must, &mut requirement.prefer].map(|p| p.get_mut(image::KEY)) {
+            if let Some(images) = images {
+                *images = images.iter().map(|image| image::asked(image)).collect();
+            }
+        }
         pool.clone_into(&mut requirement.pool);
         Ok(requirement)
     }
 }
 
 impl DynamicSet {
-    fn requirement(&self, platform: &[(String, String)]) -> Result<Requirement, SchedulerError> {
+    fn requirement(
+        &self,
+        platform: &[(String, String)],
+        declared: &BTreeSet<String>,
+    ) -> Result<Requirement, SchedulerError> {
         let label_key = if self.label_key.is_empty() { "OSFamily" } else { &self.label_key };
         let mut requirement = Requirement::default();
         let mut given: Properties = Properties::new();
@@ -101,8 +115,12 @@ impl DynamicSet {
                 requirement.prefer.entry(key.clone()).or_default().insert(value.clone());
             } else if self.matched.contains(key) || key == "OSFamily" || key == "ISA" {
                 requirement.must.entry(key.clone()).or_default().insert(value.clone());
-            } else if !self.wildcard.contains(key) && key != label_key && !self.unique.contains(key) {
-                return Err(self.undeclared(key));
+            } else if self.wildcard.contains(key) {
+                // Said to be matched by nothing, whatever pools declare.
+            } else if declared.contains(key) {
+                requirement.must.entry(key.clone()).or_default().insert(value.clone());
+            } else if key != label_key && !self.unique.contains(key) {
+                return Err(self.undeclared(key, declared));
             }
         }
         let twice = given.iter().find(|(key, values)| {
@@ -118,9 +136,9 @@ impl DynamicSet {
         Ok(requirement)
     }
 
-    fn undeclared(&self, key: &str) -> SchedulerError {
+    fn undeclared(&self, key: &str, declared: &BTreeSet<String>) -> SchedulerError {
         let always = ["ISA".to_owned(), "OSFamily".to_owned()];
-        let matched: BTreeSet<String> = self.matched.iter().cloned().chain(always).collect();
+        let matched: BTreeSet<String> = self.matched.iter().chain(declared).cloned().chain(always).collect();
         let message = format!(
             "platform property {key:?} is not known to this server; matched: {}; preferred: {}; accepted and not \
              matched: {}",

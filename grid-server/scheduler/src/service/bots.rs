@@ -38,6 +38,12 @@ pub struct Standing {
     pub priority: i32,
     /// What it says of itself.
     pub status: BotStatus,
+    /// The declared pool that it is of; empty for none.
+    pub worker_pool: String,
+    /// The node that it runs on; empty where it does not say.
+    pub node: String,
+    /// The version of its program; empty where it does not say.
+    pub version: String,
 }
 
 impl Scheduler {
@@ -56,7 +62,14 @@ impl Scheduler {
             capacity: bot.capacity,
             priority: bot.priority,
             status: bot.status,
-            draining: false,
+            worker_pool: bot.worker_pool,
+            node: bot.node,
+            version_of_bot: bot.version,
+            drain_until: None,
+            drain_told: false,
+            last_seen: grid_core::Timestamp::default(),
+            idle_since: None,
+            faults: 0,
             owner: self.core.replica,
             version: 1,
             expires_at: grid_core::Timestamp::default(),
@@ -88,11 +101,13 @@ impl Scheduler {
             let free = session.capacity.saturating_sub(u32::try_from(synced.held.len()).unwrap_or(u32::MAX));
             let leaving = matches!(session.status, BotStatus::HostRebooting | BotStatus::Terminating);
             let holds = free > 0 || poll.when_full;
-            if differs(&synced.held, &told) || leaving || !holds || poll.wait.is_zero() {
+            let news = differs(&synced.held, &told) || synced.drain_is_news;
+            if news || leaving || !holds || poll.wait.is_zero() {
                 return Ok(synced);
             }
             let free = if session.takes_work() { free } else { 0 };
-            place.offer(Slots { session: session.clone(), free, localities: Vec::new() }, brings);
+            let offer = self.core.view().offer(session);
+            place.offer(Slots { session: session.clone(), offer, free, localities: Vec::new() }, brings);
             match timeout_at(deadline, place.woken()).await {
                 Err(_) | Ok(Wake::Nothing) => return Ok(synced),
                 Ok(Wake::Granted(jobs)) => return Ok(granted(synced, jobs)),

@@ -1,17 +1,20 @@
 //! [`Core`]: what the parts of one replica share, and how the effects of a transaction reach those who wait.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::dispatcher::Dispatcher;
 use super::hub::Hub;
 use super::options::SchedulerOptions;
+use crate::SchedulerError;
 use crate::engine::{Effects, Undelivered};
+use crate::fleet::View;
 use crate::ids::{JobId, ReplicaId};
 use crate::job::{Job, Stage};
+use crate::properties::RequirementId;
 use crate::store::QueueStore;
 
 /// What the parts of one replica share.
@@ -22,8 +25,17 @@ pub(super) struct Core {
     pub(super) replica: ReplicaId,
     pub(super) hub: Arc<Hub>,
     pub(super) dispatcher: Dispatcher,
+    /// The fleet as last read; it may be seconds old.
+    pub(super) fleet: watch::Sender<Arc<View>>,
+    /// The fleet has changed and is to be read again.
+    pub(super) fleet_changed: Notify,
+    /// Something changed that may be why jobs wait.
+    pub(super) waiting_changed: Notify,
+    /// What jobs ask for that came here since this was looked at last.
+    arrived: Mutex<HashSet<RequirementId>>,
     /// Jobs that bots of this replica run: a shortcut past the store, never the last word.
     running: Mutex<HashMap<JobId, Arc<Job>>>,
+    instance_pools: BTreeMap<String, String>,
 }
 
 impl Core {
@@ -33,8 +45,42 @@ impl Core {
         replica: ReplicaId,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Undelivered>) {
         let (dispatcher, returned) = Dispatcher::new();
-        let (hub, running) = (Arc::default(), Mutex::default());
-        (Arc::new(Self { options, store, replica, hub, dispatcher, running }), returned)
+        let core = Self {
+            instance_pools: options.pools(),
+            options,
+            store,
+            replica,
+            hub: Arc::default(),
+            dispatcher,
+            fleet: watch::Sender::new(Arc::default()),
+            fleet_changed: Notify::new(),
+            waiting_changed: Notify::new(),
+            arrived: Mutex::default(),
+            running: Mutex::default(),
+        };
+        (Arc::new(core), returned)
+    }
+
+    /// The pool that an instance belongs to: itself, unless the configuration groups it with others.
+    pub(super) fn pool<'a>(&'a self, instance: &'a str) -> &'a str {
+        self.instance_pools.get(instance).map_or(instance, String::as_str)
+    }
+
+    /// The fleet as last read.
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.fleet.borrow())
+    }
+
+    /// Reads the fleet, and has the bots that wait here offer themselves anew where the pools are others.
+    pub(super) async fn read_fleet(&self) -> Result<Arc<View>, SchedulerError> {
+        let rows = self.store.fleet().await?;
+        let view = Arc::new(View::new(rows, |instance| self.pool(instance).to_owned()));
+        let before = self.fleet.send_replace(Arc::clone(&view));
+        if before.declarations != view.declarations {
+            self.dispatcher.resync_all();
+        }
+        self.waiting_changed.notify_one();
+        Ok(view)
     }
 
     /// Wakes those on this replica whom a committed transaction concerns.
@@ -52,8 +98,24 @@ impl Core {
             self.hub.publish(job);
         }
         self.hub.cancel(&effects.cancelled);
+        if effects.fleet {
+            self.fleet_changed.notify_one();
+        }
+        if !effects.queued.is_empty() {
+            self.waiting_changed.notify_one();
+        }
         self.dispatcher.queued(effects.queued);
         self.dispatcher.resync(effects.sessions);
+    }
+
+    /// Jobs with these requirements came.
+    pub(super) fn arrive(&self, requirements: impl IntoIterator<Item = RequirementId>) {
+        self.arrived.lock().extend(requirements);
+    }
+
+    /// What jobs ask for that came since the last call.
+    pub(super) fn arrived(&self) -> HashSet<RequirementId> {
+        std::mem::take(&mut *self.arrived.lock())
     }
 
     /// A job that runs, as far as this replica has heard.

@@ -4,15 +4,20 @@
 //! before it looks and puts back those that had more, so news that comes while it looks is never lost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::assign::{self, Slots};
 use crate::engine::Undelivered;
 use crate::ids::SessionId;
 use crate::job::Job;
 use crate::properties::{Requirement, RequirementId};
+
+/// How long a requirement counts as known to the store: much less than the store keeps it.
+const KNOWN: Duration = Duration::from_hours(1);
 
 /// Why a waiting bot is woken.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ struct State {
     places: HashMap<SessionId, u64>,
     queued: HashSet<RequirementId>,
     requirements: HashMap<RequirementId, Requirement>,
+    /// When this replica last said to the store that they are asked for.
+    interned: HashMap<RequirementId, Instant>,
 }
 
 #[derive(Debug)]
@@ -107,15 +114,52 @@ impl Dispatcher {
         self.state.lock().requirements.extend(requirements.into_iter().map(|r| (r.id(), r)));
     }
 
+    /// The store has been told of these requirements.
+    pub(super) fn interned(&self, requirements: impl IntoIterator<Item = Requirement>) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        for (id, requirement) in requirements.into_iter().map(|r| (r.id(), r)) {
+            state.requirements.insert(id, requirement);
+            state.interned.insert(id, now);
+        }
+    }
+
+    /// Forgets requirements that nobody asked for here of late and of which no job is known to wait.
+    pub(super) fn forget(&self) {
+        let state = &mut *self.state.lock();
+        state.interned.retain(|_, at| at.elapsed() < KNOWN);
+        state.requirements.retain(|id, _| state.queued.contains(id) || state.interned.contains_key(id));
+    }
+
     /// Whether the requirement is known here, and so was interned before.
     pub(super) fn knows(&self, id: RequirementId) -> bool {
-        self.state.lock().requirements.contains_key(&id)
+        self.state.lock().interned.get(&id).is_some_and(|at| at.elapsed() < KNOWN)
     }
 
     /// Hints whose requirements are not known here yet.
     pub(super) fn unknown(&self) -> Vec<RequirementId> {
         let state = self.state.lock();
         state.queued.iter().filter(|id| !state.requirements.contains_key(id)).copied().collect()
+    }
+
+    /// The requirements of which jobs may wait, as far as they are known here.
+    pub(super) fn hints(&self) -> Vec<(RequirementId, Requirement)> {
+        let state = self.state.lock();
+        let known = |id: &RequirementId| Some((*id, state.requirements.get(id)?.clone()));
+        state.queued.iter().filter_map(known).collect()
+    }
+
+    /// No job waits with these requirements.
+    pub(super) fn settled(&self, ids: &[RequirementId]) {
+        let mut state = self.state.lock();
+        for id in ids {
+            state.queued.remove(id);
+        }
+    }
+
+    /// What this requirement says, where it is known here.
+    pub(super) fn requirement(&self, id: RequirementId) -> Option<Requirement> {
+        self.state.lock().requirements.get(&id).cloned()
     }
 
     /// Has these sessions look again at what they hold.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::fleet::Explanation;
 use crate::ids::{JobId, OperationId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
+use crate::properties::RequirementId;
 
 /// What a watcher sees.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub struct View {
     pub job: Arc<Job>,
     /// Whether the operation, as opposed to its job, was cancelled.
     pub cancelled: bool,
+    /// Why the job waits, where that can't end by itself soon.
+    pub waiting: Option<Arc<Explanation>>,
 }
 
 impl View {
@@ -24,6 +28,10 @@ impl View {
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.cancelled || self.job.state.stage == Stage::Completed
+    }
+
+    fn waits(&self) -> bool {
+        !self.cancelled && self.job.state.stage == Stage::Queued
     }
 }
 
@@ -83,7 +91,7 @@ impl Hub {
     pub(super) fn watch(self: &Arc<Self>, operation: Operation, job: Arc<Job>, committed: bool) -> Watch {
         let mut state = self.state.lock();
         state.jobs.entry(job.id).or_default().insert(operation.id);
-        let view = View { job, cancelled: operation.cancelled };
+        let view = View { job, cancelled: operation.cancelled, waiting: None };
         let watched = state.operations.entry(operation.id).or_insert_with(|| Watched {
             views: watch::Sender::new(view),
             watchers: 0,
@@ -126,10 +134,33 @@ impl Hub {
                     let news = view.job.state.stage != Stage::Completed && view.job.state != job.state;
                     if news {
                         view.job = Arc::clone(job);
+                        view.waiting = view.waiting.take().filter(|_| job.state.stage == Stage::Queued);
                     }
                     news
                 });
             }
+        }
+    }
+
+    /// The requirements of the jobs that wait and are watched here.
+    pub(super) fn waiting(&self) -> HashSet<RequirementId> {
+        let state = self.state.lock();
+        let views = state.operations.values().map(|watched| watched.views.borrow());
+        views.filter(|view| view.waits()).map(|view| view.job.spec.requirement).collect()
+    }
+
+    /// Tells the watchers of jobs that wait why they do. Requirements that are not named have nothing to say.
+    pub(super) fn explain(&self, reasons: &HashMap<RequirementId, Arc<Explanation>>) {
+        let state = self.state.lock();
+        for watched in state.operations.values() {
+            watched.views.send_if_modified(|view| {
+                let reason = reasons.get(&view.job.spec.requirement);
+                let news = view.waits() && view.waiting.as_ref() != reason;
+                if news {
+                    view.waiting = reason.cloned();
+                }
+                news
+            });
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::batcher::is_passing;
 use super::core::Core;
 use super::dispatcher::Errand;
+use super::waits;
 use crate::SchedulerError;
 use crate::engine::{self, Undelivered};
 use crate::ids::{Ids, JobId, SessionId};
@@ -20,6 +21,12 @@ use crate::store::Event;
 
 /// How many rows one look takes.
 const CHUNK: usize = 1_000;
+/// Every so many looks, requirements and turns are forgotten that nobody needs.
+const FORGET_ROUNDS: u64 = 120;
+/// How long a requirement is kept that nobody asks for: longer than a replica counts on its being there.
+const UNUSED: Duration = Duration::from_hours(24);
+/// The least time between two looks at the fleet.
+const FLEET_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn spawn(
     core: &Arc<Core>,
@@ -32,6 +39,8 @@ pub(super) fn spawn(
     tasks.spawn(sweep(Arc::clone(core), Arc::clone(ids)));
     tasks.spawn(look(Arc::clone(core), Arc::clone(ids)));
     tasks.spawn(take_back(Arc::clone(core), returned));
+    tasks.spawn(follow_fleet(Arc::clone(core)));
+    tasks.spawn(waits::explain(Arc::clone(core)));
     if core.options.discard_unwatched_jobs {
         tasks.spawn(keep_watched(Arc::clone(core)));
     }
@@ -104,9 +113,14 @@ async fn listen(core: Arc<Core>) {
                     jobs.extend(core.hub.watched(&ids));
                 }
                 Event::Cancelled(ids) => core.hub.cancel(&ids),
-                Event::Queue(ids) => core.dispatcher.queued(ids),
+                Event::Queue(ids) => {
+                    core.dispatcher.queued(ids);
+                    core.waiting_changed.notify_one();
+                }
                 Event::Sessions(ids) => core.dispatcher.resync(ids),
+                Event::Fleet => core.fleet_changed.notify_one(),
                 Event::Resync => {
+                    core.fleet_changed.notify_one();
                     core.dispatcher.resync_all();
                     look_once(&core, true).await;
                 }
@@ -130,6 +144,12 @@ async fn sweep(core: Arc<Core>, ids: Arc<dyn Ids>) {
     let rules = core.options.sweep_rules();
     loop {
         sleep(jittered(core.options.sweep_interval, ids.as_ref())).await;
+        if !core.view().drains.is_empty() {
+            match engine::enforce(core.store.as_ref(), core.options.retry).await {
+                Ok(effects) => core.apply(effects),
+                Err(error) => note(&error, "drains past their deadline go on"),
+            }
+        }
         loop {
             match engine::sweep(core.store.as_ref(), &rules).await {
                 Ok((more, effects)) => {
@@ -147,9 +167,27 @@ async fn sweep(core: Arc<Core>, ids: Arc<dyn Ids>) {
     }
 }
 
+/// Reads the fleet when it changed; changes that come together are read once.
+async fn follow_fleet(core: Arc<Core>) {
+    loop {
+        if let Err(error) = core.read_fleet().await {
+            note(&error, "pools and bots could not be read");
+        }
+        sleep(FLEET_PAUSE).await;
+        core.fleet_changed.notified().await;
+    }
+}
+
 async fn look(core: Arc<Core>, ids: Arc<dyn Ids>) {
     for round in 0_u64.. {
         look_once(&core, round.is_multiple_of(3)).await;
+        core.fleet_changed.notify_one();
+        if round % FORGET_ROUNDS == 1 {
+            core.dispatcher.forget();
+            if let Err(error) = engine::forget(core.store.as_ref(), UNUSED).await {
+                note(&error, "what nobody asks for any more is kept");
+            }
+        }
         sleep(jittered(core.options.safety_poll, ids.as_ref())).await;
     }
 }
@@ -218,7 +256,7 @@ fn jittered(interval: Duration, ids: &dyn Ids) -> Duration {
     interval * (192 + random / 2) / 256
 }
 
-fn note(error: &SchedulerError, what: &str) {
+pub(super) fn note(error: &SchedulerError, what: &str) {
     if is_passing(error) {
         tracing::debug!(%error, "{what}");
     } else {

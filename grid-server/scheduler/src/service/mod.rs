@@ -5,9 +5,11 @@ mod bots;
 mod clients;
 mod core;
 mod dispatcher;
+mod fleet;
 mod hub;
 mod loops;
 mod options;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::task::JoinSet;
 
 pub use bots::{Poll, Standing};
 pub use clients::ExecuteRequest;
+pub use fleet::{JobFilter, Why};
 pub use hub::{View, Watch};
 pub use options::SchedulerOptions;
 
@@ -24,7 +27,7 @@ use self::core::Core;
 use crate::SchedulerError;
 use crate::engine::{self, BotReport, Registration, Submission, Submitted, Synced};
 use crate::ids::{Ids, JobId, OperationId, ReplicaId};
-use crate::job::Job;
+use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::Requirement;
 use crate::session::Session;
@@ -34,7 +37,6 @@ use crate::store::QueueStore;
 #[derive(Debug)]
 pub struct Scheduler {
     core: Arc<Core>,
-    pools: BTreeMap<String, String>,
     ids: Arc<dyn Ids>,
     submissions: Batcher<Submission, (Submitted, Watch)>,
     reports: Batcher<BotReport, Result<Synced, SchedulerError>>,
@@ -50,7 +52,6 @@ impl Scheduler {
     #[must_use]
     pub fn start(options: SchedulerOptions, store: Arc<dyn QueueStore>, ids: Arc<dyn Ids>) -> Arc<Self> {
         let limits = Limits { batch: options.batch, patience: options.patience };
-        let pools = options.pools();
         let (core, returned) = Core::new(options, store, ReplicaId(ids.next()));
         let mut tasks = JoinSet::new();
         loops::spawn(&core, returned, &ids, &mut tasks);
@@ -77,7 +78,6 @@ impl Scheduler {
 
         Arc::new(Self {
             core,
-            pools,
             ids,
             submissions,
             reports,
@@ -98,19 +98,27 @@ impl Scheduler {
     /// The pool that an instance belongs to: itself, unless the configuration groups it with others.
     #[must_use]
     pub fn pool<'a>(&'a self, instance: &'a str) -> &'a str {
-        self.pools.get(instance).map_or(instance, String::as_str)
+        self.core.pool(instance)
     }
 
-    /// What a job with this platform asks of a bot.
+    /// What a job with this platform asks of a bot. Before a key is refused, the declared pools are read again: one
+    /// that knows it may have been declared just now.
     ///
     /// # Errors
     /// [`SchedulerError::Unsatisfiable`] where no bot could ever match.
-    pub fn requirement(
+    pub async fn requirement(
         &self,
         instance: &str,
         platform: &[(String, String)],
     ) -> Result<Requirement, SchedulerError> {
-        self.core.options.property_set.requirement(instance, self.pool(instance), platform)
+        let pool = self.pool(instance);
+        let read = |view: &crate::fleet::View| {
+            self.core.options.property_set.requirement(instance, pool, platform, &view.keys(pool))
+        };
+        match read(&self.core.view()) {
+            Err(SchedulerError::Unsatisfiable { .. }) => read(self.core.read_fleet().await?.as_ref()),
+            known => known,
+        }
     }
 
     /// Whether the database answers; for health, never on the path of a call.
@@ -129,7 +137,11 @@ async fn submit(core: Arc<Core>, batch: Vec<Submission>) -> Result<Vec<(Submitte
     let (submitted, effects) =
         engine::submit(core.store.as_ref(), &batch, core.options.fair, &mut placed).await?;
     submitted.iter().for_each(|s| core.hub.confirm(s.operation.id));
-    core.dispatcher.learn(batch.into_iter().filter_map(|s| s.requirement));
+    if core.view().has_pools() {
+        let fresh = submitted.iter().filter(|s| !s.merged && s.job.state.stage == Stage::Queued);
+        core.arrive(fresh.map(|s| s.job.spec.requirement));
+    }
+    core.dispatcher.interned(batch.into_iter().filter_map(|s| s.requirement));
     core.apply(effects);
     Ok(submitted.into_iter().zip(watches).collect())
 }

@@ -35,6 +35,10 @@ pub struct SchedulerOptions {
     pub fair: bool,
     /// Waiting jobs a platform label, at most (`max-queue-size`).
     pub max_queue_size: Option<u64>,
+    /// Other limits for some instances (`instanced-queue-size`).
+    pub instanced_queue_sizes: Vec<(Vec<String>, u64)>,
+    /// How long a job waits that no declared pool can ever run; `None` for ever (`refuse-unplaceable-after`, 60 s).
+    pub unplaceable_grace: Option<Duration>,
     /// How often what is overdue is looked for (`session-expiry-timer-interval`, 10 s).
     pub sweep_interval: Duration,
     /// How often the queue is looked at although no news came: what lost notifications cost at most.
@@ -60,6 +64,8 @@ impl Default for SchedulerOptions {
             pruner_max_delete_window: 10_000,
             fair: false,
             max_queue_size: None,
+            instanced_queue_sizes: Vec::new(),
+            unplaceable_grace: Some(Duration::from_mins(1)),
             sweep_interval: Duration::from_secs(10),
             safety_poll: Duration::from_secs(5),
             patience: Duration::from_mins(1),

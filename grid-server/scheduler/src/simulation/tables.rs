@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use grid_core::Timestamp;
+
+use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows};
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::session::Session;
-use crate::store::{Depth, FlowKey};
+use crate::store::{Depth, FlowKey, JobPage, Recent};
 
 /// Every row, by key.
 #[derive(Clone, Debug, Default)]
@@ -18,13 +21,78 @@ pub struct Tables {
     pub operations: BTreeMap<OperationId, Operation>,
     /// Sessions.
     pub sessions: BTreeMap<SessionId, Session>,
-    /// Requirements.
-    pub requirements: BTreeMap<RequirementId, Requirement>,
+    /// Requirements, and when each was asked for last.
+    pub requirements: BTreeMap<RequirementId, (Requirement, Timestamp)>,
     /// Turns.
     pub turns: BTreeMap<FlowKey, i64>,
+    /// What owners declared.
+    pub declarations: BTreeMap<String, Declaration>,
+    /// Drains.
+    pub drains: BTreeMap<DrainTarget, Drain>,
+    /// When pools were last wanted and full.
+    pub wakeups: BTreeMap<String, u64>,
 }
 
 impl Tables {
+    /// Pools, drains and bots.
+    #[must_use]
+    pub fn fleet(&self, now: Timestamp) -> FleetRows {
+        let leases = |id| self.jobs.values().filter(|job| job.session() == Some(id)).count();
+        let bot =
+            |session: &Session| (session.clone(), u32::try_from(leases(session.id)).unwrap_or(u32::MAX));
+        FleetRows {
+            now,
+            declarations: self.declarations.values().cloned().collect(),
+            drains: self.drains.values().cloned().collect(),
+            bots: self.sessions.values().map(bot).collect(),
+            wakeups: self.wakeups.clone(),
+        }
+    }
+
+    /// Jobs that run or ended after a moment.
+    #[must_use]
+    pub fn recent(&self, since: Timestamp, limit: usize) -> Vec<Recent> {
+        let read = |job: &Job| {
+            Some(Recent {
+                requirement: job.spec.requirement,
+                worker_pool: job.state.worker_pool.clone(),
+                queued_at: job.state.queued_at,
+                started_at: job.state.started_at?,
+                completed_at: job.state.completed_at,
+            })
+        };
+        let recent =
+            self.jobs.values().filter_map(read).filter(|j| j.completed_at.is_none_or(|at| at > since));
+        recent.take(limit).collect()
+    }
+
+    /// A page of jobs with their operations.
+    #[must_use]
+    pub fn page(&self, page: &JobPage) -> Vec<(Job, Vec<Operation>)> {
+        let key = |job: &Job| (job.state.queued_at, job.id);
+        let shown = |job: &&Job| {
+            page.stages.contains(&job.state.stage)
+                && page.until.is_none_or(|until| job.state.queued_at <= until)
+                && page.after.is_none_or(|after| key(job) > after)
+        };
+        let mut jobs: Vec<&Job> = self.jobs.values().filter(shown).collect();
+        jobs.sort_by_key(|job| key(job));
+        jobs.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
+        let of = |job: &Job| self.operations.values().filter(|o| o.job == job.id).cloned().collect();
+        jobs.into_iter().map(|job| (job.clone(), of(job))).collect()
+    }
+
+    /// How many waiting jobs with these requirements come before one.
+    #[must_use]
+    pub fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> u64 {
+        let key = |job: &Job| (job.state.priority, job.state.turn, job.state.queued_at, job.id);
+        let before = |other: &&Job| {
+            let rival = requirements.contains(&other.spec.requirement);
+            other.state.stage == Stage::Queued && rival && key(other) < key(job)
+        };
+        self.jobs.values().filter(before).count() as u64
+    }
+
     /// How many jobs wait and run, by requirement.
     #[must_use]
     pub fn depths(&self) -> Vec<Depth> {

@@ -8,6 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Tables, World};
 use crate::SchedulerError;
+use crate::fleet::{Declaration, Drain, DrainTarget};
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
@@ -107,6 +108,10 @@ impl QueueTx for SimTx {
             Overdue::OwnTimeout(grace) => {
                 job.state.stage == Stage::Executing && own(job).is_some_and(|at| at < now.before(grace))
             }
+            Overdue::QueuedWith(requirement, since) => {
+                let queued = job.state.stage == Stage::Queued && job.state.queued_at < since;
+                queued && job.spec.requirement == requirement
+            }
             Overdue::Queued(since) => job.state.stage == Stage::Queued && job.state.queued_at < since,
             Overdue::Unwatched(since) => {
                 job.state.stage != Stage::Completed && job.state.watched_until < since
@@ -135,7 +140,23 @@ impl QueueTx for SimTx {
 
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {
         self.statement().await?;
-        self.tables.requirements.extend(requirements.iter().map(|r| (r.id(), r.clone())));
+        let now = self.now;
+        self.tables.requirements.extend(requirements.iter().map(|r| (r.id(), (r.clone(), now))));
+        Ok(())
+    }
+
+    async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
+        self.statement().await?;
+        let Tables { jobs, requirements, turns, .. } = &mut self.tables;
+        let live = |id: &RequirementId| {
+            jobs.values().any(|job| job.state.stage != Stage::Completed && job.spec.requirement == *id)
+        };
+        requirements.retain(|id, (_, used)| *used >= unused_since || live(id));
+        let clock = turns.clone();
+        turns.retain(|key, turn| {
+            let clock = clock.get(&FlowKey { flow: String::new(), ..key.clone() });
+            key.flow.is_empty() || clock.is_none_or(|clock| *turn > *clock)
+        });
         Ok(())
     }
 
@@ -208,6 +229,51 @@ impl QueueTx for SimTx {
         self.statement().await?;
         let expired = self.tables.sessions.values().filter(|s| s.expires_at < self.now);
         Ok(expired.take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect())
+    }
+
+    async fn lock_fleet(&mut self) -> StoreResult<()> {
+        self.statement().await
+    }
+
+    async fn declarations(&mut self) -> StoreResult<Vec<Declaration>> {
+        self.statement().await?;
+        Ok(self.tables.declarations.values().cloned().collect())
+    }
+
+    async fn save_declaration(&mut self, declaration: &Declaration) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.declarations.insert(declaration.owner.clone(), declaration.clone());
+        Ok(())
+    }
+
+    async fn drains(&mut self) -> StoreResult<Vec<Drain>> {
+        self.statement().await?;
+        Ok(self.tables.drains.values().cloned().collect())
+    }
+
+    async fn save_drains(&mut self, drains: &[Drain]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.drains.extend(drains.iter().map(|drain| (drain.target.clone(), drain.clone())));
+        Ok(())
+    }
+
+    async fn delete_drains(&mut self, targets: &[DrainTarget]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.drains.retain(|target, _| !targets.contains(target));
+        Ok(())
+    }
+
+    async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>> {
+        self.statement().await?;
+        let covered = |session: &&Session| targets.iter().any(|target| target.covers(session));
+        Ok(self.tables.sessions.values().filter(covered).cloned().collect())
+    }
+
+    async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()> {
+        self.statement().await?;
+        let now = u64::try_from(self.now.0).unwrap_or(0);
+        self.tables.wakeups.extend(pools.iter().map(|pool| (pool.clone(), now)));
+        Ok(())
     }
 
     async fn delete_sessions(&mut self, ids: &[SessionId]) -> StoreResult<()> {
