@@ -1,6 +1,7 @@
 //! Execute to result through real services, on both databases.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod fleet;
 mod support;
 
 use std::time::Duration;

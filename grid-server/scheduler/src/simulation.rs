@@ -204,6 +204,11 @@ impl QueueStore for SimStore {
         self.read(Tables::depths).await
     }
 
+    async fn labelled(&self, label: &str, limit: u64) -> StoreResult<u64> {
+        let waits = |job: &&Job| job.state.stage == Stage::Queued && job.spec.label == label;
+        self.read(|t| (t.jobs.values().filter(waits).count() as u64).min(limit)).await
+    }
+
     async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
         self.read(|t| ids.iter().filter_map(|id| t.requirements.get(id).map(|(r, _)| r.clone())).collect())
             .await

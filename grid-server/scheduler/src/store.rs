@@ -157,6 +157,12 @@ pub trait QueueStore: Debug + Send + Sync {
     /// [`SchedulerError::Unavailable`].
     async fn depths(&self) -> StoreResult<Vec<Depth>>;
 
+    /// How many jobs with this label wait, counted up to `limit`.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn labelled(&self, label: &str, limit: u64) -> StoreResult<u64>;
+
     /// The requirements of these identifiers; those that are absent are left out.
     ///
     /// # Errors

@@ -15,9 +15,10 @@ use grid_rpc::cas::{CasInstance, Chunking, ChunkingOptions};
 use grid_rpc::digests::{Functions, all_functions};
 use grid_rpc::execution::ExecutionInstance;
 use grid_rpc::transport::MAX_BATCH_BYTES;
+use grid_scheduler::Scheduler;
 
 use super::schedulers::Agreed;
-use super::{ComposeError, Composer, abilities, not_yet};
+use super::{ComposeError, Composer, abilities};
 
 /// What the services need of each instance, service by service.
 #[derive(Default)]
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     pub(super) bots: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) capabilities: Vec<(InstanceName, Arc<CapabilitiesInstance>)>,
     pub(super) assets: Vec<(InstanceName, Arc<AssetInstance>)>,
+    pub(super) fleet: Option<Arc<Scheduler>>,
     pub(super) logstream: Option<Streams>,
     pub(super) build_events: Option<model::BuildEvents>,
 }
@@ -104,7 +106,10 @@ impl Composer<'_> {
                 Service::RemoteAsset(assets) => {
                     parts.assets.push((name.clone(), Arc::new(self.asset(assets, item, name).await?)));
                 }
-                Service::Fleet(_) => return Err(not_yet(&item.place)),
+                Service::Fleet(fleet) => {
+                    let (scheduler, _) = self.scheduler(&fleet.scheduler).await?;
+                    parts.fleet(&scheduler, item)?;
+                }
             }
         }
         if let Some(agreed) = executed {
@@ -222,6 +227,12 @@ impl Parts {
                 list.push((name.clone(), Arc::clone(served)));
             }
         }
+    }
+
+    /// There is one Fleet service, and its calls name no instance.
+    fn fleet(&mut self, scheduler: &Arc<Scheduler>, item: &Shared<Service>) -> Result<(), ComposeError> {
+        let first = self.fleet.get_or_insert_with(|| Arc::clone(scheduler));
+        if Arc::ptr_eq(first, scheduler) { Ok(()) } else { Err(differs(item)) }
     }
 
     /// There is one LogStream service, whatever the number of instances that have it.

@@ -40,14 +40,40 @@ impl Composer<'_> {
             return Ok((Arc::clone(scheduler), agreed));
         }
         let database = self.database(&item.database).await?;
+        let reader = self.same_kind(item, item.database_ro.as_ref(), &database, "sql-ro").await?;
+        let notifier = self.same_kind(item, item.notifier.as_ref(), &database, "sql-notifier").await?;
         let store: Arc<dyn QueueStore> = match database {
             Database::Sqlite(pool) => Arc::new(SqliteQueue::new(pool)),
-            Database::Postgres(pool) => Arc::new(PostgresQueue::new(pool)),
+            Database::Postgres(pool) => {
+                let queue = PostgresQueue::new(pool);
+                let queue = reader.into_iter().fold(queue, PostgresQueue::with_reader);
+                Arc::new(notifier.into_iter().fold(queue, PostgresQueue::with_notifier))
+            }
         };
         let scheduler = Scheduler::start(options(item, &agreed), store, Arc::new(TimeOrderedIds));
         self.dependencies.push(dependency(item.place.to_string(), &scheduler));
         self.schedulers.insert(key, Arc::clone(&scheduler));
         Ok((scheduler, agreed))
+    }
+
+    /// Another way to the scheduler's database; only PostgreSQL has such.
+    async fn same_kind(
+        &mut self,
+        item: &Shared<model::Scheduler>,
+        connection: Option<&Shared<model::SqlConnection>>,
+        database: &Database,
+        key: &str,
+    ) -> Result<Option<sqlx::PgPool>, ComposeError> {
+        let Some(connection) = connection else { return Ok(None) };
+        match (self.sql(connection).await?, database) {
+            (Database::Postgres(pool), Database::Postgres(_)) => Ok(Some(pool)),
+            _ => Err(ComposeError::Contradiction {
+                place: item.place.to_string(),
+                what: format!(
+                    "`{key}` is for a scheduler on PostgreSQL, and names another PostgreSQL connection"
+                ),
+            }),
+        }
     }
 
     /// Puts together what the scheduler and all its services say; two services that say different things are refused.
@@ -182,6 +208,13 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
             .and_then(|pruner| u32::try_from(pruner.window).ok())
             .unwrap_or(SchedulerOptions::default().pruner_max_delete_window),
         max_queue_size: scheduler.max_queue_size,
+        instanced_queue_sizes: scheduler
+            .instanced_queue_sizes
+            .iter()
+            .map(|limit| (limit.instances.clone(), limit.max_size))
+            .collect(),
+        fair: scheduler.fair,
+        unplaceable_grace: Some(scheduler.unplaceable_grace).filter(|grace| !grace.is_zero()),
         sweep_interval: scheduler.session_timer.max(Duration::from_millis(100)),
         ..SchedulerOptions::default()
     }

@@ -20,7 +20,7 @@ pub(crate) fn unserved(config: &ServerConfig) -> Vec<Place> {
             Service::Operations(operations) => scheduler(&operations.scheduler, &mut found),
             Service::LogStream(_) | Service::BuildEvents(_) => {}
             Service::RemoteAsset(assets) => storage(&assets.storage, &mut found),
-            Service::Fleet(_) => found.push(service.place.clone()),
+            Service::Fleet(fleet) => scheduler(&fleet.scheduler, &mut found),
         }
     }
     config.cleanup.iter().for_each(|cleanup| storage(&cleanup.index, &mut found));
@@ -82,8 +82,7 @@ fn cache(item: &Shared<ActionCache>, found: &mut Vec<Place>) {
 fn scheduler(item: &Shared<Scheduler>, found: &mut Vec<Place>) {
     storage(&item.storage, found);
     item.action_cache.iter().for_each(|item| cache(item, found));
-    let unserved = item.database_ro.is_some() || item.notifier.is_some() || item.logstream.is_some();
-    if unserved || !item.instanced_queue_sizes.is_empty() {
+    if item.logstream.is_some() {
         found.push(item.place.clone());
     }
 }

@@ -9,6 +9,7 @@ use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
+use grid_proto::fleet::fleet_server::FleetServer;
 use grid_proto::logstream::log_stream_service_server::LogStreamServiceServer;
 use grid_proto::longrunning::operations_server::OperationsServer;
 use grid_proto::reapi::action_cache_server::ActionCacheServer;
@@ -24,6 +25,7 @@ use grid_rpc::bytestream::ByteStreamService;
 use grid_rpc::capabilities::CapabilitiesService;
 use grid_rpc::cas::CasService;
 use grid_rpc::execution::ExecutionService;
+use grid_rpc::fleet::FleetService;
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
@@ -102,6 +104,9 @@ impl Composer<'_> {
         if !parts.bots.is_empty() {
             let instances = Instances::new("Bots", parts.bots);
             serve!(self, routes, BotsServer(BotsService::new(instances)));
+        }
+        if let Some(scheduler) = parts.fleet {
+            serve!(self, routes, FleetServer(FleetService::new(scheduler)));
         }
         let instances = Instances::new("Capabilities", parts.capabilities);
         serve!(self, routes, CapabilitiesServer(CapabilitiesService::new(instances)));

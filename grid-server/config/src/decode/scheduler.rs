@@ -69,6 +69,8 @@ struct SchedulerRest {
     max_queue_size: Option<u64>,
     execution_timer: std::time::Duration,
     session_timer: std::time::Duration,
+    fairness: String,
+    unplaceable_grace: std::time::Duration,
     locality_hints: usize,
 }
 
@@ -87,6 +89,8 @@ impl SchedulerRest {
             max_queue_size: opt("max-queue-size"),
             execution_timer: or("execution-timer-interval"),
             session_timer: or("session-expiry-timer-interval"),
+            fairness: or("fairness"),
+            unplaceable_grace: or("refuse-unplaceable-after"),
             locality_hints: or("bot-locality-hint-limit"),
         })
     }
@@ -112,6 +116,8 @@ impl SchedulerRest {
             execution_timer: self.execution_timer,
             session_timer: self.session_timer,
             instance_pools: parts.instance_pools,
+            fair: self.fairness == "turns",
+            unplaceable_grace: self.unplaceable_grace,
             locality_hints: self.locality_hints,
         }
     }

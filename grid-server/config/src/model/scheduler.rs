@@ -56,6 +56,10 @@ pub struct Scheduler {
     pub session_timer: Duration,
     /// Instances that share their bots and queue.
     pub instance_pools: Vec<Vec<String>>,
+    /// Whether invocations take turns within a priority.
+    pub fair: bool,
+    /// How long a job waits that no declared pool can run; zero for ever.
+    pub unplaceable_grace: Duration,
     /// How many locality hints of a bot are remembered.
     pub locality_hints: usize,
 }

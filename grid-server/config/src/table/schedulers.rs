@@ -134,6 +134,18 @@ static SQL_KEYS: &[Key] = &[
     default("session-expiry-timer-interval", Ty::Seconds(0.0), "10", "How often silent bots are looked for."),
     key("instance-pools", Ty::List(&Ty::List(&Ty::Text)), "Instances that share their bots and queue."),
     default(
+        "fairness",
+        Ty::OneOf(&["age", "turns"]),
+        "age",
+        "Within a priority, whether the oldest job is first or invocations take turns. Our own.",
+    ),
+    default(
+        "refuse-unplaceable-after",
+        Ty::Seconds(0.0),
+        "60",
+        "How long a job waits that none of the pools declared to Fleet can ever run; 0 for ever. Our own.",
+    ),
+    default(
         "bot-locality-hint-limit",
         Ty::Whole(0, 1000),
         "10",

@@ -14,7 +14,7 @@ use grid_scheduler::service::{JobFilter, Why};
 use grid_scheduler::store::JobPage;
 use tonic::Status;
 
-use super::{refuse, wire};
+use super::wire;
 use crate::RpcError;
 use crate::error::status;
 
@@ -80,7 +80,7 @@ pub(super) async fn bots(
     let key = |bot: &FleetBot| format!("{} {}", bot.session.bot_id, bot.session.id);
     let selected = fleet.bots.iter().filter(shown);
     let (page, next_page_token) =
-        page(selected, key, request.page_size, &request.page_token).map_err(refuse)?;
+        page(selected, key, request.page_size, &request.page_token).map_err(status)?;
     let leases = leases(scheduler, page.iter().any(|bot| bot.leases > 0)).await?;
     let of = |bot: &FleetBot| {
         let id = bot.session.id;
@@ -94,15 +94,17 @@ pub(super) async fn bots(
 async fn leases(scheduler: &Scheduler, any: bool) -> Result<Vec<Why>, Status> {
     let mut jobs = Vec::new();
     let mut next = JobPage { stages: vec![Stage::Executing], limit: PAGE, ..JobPage::default() };
-    while any {
+    if !any {
+        return Ok(jobs);
+    }
+    loop {
         let (page, after) = scheduler.jobs(&next, &JobFilter::default()).await.map_err(status)?;
         jobs.extend(page);
         if after.is_none() {
-            break;
+            return Ok(jobs);
         }
         next.after = after;
     }
-    Ok(jobs)
 }
 
 /// The jobs that a request selects.
@@ -110,21 +112,21 @@ pub(super) async fn jobs(
     scheduler: &Scheduler,
     request: &ListJobsRequest,
 ) -> Result<ListJobsResponse, Status> {
-    let limit = page_size(request.page_size).map_err(refuse)?;
+    let limit = page_size(request.page_size).map_err(status)?;
     let filter = JobFilter {
         instance: request.instance_name.clone(),
         pool: request.pool.clone(),
         bot: request.bot.clone(),
         invocation: request.tool_invocation_id.clone(),
     };
-    let least = wire::duration("min_queue_age", request.min_queue_age).map_err(refuse)?;
+    let least = wire::duration("min_queue_age", request.min_queue_age).map_err(status)?;
     let until = match least {
         Some(age) => Some(scheduler.fleet().await.map_err(status)?.now.before(age)),
         None => None,
     };
-    let after = read_token(&request.page_token).map_err(refuse)?.map(|token| job_key(&token)).transpose();
+    let after = read_token(&request.page_token).map_err(status)?.map(|token| job_key(&token)).transpose();
     let mut next =
-        JobPage { stages: stages(request).map_err(refuse)?, until, after: after.map_err(refuse)?, limit };
+        JobPage { stages: stages(request).map_err(status)?, until, after: after.map_err(status)?, limit };
     let mut shown = Vec::new();
     for _ in 0..LOOKS {
         let (page, after) = scheduler.jobs(&next, &filter).await.map_err(status)?;

@@ -24,7 +24,8 @@ use grid_scheduler::fleet::{Drain, DrainProgress, View};
 use grid_scheduler::ids::OperationId;
 use tonic::{Request, Response, Status};
 
-use crate::{RpcError, error::status, to_status};
+use crate::RpcError;
+use crate::error::status;
 
 /// The explanation that an operation's metadata carries while its job waits.
 pub(crate) use wire::brief;
@@ -45,10 +46,6 @@ impl FleetService {
     async fn fleet(&self) -> Result<Arc<View>, Status> {
         self.scheduler.fleet().await.map_err(status)
     }
-}
-
-fn refuse(error: RpcError) -> Status {
-    to_status(&error)
 }
 
 #[tonic::async_trait]
@@ -87,7 +84,7 @@ impl Fleet for FleetService {
         request: Request<WatchDemandRequest>,
     ) -> Result<Response<Self::WatchDemandStream>, Status> {
         let request = request.into_inner();
-        let interval = wire::duration("min_interval", request.min_interval).map_err(refuse)?;
+        let interval = wire::duration("min_interval", request.min_interval).map_err(status)?;
         let pools = request.demand.unwrap_or_default().pools;
         Ok(Response::new(watch::demand(Arc::clone(&self.scheduler), pools, interval)))
     }
@@ -100,7 +97,7 @@ impl Fleet for FleetService {
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
-        let order = wire::order(request.into_inner()).map_err(refuse)?;
+        let order = wire::order(request.into_inner()).map_err(status)?;
         let drains = self.scheduler.drain(&order).await.map_err(status)?;
         let fleet = self.fleet().await?;
         let progress = drains.iter().map(|drain| drain.progress(&fleet.bots));
@@ -108,17 +105,17 @@ impl Fleet for FleetService {
     }
 
     async fn undrain(&self, request: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
-        let targets = wire::targets(request.into_inner().targets).map_err(refuse)?;
+        let targets = wire::targets(request.into_inner().targets).map_err(status)?;
         self.scheduler.undrain(&targets).await.map_err(status)?;
         Ok(Response::new(UndrainResponse {}))
     }
 
     async fn get_drain(&self, request: Request<GetDrainRequest>) -> Result<Response<DrainStatus>, Status> {
-        let target = wire::target("target", request.into_inner().target).map_err(refuse)?;
+        let target = wire::target("target", request.into_inner().target).map_err(status)?;
         let fleet = self.fleet().await?;
         match find(&fleet, &target) {
             Some(drain) => Ok(Response::new(wire::drain(&drain))),
-            None => Err(refuse(RpcError::NotFound("a drain of this target".to_owned()))),
+            None => Err(status(RpcError::NotFound("a drain of this target".to_owned()))),
         }
     }
 
@@ -126,11 +123,11 @@ impl Fleet for FleetService {
         &self,
         request: Request<GetDrainRequest>,
     ) -> Result<Response<Self::WatchDrainStream>, Status> {
-        let target = wire::target("target", request.into_inner().target).map_err(refuse)?;
+        let target = wire::target("target", request.into_inner().target).map_err(status)?;
         let fleet = self.fleet().await?;
         match find(&fleet, &target) {
             Some(first) => Ok(Response::new(watch::drain(Arc::clone(&self.scheduler), target, first))),
-            None => Err(refuse(RpcError::NotFound("a drain of this target".to_owned()))),
+            None => Err(status(RpcError::NotFound("a drain of this target".to_owned()))),
         }
     }
 
@@ -142,7 +139,7 @@ impl Fleet for FleetService {
         let fleet = self.fleet().await?;
         let key = |drain: &Drain| listing::target_key(&drain.target);
         let (drains, next_page_token) =
-            listing::page(&fleet.drains, key, request.page_size, &request.page_token).map_err(refuse)?;
+            listing::page(&fleet.drains, key, request.page_size, &request.page_token).map_err(status)?;
         let drains = drains.into_iter().map(|drain| wire::drain(&drain.progress(&fleet.bots))).collect();
         Ok(Response::new(ListDrainsResponse { drains, next_page_token }))
     }
@@ -157,7 +154,7 @@ impl Fleet for FleetService {
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<Explanation>, Status> {
         let name = request.into_inner().operation;
         let id = name.rsplit('/').next().and_then(|id| id.parse().ok()).map(OperationId);
-        let id = id.ok_or_else(|| refuse(RpcError::NotFound(format!("operation {name:?}"))))?;
+        let id = id.ok_or_else(|| status(RpcError::NotFound(format!("operation {name:?}"))))?;
         let why = self.scheduler.why(id).await.map_err(status)?;
         Ok(Response::new(wire::why(name, &why)))
     }

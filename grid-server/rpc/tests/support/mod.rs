@@ -12,6 +12,8 @@ use grid_cas::SharedStore;
 use grid_cas::backends::lru::{Lru, LruOptions};
 use grid_cas::observer::unobserved;
 use grid_core::{Digest, DigestFunction, InstanceName};
+use grid_proto::fleet::fleet_client::FleetClient;
+use grid_proto::fleet::fleet_server::FleetServer;
 use grid_proto::longrunning::operations_client::OperationsClient;
 use grid_proto::longrunning::operations_server::OperationsServer;
 use grid_proto::reapi::execution_client::ExecutionClient;
@@ -27,6 +29,7 @@ use grid_rpc::Instances;
 use grid_rpc::bots::BotsService;
 use grid_rpc::digests::to_wire;
 use grid_rpc::execution::{ExecutionInstance, ExecutionService};
+use grid_rpc::fleet::FleetService;
 use grid_rpc::operations::OperationsService;
 use grid_scheduler::ids::TimeOrderedIds;
 use grid_scheduler::store::QueueStore;
@@ -160,6 +163,7 @@ impl Grid {
     pub(crate) async fn start(shared: &Shared, options: SchedulerOptions) -> Self {
         let scheduler = Scheduler::start(options, (shared.store)(), Arc::new(TimeOrderedIds));
         let cache: Arc<dyn ActionCache> = shared.cache.clone();
+        let fleet = FleetService::new(Arc::clone(&scheduler));
         let instance = ExecutionInstance::new(scheduler, shared.storage.clone(), Some(cache));
         let named = [(InstanceName::new(INSTANCE).unwrap(), Arc::new(instance))];
         let instances = Instances::new("Execution", named);
@@ -169,6 +173,7 @@ impl Grid {
             .add_service(ExecutionServer::new(ExecutionService::new(instances.clone())))
             .add_service(OperationsServer::new(OperationsService::new(instances.clone())))
             .add_service(BotsServer::new(BotsService::new(instances)))
+            .add_service(FleetServer::new(fleet))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move { server.await.unwrap() });
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -188,14 +193,26 @@ impl Grid {
         &self,
         action: Digest,
     ) -> (longrunning::Operation, Streaming<longrunning::Operation>) {
+        let mut stream = self.try_execute(action).await.unwrap();
+        let first = stream.message().await.unwrap().unwrap();
+        (first, stream)
+    }
+
+    /// Asks for an action.
+    pub(crate) async fn try_execute(
+        &self,
+        action: Digest,
+    ) -> Result<Streaming<longrunning::Operation>, tonic::Status> {
         let request = ExecuteRequest {
             instance_name: INSTANCE.into(),
             action_digest: Some(to_wire(&action)),
             ..ExecuteRequest::default()
         };
-        let mut stream = self.execution().execute(request).await.unwrap().into_inner();
-        let first = stream.message().await.unwrap().unwrap();
-        (first, stream)
+        self.execution().execute(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) fn fleet(&self) -> FleetClient<Channel> {
+        FleetClient::new(self.channel.clone())
     }
 
     pub(crate) fn bot(&self, bot_id: &str, properties: &[(&str, &str)]) -> Bot {
@@ -205,7 +222,7 @@ impl Grid {
         let worker = Worker { devices: vec![device], ..Worker::default() };
         let session =
             BotSession { bot_id: bot_id.into(), status: 1, worker: Some(worker), ..BotSession::default() };
-        Bot { client: BotsClient::new(self.channel.clone()), session }
+        Bot { client: BotsClient::new(self.channel.clone()), session, drain: None }
     }
 }
 
@@ -214,6 +231,8 @@ impl Grid {
 pub(crate) struct Bot {
     pub(crate) client: BotsClient<Channel>,
     pub(crate) session: BotSession,
+    /// The seconds until what it runs is taken back, while it drains.
+    pub(crate) drain: Option<u64>,
 }
 
 impl Bot {
@@ -223,7 +242,8 @@ impl Bot {
         let mut request =
             tonic::Request::new(CreateBotSessionRequest { parent: INSTANCE.into(), bot_session });
         request.set_timeout(wait);
-        self.session = self.client.create_bot_session(request).await.unwrap().into_inner();
+        let answer = self.client.create_bot_session(request).await.unwrap();
+        self.take(answer);
     }
 
     /// Tells how it stands and takes the answer; the call ends after `wait` at the latest.
@@ -235,8 +255,15 @@ impl Bot {
         };
         let mut request = tonic::Request::new(message);
         request.set_timeout(wait);
-        self.session = self.client.update_bot_session(request).await?.into_inner();
+        let answer = self.client.update_bot_session(request).await?;
+        self.take(answer);
         Ok(())
+    }
+
+    fn take(&mut self, answer: tonic::Response<BotSession>) {
+        let drain = answer.metadata().get("grid-drain").and_then(|left| left.to_str().ok());
+        self.drain = drain.and_then(|left| left.parse().ok());
+        self.session = answer.into_inner();
     }
 
     /// Ends every lease with this exit code.

@@ -30,6 +30,10 @@ use crate::error::map;
 #[derive(Clone, Debug)]
 pub struct PostgresQueue {
     pool: PgPool,
+    /// Where lists are read.
+    reader: PgPool,
+    /// Where news is heard.
+    notifier: PgPool,
     /// Marks this process's news, which it does not need to hear.
     origin: Arc<str>,
 }
@@ -38,7 +42,20 @@ impl PostgresQueue {
     /// The queue in this database, whose migrations have been run.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, origin: Uuid::new_v4().simple().to_string().into() }
+        let origin = Uuid::new_v4().simple().to_string().into();
+        Self { reader: pool.clone(), notifier: pool.clone(), pool, origin }
+    }
+
+    /// The same, with lists read from a copy that may be behind (`sql-ro`).
+    #[must_use]
+    pub fn with_reader(self, reader: PgPool) -> Self {
+        Self { reader, ..self }
+    }
+
+    /// The same, with news heard over another connection, as a pooler between needs it (`sql-notifier`).
+    #[must_use]
+    pub fn with_notifier(self, notifier: PgPool) -> Self {
+        Self { notifier, ..self }
     }
 }
 
@@ -57,7 +74,7 @@ impl QueueStore for PostgresQueue {
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>> {
-        read::list(&self.pool, query).await
+        read::list(&self.reader, query).await
     }
 
     async fn queued(&self) -> StoreResult<Vec<RequirementId>> {
@@ -66,6 +83,10 @@ impl QueueStore for PostgresQueue {
 
     async fn depths(&self) -> StoreResult<Vec<Depth>> {
         read::depths(&self.pool).await
+    }
+
+    async fn labelled(&self, label: &str, limit: u64) -> StoreResult<u64> {
+        read::labelled(&self.pool, label, limit).await
     }
 
     async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
@@ -77,11 +98,11 @@ impl QueueStore for PostgresQueue {
     }
 
     async fn recent(&self, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>> {
-        read::recent(&self.pool, since, limit).await
+        read::recent(&self.reader, since, limit).await
     }
 
     async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
-        read::page(&self.pool, page).await
+        read::page(&self.reader, page).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
@@ -89,7 +110,7 @@ impl QueueStore for PostgresQueue {
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
-        listen::events(self.pool.clone(), Arc::clone(&self.origin))
+        listen::events(self.notifier.clone(), Arc::clone(&self.origin))
     }
 
     async fn probe(&self) -> StoreResult<()> {

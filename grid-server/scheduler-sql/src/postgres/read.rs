@@ -95,6 +95,14 @@ pub(super) async fn depths(pool: &PgPool) -> StoreResult<Vec<Depth>> {
     Ok(rows.into_iter().map(depth).collect())
 }
 
+pub(super) async fn labelled(pool: &PgPool, label: &str, limit: u64) -> StoreResult<u64> {
+    // The limit ends the count: a longer queue costs no more.
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE stage = 2 AND label = $1 LIMIT $2) waiting";
+    let query = sqlx::query_as(sql).bind(rows::clean(label)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let (count,): (i64,) = query.fetch_one(pool).await.map_err(map)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 pub(super) async fn requirements(pool: &PgPool, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows: Vec<(String,)> = sqlx::query_as("SELECT body FROM requirements WHERE id = ANY($1)")

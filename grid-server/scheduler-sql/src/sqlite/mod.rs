@@ -86,6 +86,10 @@ impl QueueStore for SqliteQueue {
         read::depths(&self.pool).await
     }
 
+    async fn labelled(&self, label: &str, limit: u64) -> StoreResult<u64> {
+        read::labelled(&self.pool, label, limit).await
+    }
+
     async fn requirements(&self, ids: &[RequirementId]) -> StoreResult<Vec<Requirement>> {
         read::requirements(&self.pool, ids).await
     }

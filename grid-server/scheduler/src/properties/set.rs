@@ -90,10 +90,9 @@ impl PropertySet {
                 return set.find(instance)?.requirement(instance, pool, platform, declared);
             }
         };
-        for images in [&mut requirement.must, &mut requirement.prefer].map(|p| p.get_mut(image::KEY)) {
-            if let Some(images) = images {
-                *images = images.iter().map(|image| image::asked(image)).collect();
-            }
+        let asked = [&mut requirement.must, &mut requirement.prefer];
+        for images in asked.into_iter().filter_map(|properties| properties.get_mut(image::KEY)) {
+            *images = images.iter().map(|image| image::asked(image)).collect();
         }
         pool.clone_into(&mut requirement.pool);
         Ok(requirement)

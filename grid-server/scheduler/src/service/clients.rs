@@ -51,8 +51,16 @@ impl Scheduler {
     /// Accepts an action: once this returns, it survives any crash.
     ///
     /// # Errors
-    /// The store's.
+    /// [`SchedulerError::QueueFull`] where as many jobs of its label wait as may; the store's.
     pub async fn execute(&self, request: ExecuteRequest) -> Result<Watch, SchedulerError> {
+        let limit = self.core.options.queue_limit(&request.instance).filter(|_| request.cached.is_none());
+        if let Some(limit) = limit {
+            let label = &request.requirement.label;
+            // Calls that come at once may all find the last place free: the limit guards memory and time, not a sum.
+            if self.core.store.labelled(label, limit).await? >= limit {
+                return Err(SchedulerError::QueueFull { label: label.clone(), limit });
+            }
+        }
         let (_, watch) = self.submissions.call(self.submission(request)).await?;
         Ok(watch)
     }

@@ -84,6 +84,13 @@ impl SchedulerOptions {
         self.instance_pools.iter().flat_map(named).collect()
     }
 
+    /// How many jobs of one label may wait in an instance.
+    pub(super) fn queue_limit(&self, instance: &str) -> Option<u64> {
+        let own =
+            self.instanced_queue_sizes.iter().find(|(names, _)| names.iter().any(|name| name == instance));
+        own.map(|(_, limit)| *limit).or(self.max_queue_size)
+    }
+
     pub(super) fn sweep_rules(&self) -> SweepRules {
         SweepRules {
             max_execution: self.max_execution_timeout,

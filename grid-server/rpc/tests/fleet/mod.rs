@@ -1,0 +1,322 @@
+//! Fleet through real services, on both databases: pools, demand, drains, and why jobs wait.
+
+use std::time::Duration;
+
+use grid_proto::any;
+use grid_proto::fleet::drain_target::Target;
+use grid_proto::fleet::{
+    BotState, DeclarePoolsRequest, DemandRequest, DrainRequest, DrainState, DrainTarget, Explanation,
+    GetDrainRequest, ListBotsRequest, ListJobsRequest, ListPoolsRequest, Pool, Property, UndrainRequest,
+    WaitReason, WatchDemandRequest, WhyRequest,
+};
+use grid_proto::longrunning;
+use grid_proto::reapi::ExecuteOperationMetadata;
+use grid_proto::rwapi::worker::Config;
+use grid_scheduler::SchedulerOptions;
+use tonic::{Code, Streaming};
+
+use crate::support::{self, Bot, Grid, Kind, Shared, last, response};
+
+const WAIT: Duration = Duration::from_secs(30);
+const BRIEF: Duration = Duration::from_secs(1);
+const LINUX: &[(&str, &str)] = &[("OSFamily", "linux"), ("ISA", "x86-64")];
+const POOL: &str = "builds/linux";
+
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite { use super::*; $(#[tokio::test] async fn $name() { super::$name(Kind::Sqlite).await; })* }
+        mod postgres { use super::*; $(#[tokio::test] async fn $name() { super::$name(Kind::Postgres).await; })* }
+    };
+}
+
+on_both!(
+    pools_are_declared_by_revision,
+    a_declaration_with_faults_stores_nothing,
+    a_job_that_no_pool_fits_says_so,
+    a_job_that_no_pool_fits_ends_when_the_grace_does,
+    a_job_counts_for_the_pool_that_would_run_it,
+    images_choose_the_pool,
+    a_drained_bot_gets_no_more_work_and_leaves_when_it_is_done,
+    a_drain_without_grace_takes_leases_back_without_counting_them,
+    a_drained_pool_covers_bots_that_join_later,
+    jobs_are_listed_by_age_and_filter,
+    a_full_queue_refuses,
+);
+
+fn pool() -> Pool {
+    let property = |(key, value): &(&str, &str)| Property { key: (*key).into(), value: (*value).into() };
+    Pool {
+        name: POOL.into(),
+        // Pools are listed with their keys in order.
+        properties: LINUX.iter().rev().map(property).collect(),
+        max_workers: 4,
+        concurrency: 2,
+        autoscaled: true,
+        ..Pool::default()
+    }
+}
+
+fn declaration(revision: u64, pools: Vec<Pool>) -> DeclarePoolsRequest {
+    DeclarePoolsRequest { owner: "builds/grid".into(), revision, pools }
+}
+
+async fn grid(kind: Kind, options: SchedulerOptions) -> (Shared, Grid) {
+    let shared = Shared::new(kind).await;
+    let grid = Grid::start(&shared, options).await;
+    (shared, grid)
+}
+
+/// A bot of the declared pool, on a node.
+fn bot(grid: &Grid, name: &str) -> Bot {
+    let mut bot = grid.bot(name, LINUX);
+    let config = |key: &str, value: &str| Config { key: key.into(), value: value.into() };
+    let worker = bot.session.worker.as_mut().unwrap();
+    worker.configs = vec![config("pool", POOL), config("node", "node-1"), config("long-poll", "always")];
+    bot
+}
+
+fn target(target: Target) -> DrainTarget {
+    DrainTarget { target: Some(target) }
+}
+
+fn drain(target: Target, grace: u64) -> DrainRequest {
+    let grace = Some(prost_types::Duration::try_from(Duration::from_secs(grace)).unwrap());
+    DrainRequest { targets: vec![DrainTarget { target: Some(target) }], grace, ..DrainRequest::default() }
+}
+
+/// The explanation in an operation's metadata.
+fn explained(operation: &longrunning::Operation) -> Option<Explanation> {
+    let metadata: ExecuteOperationMetadata = any::unpack(operation.metadata.as_ref().unwrap()).unwrap();
+    let partial = metadata.partial_execution_metadata.unwrap();
+    partial.auxiliary_metadata.first().map(|any| any::unpack(any).unwrap())
+}
+
+/// The first explanation that a stream tells; `first` is its first message.
+async fn told(first: &longrunning::Operation, stream: &mut Streaming<longrunning::Operation>) -> Explanation {
+    let mut told = explained(first);
+    while told.is_none() {
+        let next = tokio::time::timeout(WAIT, stream.message()).await.unwrap().unwrap().unwrap();
+        told = explained(&next);
+    }
+    told.unwrap()
+}
+
+async fn pools_are_declared_by_revision(kind: Kind) {
+    let (_shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let mut fleet = grid.fleet();
+    fleet.declare_pools(declaration(2, vec![pool()])).await.unwrap();
+    fleet.declare_pools(declaration(2, vec![pool()])).await.unwrap();
+    for (revision, pools) in [(2, vec![]), (1, vec![pool()])] {
+        let stale = fleet.declare_pools(declaration(revision, pools)).await.unwrap_err();
+        assert_eq!(stale.code(), Code::FailedPrecondition, "{stale}");
+    }
+    let other = DeclarePoolsRequest { owner: "other".into(), revision: 1, pools: vec![pool()] };
+    assert_eq!(fleet.declare_pools(other).await.unwrap_err().code(), Code::AlreadyExists);
+    let listed = fleet.list_pools(ListPoolsRequest::default()).await.unwrap().into_inner().pools;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].pool.as_ref(), listed[0].revision), (Some(&pool()), 2));
+    fleet.declare_pools(declaration(3, vec![])).await.unwrap();
+    assert!(fleet.list_pools(ListPoolsRequest::default()).await.unwrap().into_inner().pools.is_empty());
+}
+
+async fn a_declaration_with_faults_stores_nothing(kind: Kind) {
+    let (_shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let mut fleet = grid.fleet();
+    let bad = Pool { name: "x".into(), concurrency: 0, ..pool() };
+    let status = fleet.declare_pools(declaration(1, vec![pool(), bad])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("pools[1].name") && status.message().contains("pools[1].concurrency"));
+    assert!(fleet.list_pools(ListPoolsRequest::default()).await.unwrap().into_inner().pools.is_empty());
+}
+
+async fn a_job_that_no_pool_fits_says_so(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    grid.fleet().declare_pools(declaration(1, vec![pool()])).await.unwrap();
+    let action = shared.action("x", &[("ISA", "sparc")], |_| {}).await;
+    let (first, mut stream) = grid.execute(action).await;
+    let told = told(&first, &mut stream).await;
+    assert_eq!(told.reason(), WaitReason::NoPoolFits);
+    assert!(told.text.contains("ISA=sparc") && told.text.contains(POOL), "{}", told.text);
+    let why = grid.fleet().why(WhyRequest { operation: first.name.clone() }).await.unwrap().into_inner();
+    assert_eq!((why.reason(), &why.text), (WaitReason::NoPoolFits, &told.text));
+    assert!(why.fails_at.is_some());
+    assert_eq!(why.pools[0].missing, [Property { key: "ISA".into(), value: "sparc".into() }]);
+    let unknown = format!("main/test/{}", uuid::Uuid::nil());
+    let unknown = grid.fleet().why(WhyRequest { operation: unknown }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+}
+
+async fn a_job_that_no_pool_fits_ends_when_the_grace_does(kind: Kind) {
+    let grace = Some(Duration::from_millis(100));
+    let options = SchedulerOptions { unplaceable_grace: grace, ..SchedulerOptions::default() };
+    let (shared, grid) = grid(kind, options).await;
+    grid.fleet().declare_pools(declaration(1, vec![pool()])).await.unwrap();
+    let action = shared.action("x", &[("ISA", "sparc")], |_| {}).await;
+    let (_, stream) = grid.execute(action).await;
+    let status = response(&last(stream).await).status.unwrap();
+    assert_eq!(status.code, Code::FailedPrecondition as i32);
+    assert!(status.message.starts_with("No worker can run this, because"), "{}", status.message);
+}
+
+async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let mut fleet = grid.fleet();
+    fleet.declare_pools(declaration(1, vec![pool()])).await.unwrap();
+    let mut watch = fleet.watch_demand(WatchDemandRequest::default()).await.unwrap().into_inner();
+    let idle = watch.message().await.unwrap().unwrap();
+    assert_eq!((idle.pools[0].queued, idle.pools[0].required_slots), (0, 0));
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (queued, mut stream) = grid.execute(action).await;
+    let wanted = watch.message().await.unwrap().unwrap();
+    assert_eq!((wanted.pools[0].queued, wanted.pools[0].required_slots, wanted.pools[0].bots), (1, 1, 0));
+    assert!(wanted.pools[0].oldest_queue_age.is_some());
+    assert_eq!(told(&queued, &mut stream).await.reason(), WaitReason::ScalingUp);
+    let why = grid.fleet().why(WhyRequest { operation: queued.name }).await.unwrap().into_inner();
+    assert_eq!((why.pool.as_str(), why.queue_position), (POOL, 0));
+    let mut bot = bot(&grid, "b1");
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1);
+    let demand = grid.fleet().get_demand(DemandRequest::default()).await.unwrap().into_inner();
+    let demand = &demand.pools[0];
+    assert_eq!((demand.queued, demand.executing, demand.bots, demand.idle_slots), (0, 1, 1, 0));
+    assert!(demand.wakeup_generation > idle.pools[0].wakeup_generation, "it came while nothing was free");
+    assert!(demand.recent_queue_time.is_some());
+}
+
+async fn images_choose_the_pool(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let images = Pool { runner_images: vec!["r.example/gcc:13".into()], ..pool() };
+    grid.fleet().declare_pools(declaration(1, vec![images])).await.unwrap();
+    let mut bot = bot(&grid, "b1");
+    bot.create(BRIEF).await;
+    let action = shared.action("x", &[("container-image", "docker://r.example/clang:18")], |_| {}).await;
+    let (first, mut stream) = grid.execute(action).await;
+    let told = told(&first, &mut stream).await;
+    assert!(told.text.contains("images on offer: r.example/gcc:13"), "{}", told.text);
+    let action = shared.action("y", &[("container-image", "docker://r.example/gcc:13")], |_| {}).await;
+    let (_, _stream) = grid.execute(action).await;
+    bot.update(WAIT).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1);
+}
+
+async fn a_drained_bot_gets_no_more_work_and_leaves_when_it_is_done(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (_, stream) = grid.execute(action).await;
+    let mut bot = bot(&grid, "pod-1/0");
+    bot.create(WAIT).await;
+    assert_eq!((bot.session.leases.len(), bot.drain), (1, None));
+    let request = drain(Target::Bot("pod-1/0".into()), 600);
+    let mut held = bot.clone();
+    let held = tokio::spawn(async move {
+        held.update(WAIT).await.unwrap();
+        held
+    });
+    let begun = grid.fleet().drain(request.clone()).await.unwrap().into_inner().drains;
+    assert_eq!((begun[0].state(), begun[0].bots, begun[0].running_leases), (DrainState::Requested, 1, 1));
+    // The held call is answered at once.
+    let mut bot = held.await.unwrap();
+    assert!(bot.drain.unwrap() > 500, "{:?}", bot.drain);
+    let get = GetDrainRequest { target: Some(target(Target::Bot("pod-1/0".into()))) };
+    let heard = grid.fleet().get_drain(get.clone()).await.unwrap().into_inner();
+    assert_eq!(heard.state(), DrainState::Acknowledged);
+    let mut watch = grid.fleet().watch_drain(get.clone()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().state(), DrainState::Acknowledged);
+    let second = shared.action("y", LINUX, |_| {}).await;
+    let (first, mut waiting) = grid.execute(second).await;
+    bot.complete(0);
+    bot.update(BRIEF).await.unwrap();
+    assert!(bot.session.leases.is_empty(), "no new lease");
+    assert_eq!(response(&last(stream).await).result.unwrap().exit_code, 0);
+    assert_eq!(told(&first, &mut waiting).await.reason(), WaitReason::NoUsableBot);
+    let mut state = DrainState::Acknowledged;
+    while let Some(status) = watch.message().await.unwrap() {
+        state = status.state();
+    }
+    assert_eq!(state, DrainState::Drained);
+    let bots = grid.fleet().list_bots(ListBotsRequest::default()).await.unwrap().into_inner().bots;
+    assert_eq!((bots[0].state(), bots[0].node.as_str()), (BotState::Draining, "node-1"));
+    grid.fleet().undrain(UndrainRequest { targets: request.targets }).await.unwrap();
+    bot.update(WAIT).await.unwrap();
+    assert_eq!(bot.drain, None, "it hears of it at once");
+    bot.update(WAIT).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1, "it works again");
+    assert_eq!(grid.fleet().get_drain(get).await.unwrap_err().code(), Code::NotFound);
+    let nobody = grid.fleet().drain(drain(Target::Bot("nobody".into()), 1)).await.unwrap_err();
+    assert_eq!(nobody.code(), Code::NotFound);
+}
+
+async fn a_drain_without_grace_takes_leases_back_without_counting_them(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (_, _stream) = grid.execute(action).await;
+    let mut first = bot(&grid, "b1");
+    first.create(WAIT).await;
+    assert_eq!(first.session.leases.len(), 1);
+    let begun = grid.fleet().drain(drain(Target::Node("node-1".into()), 0)).await.unwrap().into_inner();
+    assert_eq!((begun.drains[0].returned_leases, begun.drains[0].running_leases), (1, 0));
+    first.update(WAIT).await.unwrap();
+    assert!(first.session.leases.is_empty());
+    let mut second = grid.bot("b2", LINUX);
+    second.create(WAIT).await;
+    assert_eq!(second.session.leases.len(), 1, "the next bot gets it");
+    let jobs = grid.fleet().list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    assert_eq!((jobs[0].attempts, jobs[0].bot.as_str()), (0, "b2"));
+}
+
+async fn a_drained_pool_covers_bots_that_join_later(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    grid.fleet().drain(drain(Target::Pool(POOL.into()), 60)).await.unwrap();
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (_, _stream) = grid.execute(action).await;
+    let mut bot = bot(&grid, "late");
+    bot.create(WAIT).await;
+    assert!(bot.session.leases.is_empty() && bot.drain.is_some());
+}
+
+async fn jobs_are_listed_by_age_and_filter(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let mut names = Vec::new();
+    for n in 0..3 {
+        let action = shared.action(&format!("a{n}"), LINUX, |_| {}).await;
+        names.push(grid.execute(action).await.0.name);
+    }
+    let mut bot = bot(&grid, "b1");
+    bot.create(WAIT).await;
+    let mut seen = Vec::new();
+    let mut request = ListJobsRequest { page_size: 2, ..ListJobsRequest::default() };
+    loop {
+        let page = grid.fleet().list_jobs(request.clone()).await.unwrap().into_inner();
+        seen.extend(page.jobs.into_iter().flat_map(|job| job.operations));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, names);
+    let by = |request: ListJobsRequest| {
+        let mut fleet = grid.fleet();
+        async move { fleet.list_jobs(request).await.unwrap().into_inner().jobs }
+    };
+    let on_bot = by(ListJobsRequest { bot: "b1".into(), ..ListJobsRequest::default() }).await;
+    assert_eq!(on_bot[0].operations, names[..1]);
+    assert!(by(ListJobsRequest { pool: "other/pool".into(), ..ListJobsRequest::default() }).await.is_empty());
+    let hour = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
+    assert!(by(ListJobsRequest { min_queue_age: hour, ..ListJobsRequest::default() }).await.is_empty());
+    let why = grid.fleet().why(WhyRequest { operation: names[2].clone() }).await.unwrap().into_inner();
+    assert_eq!((why.reason(), why.queue_position), (WaitReason::BehindOthers, 1));
+}
+
+async fn a_full_queue_refuses(kind: Kind) {
+    let limits = vec![(vec![support::INSTANCE.to_owned()], 1)];
+    let options = SchedulerOptions {
+        max_queue_size: Some(100),
+        instanced_queue_sizes: limits,
+        ..SchedulerOptions::default()
+    };
+    let (shared, grid) = grid(kind, options).await;
+    let (_, _stream) = grid.execute(shared.action("a", LINUX, |_| {}).await).await;
+    let status = grid.try_execute(shared.action("b", LINUX, |_| {}).await).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("linux") && status.message().contains('1'), "{status}");
+}
