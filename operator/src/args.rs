@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Address of metrics and probes.
     #[arg(long, env = "GRID_OPERATOR_ADMIN", default_value = "127.0.0.1:8982")]
     pub admin: SocketAddr,
+    /// Address of the external scaler for KEDA, gRPC without TLS; none where it is not given.
+    #[arg(long, env = "GRID_OPERATOR_SCALER")]
+    pub scaler: Option<SocketAddr>,
     /// Elect a leader among several replicas; without it this process writes at once.
     #[arg(long, env = "GRID_OPERATOR_LEADER_ELECT", requires_all = ["pod_name", "pod_namespace"])]
     pub leader_elect: bool,

@@ -6,9 +6,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
 use grid_operator_apply::Backoff;
+use grid_operator_controllers::fleet::{Key, News};
 use grid_operator_controllers::{Context, Error, Outcome, Result, buildgrid, casstorage, workerpool};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -21,6 +22,7 @@ use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use rand::RngExt;
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -85,7 +87,11 @@ async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken)
             referring(&of_pools, pool.meta().namespace.as_deref(), |grid: &BuildGrid| {
                 grid.metadata.name == named
             })
-        });
+        })
+        .reconcile_on(news(&shared, |news| match news {
+            News::Grid(key) => Some(key),
+            News::Pool(_) => None,
+        }));
     drive(controller, shared, stop, "BuildGrid", |grid, shared| async move {
         buildgrid::reconcile(&grid, &shared.context).await
     })
@@ -125,11 +131,29 @@ async fn workerpools(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
             referring(&pools, grid.meta().namespace.as_deref(), |pool: &WorkerPool| {
                 pool.spec.grid_ref.name.as_deref() == Some(grid.name_any().as_str())
             })
-        });
+        })
+        .reconcile_on(news(&shared, |news| match news {
+            News::Pool(key) => Some(key),
+            News::Grid(_) => None,
+        }));
     drive(controller, shared, stop, "WorkerPool", |pool, shared| async move {
         workerpool::reconcile(&pool, &shared.context).await
     })
     .await;
+}
+
+/// The resources of which the grids' Fleet services have news.
+fn news<K>(
+    shared: &Shared,
+    about: fn(News) -> Option<Key>,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()>,
+{
+    // What a listener that fell behind has missed is told again within half a minute.
+    BroadcastStream::new(shared.context.fleets.news())
+        .filter_map(move |heard| std::future::ready(heard.ok().and_then(about)))
+        .map(|key| ObjectRef::new(&key.name).within(&key.namespace))
 }
 
 /// The resources of a namespace that refer to something.

@@ -4,6 +4,7 @@
 //! - `admin`: metrics and probes over plain HTTP;
 //! - `election`: who of several replicas writes;
 //! - `controllers`: watches, and the reconcilers behind them;
+//! - `scaler`: the demand for pools, as KEDA asks for it;
 //! - `metrics`: what it counts.
 
 mod admin;
@@ -11,6 +12,7 @@ mod args;
 mod controllers;
 mod election;
 mod metrics;
+mod scaler;
 mod scope;
 
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use grid_operator_apply::Leadership;
+use grid_operator_controllers::fleet::{Fleets, GrpcConnector};
 use grid_operator_controllers::{Context, Images, SystemMint};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -54,14 +57,22 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     tokio::spawn(cancel_on_signal(shutdown.clone()));
 
-    let metrics = Arc::new(Metrics::new());
     let leadership = if args.leader_elect { Leadership::none() } else { Leadership::sole() };
+    let fleets = Arc::new(Fleets::new(Arc::new(GrpcConnector), leadership.clone()));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&fleets)));
     let admin = admin::serve(args.admin, Arc::clone(&metrics), leadership.clone(), shutdown.clone());
     let admin = tokio::spawn(admin);
+    let scaler = tokio::spawn(scaler::serve(args.scaler, fleets.clone(), shutdown.clone()));
 
     let images = Images { registry: args.image_registry.clone(), version: args.image_version.clone() };
-    let context =
-        Context::new(client.clone(), leadership.clone(), images, Arc::new(SystemMint), args.pod_name.clone());
+    let context = Context::new(
+        client.clone(),
+        leadership.clone(),
+        images,
+        Arc::new(SystemMint),
+        args.pod_name.clone(),
+        Arc::clone(&fleets),
+    );
     let shared = Arc::new(controllers::Shared::new(context, metrics));
     if args.leader_elect {
         election::run(&args, client, leadership, &scope, &shared, &shutdown).await;
@@ -69,6 +80,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         controllers::run(&scope, &shared, shutdown.clone()).await;
     }
     shutdown.cancel();
+    scaler.await.context("the external scaler")??;
     admin.await.context("the admin server")?
 }
 

@@ -13,7 +13,7 @@ use crate::common::{
 use crate::entry::{GatewaySpec, IngressSpec, TlsSpec};
 use crate::insight::MonitoringSpec;
 use crate::network::NetworkPolicySpec;
-use crate::services::{ActionCacheSpec, ExecutionSpec, ServicesSpec};
+use crate::services::{ActionCacheSpec, ExecutionSpec, RemoteAssetSpec, ServicesSpec};
 
 /// Annotation of a BuildGrid that hibernates: a time in RFC 3339 until which it is awake all the same.
 pub const WAKE_ANNOTATION: &str = "grid.build/wake-until";
@@ -89,6 +89,9 @@ pub struct BuildGridSpec {
     /// The cache of results; each server that serves it keeps a million where nothing else is said.
     #[serde(default)]
     pub action_cache: ActionCacheSpec,
+    /// Contents by their URIs.
+    #[serde(default)]
+    pub remote_asset: RemoteAssetSpec,
     /// The way in from outside the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,

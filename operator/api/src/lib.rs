@@ -36,7 +36,9 @@ pub use entry::{
 pub use generate::crds;
 pub use insight::MonitoringSpec;
 pub use network::{NetworkPolicySpec, PoolEgress};
-pub use services::{ActionCacheSpec, ExecutionSpec, LruActionCache, ServiceSpec, ServicesSpec};
+pub use services::{
+    ActionCacheSpec, ExecutionSpec, LruActionCache, RemoteAssetSpec, ServiceSpec, ServicesSpec,
+};
 pub use storages::{
     DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteStorage, ReplicatedStorage, S3Credentials,
     S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, StorageKind,

@@ -132,3 +132,34 @@ pub struct LruActionCache {
     #[schemars(range(min = 1, max = 100_000_000))]
     pub max_entries: i32,
 }
+
+/// The Remote Asset service: contents by their URIs, for Bazel's downloader and BuildStream's artifacts.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.fetch || !has(self.fetchHosts)", "nothing is fetched: fetchHosts would do nothing")
+)]
+pub struct RemoteAssetSpec {
+    /// Clients may push.
+    #[serde(default = "RemoteAssetSpec::default_true")]
+    pub allow_updates: bool,
+    /// The servers fetch http and https URIs that nobody pushed; never from addresses that are not public.
+    #[serde(default = "RemoteAssetSpec::default_true")]
+    pub fetch: bool,
+    /// The hosts that may be fetched from, `*.example.org` for a domain; any where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    pub fetch_hosts: Option<Vec<String>>,
+}
+
+impl RemoteAssetSpec {
+    fn default_true() -> bool {
+        true
+    }
+}
+
+impl Default for RemoteAssetSpec {
+    fn default() -> Self {
+        Self { allow_updates: true, fetch: true, fetch_hosts: None }
+    }
+}

@@ -7,7 +7,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use rand::RngExt;
 
+use crate::fleet::Fleets;
 use crate::names::MANAGER;
+use crate::workerpool::Scalers;
 
 /// Where the grid's images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub struct Context {
     pub images: Images,
     /// Time and randomness.
     pub mint: Arc<dyn Mint>,
+    /// The grids' Fleet services.
+    pub fleets: Arc<Fleets>,
+    /// What is remembered of pools that are scaled.
+    pub scalers: Scalers,
 }
 
 impl Context {
@@ -74,6 +80,7 @@ impl Context {
         images: Images,
         mint: Arc<dyn Mint>,
         pod: Option<String>,
+        fleets: Arc<Fleets>,
     ) -> Self {
         Self {
             applier: Applier::new(client.clone(), MANAGER, leadership.clone()),
@@ -83,6 +90,8 @@ impl Context {
             leadership,
             images,
             mint,
+            fleets,
+            scalers: Scalers::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - `names`: every name, label and selector, in one place;
 //! - `server_config`: the YAML that grid-server reads;
 //! - `workload`: pods, containers and Services as all three make them;
+//! - `fleet`: what each grid's scheduler is told and asked;
 //! - `context`: what the reconcilers are given: client, time, randomness.
 //!
 //! `validate` is where a wish is refused; `build` is pure and can't fail for what passed it. The reconcilers
@@ -13,6 +14,7 @@ pub mod buildgrid;
 pub mod casstorage;
 mod context;
 mod error;
+pub mod fleet;
 mod foreign;
 mod insight;
 mod names;

@@ -19,17 +19,21 @@ use std::time::Duration;
 
 use grid_operator_api::BuildGrid;
 use grid_operator_apply::{Applied, write_status};
+use kube::ResourceExt;
 
 pub(crate) use roles::{bots_url, cas_url};
 pub(crate) use validate::{effective_version, is_asleep};
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::fleet::{Endpoint, Key, declare};
 use crate::outcome::Outcome;
 use crate::telling;
 use crate::trouble::Trouble;
 use observe::World;
 use status::Report;
+use tls::Secrets;
+use validate::Grid;
 
 /// How often what no watch tells of (a Secret of the user's, a certificate's age) is looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
@@ -39,7 +43,9 @@ const CHECK_AGAIN: Duration = Duration::from_secs(300);
 /// # Errors
 /// Where the API server can't be asked or refuses a write. The status tells of it all the same.
 pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
+    let key = Key::new(&grid.namespace().unwrap_or_default(), &grid.name_any());
     if grid.metadata.deletion_timestamp.is_some() {
+        context.fleets.forget(&key);
         return Ok(Outcome::AwaitChange);
     }
     let world = Box::pin(observe::observe(grid, context)).await?;
@@ -60,6 +66,20 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
         return Ok(Outcome::Retry);
     }
     Ok(Outcome::After(CHECK_AGAIN.min(sleeps_in(grid, context).unwrap_or(CHECK_AGAIN))))
+}
+
+/// Keeps the link to the grid's Fleet service, where it has one.
+fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) {
+    let key = grid.key();
+    if !grid.spec.execution.enabled || grid.asleep {
+        context.fleets.forget(&key);
+        return;
+    }
+    let endpoint = Endpoint {
+        url: roles::fleet_url(&key.name, &key.namespace, grid.spec),
+        token: secrets.admin_token.clone(),
+    };
+    context.fleets.attend(&key, endpoint, declare(&key, &world.pools, grid.is_to_sleep));
 }
 
 /// How long a grid that hibernates is still awake.
@@ -88,5 +108,7 @@ async fn bring_about(
     let secrets = tls::secrets(&valid, world, context.mint.as_ref())?;
     let objects = build::build(&valid, &secrets, &world.missing_kinds);
     report.valid(&valid);
+    attend(&valid, world, &secrets, context);
+    report.unplaced = context.fleets.unplaced(&valid.key());
     rollout::roll_out(objects, &valid, context, report, applied).await
 }

@@ -80,6 +80,11 @@ pub(crate) fn bots_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> Str
     Names(grid).pods_url(serving(spec.topology, Role::has_bots).component(), namespace)
 }
 
+/// Where the operator asks the scheduler of a grid.
+pub(crate) fn fleet_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
+    Names(grid).pods_url(serving(spec.topology, Role::has_execution).component(), namespace)
+}
+
 /// Where the workers of a grid fetch and store blobs.
 pub(crate) fn cas_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
     Names(grid).pods_url(serving(spec.topology, Role::has_cas).component(), namespace)
@@ -96,6 +101,8 @@ pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, R
         ("build.bazel.remote.execution.v2.Capabilities", front),
         ("build.bazel.remote.execution.v2.ContentAddressableStorage", cas),
         ("google.bytestream.ByteStream", cas),
+        ("build.bazel.remote.asset.v1.Fetch", cas),
+        ("build.bazel.remote.asset.v1.Push", cas),
         ("build.bazel.remote.logstream.v1.LogStreamService", cas),
         ("google.devtools.build.v1.PublishBuildEvent", front),
         ("build.buildgrid.QueryBuildEvents", front),

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     is_valid: bool,
     asleep: bool,
     authenticated: bool,
+    /// What no pool fits; unknown where Fleet can't be asked.
+    pub(crate) unplaced: Option<Vec<String>>,
     /// Kinds that monitoring asks for and the cluster doesn't have.
     missing_kinds: Option<String>,
 }
@@ -122,6 +124,7 @@ fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers) -> Vec<Wante
         degraded(report, servers),
         ready(report, servers),
     ];
+    said.extend(report.unplaced.as_ref().map(|unplaced| unsatisfiable(unplaced)));
     if grid.spec.hibernate {
         said.push(hibernated(report));
     }
@@ -253,6 +256,18 @@ fn clients(report: &Report) -> Wanted {
         "Open",
         "whoever reaches the grid may build on it and write to its caches: let only trusted networks reach it, or set spec.authorization",
     )
+}
+
+fn unsatisfiable(unplaced: &[String]) -> Wanted {
+    match unplaced {
+        [] => Wanted::new("UnsatisfiableActions", false, "Placed", "every action that waits fits a pool"),
+        several => Wanted::new(
+            "UnsatisfiableActions",
+            true,
+            "NoPoolFits",
+            format!("{}: add a pool that offers it, or correct the build's platform", several.join("; ")),
+        ),
+    }
 }
 
 fn hibernated(report: &Report) -> Wanted {

@@ -17,6 +17,7 @@ use super::raw::{self, Raw};
 use super::roles::Role;
 use crate::casstorage::Access;
 use crate::context::Images;
+use crate::fleet::Key;
 use crate::foreign::{CERTIFICATE, GRPC_ROUTE};
 use crate::names::{Names, Owner, VERSION_ANNOTATION};
 use crate::references::{config_text, secret_bytes, secret_text};
@@ -36,6 +37,8 @@ pub(crate) struct Grid<'a> {
     pub(crate) authorization: Option<Authorization<'a>>,
     /// The user's own configuration.
     pub(crate) raw: Option<Raw>,
+    /// It is to hibernate; its workers may still be leaving.
+    pub(crate) is_to_sleep: bool,
     /// It hibernates: no pod is to run.
     pub(crate) asleep: bool,
     /// Hash of the secrets that servers read at start.
@@ -76,6 +79,11 @@ pub(crate) enum Tls {
 impl Grid<'_> {
     pub(crate) fn names(&self) -> Names<'_> {
         Names(&self.owner.name)
+    }
+
+    /// The grid as others name it.
+    pub(crate) fn key(&self) -> Key {
+        Key::new(&self.owner.namespace, &self.owner.name)
     }
 
     /// Names of its instances.
@@ -121,6 +129,7 @@ pub(crate) fn validate<'a>(
     let database = spec.database.as_ref().map(|d| database(&d.secret_ref, world)).transpose()?;
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
+    let is_to_sleep = is_asleep(grid, now)?;
     let grid = Grid {
         image: images.of("grid-server", &version),
         owner: Owner::new(grid, "BuildGrid"),
@@ -132,7 +141,8 @@ pub(crate) fn validate<'a>(
         tls: tls(spec, &grid.name_any(), world)?,
         authorization,
         raw,
-        asleep: is_asleep(grid, now)? && world.pools.iter().all(has_no_pods),
+        is_to_sleep,
+        asleep: is_to_sleep && world.pools.iter().all(has_no_pods),
         max_execution_seconds: seconds(
             &spec.execution.max_execution_timeout,
             "spec.execution.maxExecutionTimeout",

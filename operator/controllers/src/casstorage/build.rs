@@ -21,8 +21,8 @@ use crate::names::{GRPC_PORT, Names, Owner, SERVER_ADMIN_PORT, pods_of};
 use crate::server_config::storage::VOLUME_DIR;
 use crate::server_config::yaml::Node;
 use crate::workload::{
-    ServerPod, anywhere_in_cluster, at, claim_template, cluster_service, disruption_budget, inbound, overlay,
-    pods_service, policy, retention,
+    MIN_READY_SECONDS, ServerPod, anywhere_in_cluster, at, claim_template, cluster_service,
+    disruption_budget, inbound, overlay, pods_service, policy, retention,
 };
 
 const CLEANUP: &str = "cleanup";
@@ -231,6 +231,7 @@ fn deployment(tier: &Tier<'_>, template: PodTemplateSpec) -> Deployment {
             replicas: Some(tier.replicas()),
             selector: tier.owner.selector(SERVER),
             revision_history_limit: Some(2),
+            min_ready_seconds: Some(MIN_READY_SECONDS),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(RollingUpdateDeployment {

@@ -1,10 +1,12 @@
 //! The reconciler of WorkerPool: observe → validate → build → apply → status.
 //!
 //! A pool belongs to no grid: it finds the one that it names, waits for it, and goes on without it where it
-//! goes away.
+//! goes away. `scaling` decides how many pods there are to be, `autoscale` carries that out.
 
+mod autoscale;
 mod build;
 mod observe;
+mod scaling;
 mod status;
 mod validate;
 
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use grid_operator_api::WorkerPool;
 use grid_operator_apply::{Applied, write_status};
+
+pub use autoscale::Scalers;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -30,6 +34,7 @@ const CHECK_AGAIN: Duration = Duration::from_secs(300);
 /// Where the API server can't be asked or refuses a write. The status tells of it all the same.
 pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> {
     if pool.metadata.deletion_timestamp.is_some() {
+        context.scalers.forget(pool);
         return Ok(Outcome::AwaitChange);
     }
     let world = Box::pin(observe::observe(pool, context)).await?;
@@ -46,7 +51,11 @@ pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> 
     let is_news = write_status(&context.client, &context.leadership, pool, &updated).await?;
     telling::trouble(context, pool, report.trouble.as_ref(), is_news).await;
     result?;
-    Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
+    if report.trouble.is_some() {
+        return Ok(Outcome::Retry);
+    }
+    let again = report.scaled.and_then(|scaled| scaled.again).unwrap_or(CHECK_AGAIN);
+    Ok(Outcome::After(again.min(CHECK_AGAIN)))
 }
 
 async fn bring_about(
@@ -59,7 +68,7 @@ async fn bring_about(
     if pool.spec.paused {
         return Ok(());
     }
-    let valid = match validate::validate(pool, world, &context.images, context.mint.now()) {
+    let mut valid = match validate::validate(pool, world, &context.images, context.mint.now()) {
         Ok(valid) => valid,
         Err(trouble) => {
             report.trouble = Some(trouble);
@@ -69,6 +78,11 @@ async fn bring_about(
     report.version = Some(valid.version.clone());
     report.waits = valid.grid_waits.clone();
     report.asleep = valid.asleep;
+    if let Some(spec) = pool.spec.autoscaling.as_ref().filter(|_| !valid.asleep) {
+        let scaled = Box::pin(autoscale::scale(pool, spec, &world.owned, context)).await?;
+        valid.replicas = Some(scaled.replicas);
+        report.scaled = Some(scaled);
+    }
     let wanted = build::build(&valid).into_desired(&valid)?;
     let (uid, namespace) = (&valid.owner.uid, &valid.owner.namespace);
     context.applier.apply(uid, namespace, &wanted, applied).await?;

@@ -4,6 +4,7 @@ use grid_operator_api::{WorkerPool, WorkerPoolStatus};
 use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
 
+use super::autoscale::Scaled;
 use super::build::WORKER;
 use crate::names::{Names, Owner};
 use crate::trouble::Trouble;
@@ -18,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) version: Option<String>,
     /// The grid hibernates.
     pub(crate) asleep: bool,
+    /// What autoscaling came to.
+    pub(crate) scaled: Option<Scaled>,
 }
 
 /// The pool with its new status.
@@ -54,12 +57,32 @@ fn paused(old: &WorkerPoolStatus) -> Vec<Wanted> {
 }
 
 fn conditions(pool: &WorkerPool, report: &Report, progress: &Progress) -> Vec<Wanted> {
-    vec![
+    let mut said = vec![
         ready(pool, report, progress),
         progressing(report, progress),
         degraded(report, progress),
         dependencies(report),
-    ]
+    ];
+    said.extend(report.scaled.map(scaling));
+    said
+}
+
+fn scaling(scaled: Scaled) -> Wanted {
+    match scaled.limited {
+        None => Wanted::new(
+            "ScalingLimited",
+            Status::Unknown,
+            "DemandUnknown",
+            "the grid's Fleet service can't be reached: the pool stays as large as it is",
+        ),
+        Some(true) => Wanted::new(
+            "ScalingLimited",
+            true,
+            "AtMaximum",
+            "more workers are needed than spec.autoscaling.maxReplicas allows: actions wait for each other",
+        ),
+        Some(false) => Wanted::new("ScalingLimited", false, "Within", "the pool follows the demand"),
+    }
 }
 
 fn ready(pool: &WorkerPool, report: &Report, progress: &Progress) -> Wanted {
@@ -76,6 +99,9 @@ fn ready(pool: &WorkerPool, report: &Report, progress: &Progress) -> Wanted {
     }
     match pool.spec.replicas {
         Some(0) => Wanted::new("Ready", true, "ScaledToZero", "spec.replicas is 0"),
+        None if progress.wanted == Some(0) => {
+            Wanted::new("Ready", true, "ScaledToZero", "no action waits for this pool")
+        }
         _ if progress.available > 0 => Wanted::new("Ready", true, "Available", "workers take actions"),
         _ => {
             let why = report.waits.as_ref().map(|w| format!(" (the grid: {w})")).unwrap_or_default();

@@ -12,8 +12,8 @@ mod volume;
 pub(crate) use network::{anywhere_in_cluster, inbound, operators, outbound, pods_anywhere, policy, to_dns};
 pub(crate) use overlay::{at, overlay};
 pub(crate) use pod::{
-    CREDENTIALS_DIR, SERVER_USER, ServerPod, container_security, http_probe, mount, pod_security,
-    secret_volume, spread, tolerations,
+    CREDENTIALS_DIR, MIN_READY_SECONDS, SERVER_USER, ServerPod, container_security, http_probe, mount,
+    pod_security, secret_volume, spread, tolerations,
 };
 pub(crate) use progress::Progress;
 pub(crate) use service::{cluster_service, disruption_budget, pods_service};

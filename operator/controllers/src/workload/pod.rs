@@ -25,10 +25,15 @@ const CONFIG_DIR: &str = "/etc/grid/config";
 pub(crate) const CREDENTIALS_DIR: &str = "/etc/grid/credentials";
 /// Name of the volume with the server's data, which a claim template takes the place of in a StatefulSet.
 pub(crate) const DATA_VOLUME: &str = "data";
+/// Seconds that a new pod must have been ready before the next old one leaves: names and routes need a moment to
+/// reach everyone.
+pub(crate) const MIN_READY_SECONDS: i32 = 5;
 /// Seconds that a server goes on taking calls after it was told to leave, for its address to be forgotten.
 const LINGER_SECONDS: i64 = 5;
-/// Seconds that a server has to finish its streams.
-const SERVER_GRACE_SECONDS: i64 = 90;
+/// Seconds that a server has to finish its streams: those that it hands over to other replicas end at once.
+const STREAM_GRACE_SECONDS: i64 = 75;
+/// Seconds after which a server that was told to leave is killed.
+const SERVER_GRACE_SECONDS: i64 = LINGER_SECONDS + STREAM_GRACE_SECONDS + 10;
 
 /// What tells one server's pod from another's.
 pub(crate) struct ServerPod<'a> {
@@ -102,7 +107,12 @@ impl ServerPod<'_> {
 
     fn server(&self) -> Container {
         Container {
-            args: Some(vec!["serve".to_owned(), format!("{CONFIG_DIR}/server.yml")]),
+            args: Some(vec![
+                "serve".to_owned(),
+                format!("{CONFIG_DIR}/server.yml"),
+                "--grace".to_owned(),
+                STREAM_GRACE_SECONDS.to_string(),
+            ]),
             ports: Some(vec![port("grpc", GRPC_PORT), port("admin", SERVER_ADMIN_PORT)]),
             startup_probe: Some(Probe {
                 period_seconds: Some(2),

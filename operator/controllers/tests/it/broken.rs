@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
 use grid_operator_apply::Leadership;
+use grid_operator_controllers::fleet::Fleets;
 use grid_operator_controllers::{Context, Images, SystemMint, buildgrid, casstorage, workerpool};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,7 +17,7 @@ use kube::{Client, CustomResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::{Model, context};
+use crate::model::{Model, NoFleet, context};
 
 /// What is to become of a manifest.
 enum Expected {
@@ -195,6 +196,7 @@ async fn on_cluster(client: &Client, namespace: &str, case: &Case) {
                 images,
                 Arc::new(SystemMint),
                 Some("test".into()),
+                Arc::new(Fleets::new(Arc::new(NoFleet), Leadership::sole())),
             );
             for document in case.documents.iter().rev() {
                 let Some(api) = custom(client, namespace, document) else { continue };

@@ -14,3 +14,4 @@ mod examples;
 mod golden;
 mod model;
 mod restricted;
+mod scaling;

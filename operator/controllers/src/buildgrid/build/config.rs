@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use grid_operator_api::SecretKeyRef;
+use grid_operator_api::{RemoteAssetSpec, SecretKeyRef};
 
 use super::super::roles::{Role, serving};
 use super::super::validate::{Grid, Storage};
@@ -47,7 +47,7 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
         ("storages", Node::List(composed.storages)),
         ("caches", Node::List(composed.caches)),
         ("schedulers", Node::List(composed.schedulers)),
-        ("services", Node::List(services(role, executes, &storage))),
+        ("services", Node::List(services(grid, role, executes, &storage))),
     ]);
     let mut document = vec![
         ("description", Node::text(format!("{} of the grid {}", role.component(), grid.owner.name))),
@@ -193,7 +193,19 @@ fn scheduler(grid: &Grid<'_>, storage: &str) -> Node {
     Node::anchored("!sql-scheduler", QUEUE, map)
 }
 
-fn services(role: Role, executes: bool, storage: &str) -> Vec<Node> {
+fn remote_asset(spec: &RemoteAssetSpec, storage: (&'static str, Node), sql: (&'static str, Node)) -> Node {
+    let mut map = vec![
+        storage,
+        sql,
+        ("allow-updates", Node::flag(spec.allow_updates)),
+        ("fetch", Node::flag(spec.fetch)),
+    ];
+    let hosts = spec.fetch_hosts.as_ref();
+    map.extend(hosts.map(|hosts| ("fetch-hosts", Node::List(hosts.iter().map(Node::text).collect()))));
+    Node::tagged("!remote-asset", map)
+}
+
+fn services(grid: &Grid<'_>, role: Role, executes: bool, storage: &str) -> Vec<Node> {
     let storage = || ("storage", Node::alias(storage));
     let sql = || ("sql", Node::alias(DATABASE));
     let scheduler = || ("scheduler", Node::alias(QUEUE));
@@ -203,7 +215,8 @@ fn services(role: Role, executes: bool, storage: &str) -> Vec<Node> {
     }
     if role.has_cas() {
         services.push(Node::tagged("!cas", vec![storage()]));
-        services.push(Node::tagged("!bytestream", vec![storage()]));
+        services.push(Node::tagged("!bytestream", vec![storage(), sql()]));
+        services.push(remote_asset(&grid.spec.remote_asset, storage(), sql()));
     }
     if role.has_cas() || executes {
         // With the executing servers too: they make the streams that workers write.

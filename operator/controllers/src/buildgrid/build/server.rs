@@ -17,7 +17,7 @@ use super::super::validate::{Grid, Storage};
 use super::Objects;
 use super::config::config;
 use crate::workload::{
-    ServerPod, claim_template, cluster_service, disruption_budget, pods_service, retention,
+    MIN_READY_SECONDS, ServerPod, claim_template, cluster_service, disruption_budget, pods_service, retention,
 };
 
 /// The account of the grid's pods: it may do nothing, and its token is mounted nowhere.
@@ -92,6 +92,7 @@ fn deployment(grid: &Grid<'_>, component: &str, replicas: i32, template: PodTemp
             replicas: Some(replicas),
             selector: grid.owner.selector(component),
             revision_history_limit: Some(2),
+            min_ready_seconds: Some(MIN_READY_SECONDS),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(RollingUpdateDeployment {

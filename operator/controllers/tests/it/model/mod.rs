@@ -10,9 +10,10 @@ mod store;
 
 pub(crate) use store::Model;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use grid_operator_apply::Leadership;
+use grid_operator_controllers::fleet::{Endpoint, FleetApi, FleetConnector, FleetError, Fleets};
 use grid_operator_controllers::{Context, Images, Mint};
 use k8s_openapi::jiff::Timestamp;
 
@@ -29,6 +30,45 @@ impl Mint for FixedMint {
     }
 }
 
+/// A clock that a test moves.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<Mutex<Timestamp>>);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(noon())))
+    }
+}
+
+impl Clock {
+    pub(crate) fn get(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    pub(crate) fn set(&self, now: Timestamp) {
+        *self.0.lock().unwrap() = now;
+    }
+}
+
+impl Mint for Clock {
+    fn now(&self) -> Timestamp {
+        self.get()
+    }
+
+    fn token(&self) -> String {
+        "a-token".to_owned()
+    }
+}
+
+/// Grids that can't be reached.
+pub(crate) struct NoFleet;
+
+impl FleetConnector for NoFleet {
+    fn connect(&self, _: &Endpoint) -> Result<Arc<dyn FleetApi>, FleetError> {
+        Err(FleetError("there is no network here".to_owned()))
+    }
+}
+
 /// The time of all tests.
 pub(crate) fn noon() -> Timestamp {
     "2026-01-01T12:00:00Z".parse().unwrap()
@@ -42,5 +82,13 @@ pub(crate) fn context(model: &Model) -> Context {
 /// A context at some time, under some leadership.
 pub(crate) fn context_at(model: &Model, now: Timestamp, leadership: Leadership) -> Context {
     let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
-    Context::new(model.client(), leadership, images, Arc::new(FixedMint(now)), Some("operator-0".into()))
+    let fleets = Arc::new(Fleets::new(Arc::new(NoFleet), leadership.clone()));
+    Context::new(
+        model.client(),
+        leadership,
+        images,
+        Arc::new(FixedMint(now)),
+        Some("operator-0".into()),
+        fleets,
+    )
 }

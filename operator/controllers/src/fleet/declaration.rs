@@ -1,0 +1,118 @@
+//! A grid's pools as Fleet knows them: what their workers would offer if there were any.
+
+use grid_operator_api::WorkerPool;
+use grid_proto::fleet;
+use kube::ResourceExt;
+
+use super::Key;
+
+/// Label of nodes, and so key of node selectors, with the processor's architecture.
+const ARCHITECTURE_LABEL: &str = "kubernetes.io/arch";
+
+/// All pools of one grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declaration {
+    /// Who declares them: the grid.
+    pub owner: String,
+    /// The pools, by name.
+    pub pools: Vec<fleet::Pool>,
+}
+
+/// The pools of a grid.
+pub(crate) fn declare(grid: &Key, pools: &[WorkerPool], asleep: bool) -> Declaration {
+    let pools = pools.iter().map(|pool| declared(grid, pool, asleep)).collect();
+    Declaration { owner: grid.path(), pools }
+}
+
+fn declared(grid: &Key, pool: &WorkerPool, asleep: bool) -> fleet::Pool {
+    let spec = &pool.spec;
+    let mut properties: Vec<fleet::Property> =
+        spec.properties.iter().map(|p| property(&p.name, &p.value)).collect();
+    let offers = |key: &str| properties.iter().any(|p| p.key == key);
+    let (system, processor) = (!offers("OSFamily"), !offers("ISA"));
+    if system {
+        properties.push(property("OSFamily", "linux"));
+    }
+    let isa = architecture(pool).map(isa);
+    // Without a node selector nobody knows before there is a pod.
+    let ignored_keys = if processor && isa.is_none() { vec!["ISA".to_owned()] } else { vec![] };
+    properties.extend(isa.filter(|_| processor).map(|isa| property("ISA", isa)));
+    fleet::Pool {
+        name: Key::new(&pool.namespace().unwrap_or_default(), &pool.name_any()).path(),
+        grid: grid.path(),
+        instance_names: vec![spec.instance_name.clone()],
+        properties,
+        ignored_keys,
+        runner_images: vec![spec.image.clone()],
+        stands_for_images: vec![],
+        max_workers: if asleep { 0 } else { max_workers(pool) },
+        concurrency: u32::try_from(spec.concurrency).unwrap_or(1),
+        priority: spec.priority,
+        autoscaled: spec.autoscaling.is_some(),
+    }
+}
+
+fn max_workers(pool: &WorkerPool) -> u32 {
+    let spec = &pool.spec;
+    let current = pool.status.as_ref().map_or(1, |status| status.desired_replicas.unwrap_or(1));
+    let most = spec.autoscaling.as_ref().map_or(spec.replicas.unwrap_or(current), |a| a.max_replicas);
+    u32::try_from(most).unwrap_or(0)
+}
+
+fn property(key: &str, value: &str) -> fleet::Property {
+    fleet::Property { key: key.to_owned(), value: value.to_owned() }
+}
+
+/// The architecture that the pool's pods are bound to.
+fn architecture(pool: &WorkerPool) -> Option<&str> {
+    let spec = pool.spec.pod_template.as_ref()?.spec.as_ref()?;
+    spec.get("nodeSelector")?.get(ARCHITECTURE_LABEL)?.as_str()
+}
+
+/// Kubernetes' name of an architecture as a worker offers it.
+fn isa(architecture: &str) -> &str {
+    match architecture {
+        "amd64" => "x86-64",
+        "arm64" => "aarch64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pool(spec: &serde_json::Value) -> WorkerPool {
+        serde_json::from_value(json!({"apiVersion": "grid.build/v1alpha1", "kind": "WorkerPool",
+            "metadata": {"name": "gcc", "namespace": "builds"}, "spec": spec}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pool_offers_its_properties_its_system_and_its_image() {
+        let pool = pool(&json!({"gridRef": {"name": "demo"}, "image": "gcc:12", "concurrency": 4,
+            "properties": [{"name": "toolchain", "value": "gcc12"}], "autoscaling": {"maxReplicas": 7},
+            "podTemplate": {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}}));
+        let grid = Key::new("builds", "demo");
+        let declared = &declare(&grid, std::slice::from_ref(&pool), false).pools[0];
+        let offers: Vec<(&str, &str)> =
+            declared.properties.iter().map(|p| (p.key.as_str(), p.value.as_str())).collect();
+        assert_eq!(offers, [("toolchain", "gcc12"), ("OSFamily", "linux"), ("ISA", "aarch64")]);
+        assert_eq!((declared.name.as_str(), declared.grid.as_str()), ("builds/gcc", "builds/demo"));
+        assert_eq!((declared.max_workers, declared.concurrency, declared.autoscaled), (7, 4, true));
+        assert!(declared.ignored_keys.is_empty());
+        assert_eq!(declare(&grid, &[pool], true).pools[0].max_workers, 0, "nothing runs while it hibernates");
+    }
+
+    #[test]
+    fn a_processor_that_nobody_knows_yet_is_no_reason_to_refuse_an_action() {
+        let declared = declare(
+            &Key::new("builds", "demo"),
+            &[pool(&json!({"gridRef": {"name": "demo"}, "image": "gcc:12", "replicas": 3}))],
+            false,
+        );
+        assert_eq!(declared.pools[0].ignored_keys, ["ISA"]);
+        assert_eq!((declared.pools[0].max_workers, declared.pools[0].autoscaled), (3, false));
+    }
+}

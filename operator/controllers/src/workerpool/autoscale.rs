@@ -1,0 +1,161 @@
+//! Carries out what `scaling` decides: asks Fleet who is there, drains, marks the pods that are to leave.
+//!
+//! Whatever can't be asked or done leaves the pool as large as it is: a grid that can't be reached scales nothing down.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use grid_operator_api::{Autoscaling, WorkerPool};
+use grid_operator_apply::{Kind, Observed};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::build::WORKER;
+use super::scaling::{self, Departure, Goal, History, Limits};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::fleet::{FleetApi, Key};
+use crate::names::{Names, Owner};
+
+/// The annotation by which a ReplicaSet chooses the pods that leave: the lowest first.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+const FIRST_TO_LEAVE: &str = "-1000";
+
+/// What is remembered of each pool, by its uid.
+#[derive(Default)]
+pub struct Scalers {
+    pools: Mutex<HashMap<String, Scaler>>,
+}
+
+struct Scaler {
+    history: History,
+    /// A worker may be draining: after a start nobody knows.
+    may_drain: bool,
+}
+
+impl Default for Scaler {
+    fn default() -> Self {
+        Self { history: History::default(), may_drain: true }
+    }
+}
+
+impl Scalers {
+    /// Forgets a pool that is gone.
+    pub(crate) fn forget(&self, pool: &WorkerPool) {
+        self.pools.lock().remove(&pool.uid().unwrap_or_default());
+    }
+
+    fn with<R>(&self, pool: &WorkerPool, act: impl FnOnce(&mut Scaler) -> R) -> R {
+        act(self.pools.lock().entry(pool.uid().unwrap_or_default()).or_default())
+    }
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scaled {
+    pub(crate) replicas: i32,
+    /// Whether more would be needed than the pool may have; unknown where the demand is.
+    pub(crate) limited: Option<bool>,
+    pub(crate) again: Option<Duration>,
+}
+
+/// Chooses the number of pods, and prepares those that leave.
+///
+/// # Errors
+/// Where the API server can't be asked. That Fleet can't is none.
+pub(crate) async fn scale(
+    pool: &WorkerPool,
+    spec: &Autoscaling,
+    owned: &Observed,
+    context: &Context,
+) -> Result<Scaled> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let name = Names(&pool.name_any()).component(WORKER);
+    let live = owned.typed::<Deployment>(&name).and_then(|deployment| deployment.spec?.replicas);
+    let current = live.unwrap_or(spec.min_replicas);
+    let (grid, key) = (
+        Key::new(&namespace, pool.spec.grid_ref.name.as_deref().unwrap_or_default()),
+        Key::new(&namespace, &pool.name_any()),
+    );
+    let (Some(demand), Some(fleet)) = (context.fleets.demand(&grid, &key), context.fleets.api(&grid)) else {
+        return Ok(Scaled { replicas: current.max(spec.min_replicas), limited: None, again: None });
+    };
+    let now = context.mint.now();
+    let limits = Limits::of(spec, pool.spec.concurrency);
+    let (goal, may_drain) = context.scalers.with(pool, |scaler| {
+        (scaling::goal(limits, current, &demand, &mut scaler.history, now), scaler.may_drain)
+    });
+    let Goal { pods, limited, again } = goal;
+    if pods >= current && !may_drain {
+        return Ok(Scaled { replicas: pods, limited: Some(limited), again });
+    }
+    let replicas = leave(pool, &key, current, pods, fleet.as_ref(), context).await?;
+    // What drains is looked at again: its end is an event of Fleet's, not of Kubernetes'.
+    let soon = (replicas != pods).then_some(Duration::from_secs(2));
+    Ok(Scaled { replicas, limited: Some(limited), again: soon.or(again) })
+}
+
+/// One step towards fewer pods; or back, where workers are draining that are needed after all.
+async fn leave(
+    pool: &WorkerPool,
+    key: &Key,
+    current: i32,
+    goal: i32,
+    fleet: &dyn FleetApi,
+    context: &Context,
+) -> Result<i32> {
+    let pods = live_pods(pool, &key.namespace, context).await?;
+    let held = current.max(goal);
+    let bots = match fleet.bots(&key.path()).await {
+        Ok(bots) => bots,
+        Err(error) => {
+            tracing::warn!(pool = key.path(), %error, "the workers can't be asked for: none leaves");
+            return Ok(held);
+        }
+    };
+    let departure = scaling::depart(goal, current, &pods, &bots);
+    let grace = Duration::from_secs(u64::try_from(pool.spec.grace_period_seconds).unwrap_or_default());
+    if let Err(error) = tell(&departure, grace, fleet, context).await {
+        tracing::warn!(pool = key.path(), %error, "workers could not be told to leave or to stay: none leaves");
+        return Ok(held);
+    }
+    for pod in &departure.leave {
+        let patch = json!({"metadata": {"annotations": {DELETION_COST: FIRST_TO_LEAVE}}});
+        context.applier.patch(&key.namespace, Kind::of::<Pod>(), pod, &patch).await?;
+    }
+    let drains = bots.iter().any(|bot| bot.drain != crate::fleet::Drain::None) || !departure.drain.is_empty();
+    context.scalers.with(pool, |scaler| scaler.may_drain = drains);
+    Ok(departure.replicas)
+}
+
+async fn tell(
+    departure: &Departure,
+    grace: Duration,
+    fleet: &dyn FleetApi,
+    context: &Context,
+) -> std::result::Result<(), crate::fleet::FleetError> {
+    if !context.leadership.is_held() {
+        return Err(crate::fleet::FleetError("no longer the leader".to_owned()));
+    }
+    if !departure.undrain.is_empty() {
+        fleet.undrain(&departure.undrain).await?;
+    }
+    if !departure.drain.is_empty() {
+        fleet.drain(&departure.drain, grace).await?;
+    }
+    Ok(())
+}
+
+/// The pods of a pool that aren't leaving.
+async fn live_pods(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<Vec<String>> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let selector = Owner::new(pool, "WorkerPool").pod_selector(WORKER);
+    let list = api.list_metadata(&ListParams::default().labels(&selector)).await;
+    let list = list.map_err(Error::read(format!("the pods of the WorkerPool {}", pool.name_any())))?;
+    let live = list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(live.map(|pod| pod.name_any()).collect())
+}

@@ -1,0 +1,284 @@
+//! An autoscaled pool over the model API server and a Fleet that this test plays: from zero to many and back, with
+//! nobody ended who runs something.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use grid_operator_api::{BuildGrid, WorkerPool};
+use grid_operator_apply::Leadership;
+use grid_operator_controllers::fleet::{
+    Bot, Declaration, Demand, Drain, Endpoint, FleetApi, FleetConnector, FleetError, Fleets, News, PoolDemand,
+};
+use grid_operator_controllers::{Context, Images, buildgrid, workerpool};
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, watch};
+
+use crate::model::{Clock, Model};
+
+/// A grid's scheduler, as far as the operator sees it.
+#[derive(Clone)]
+struct Grid {
+    demand: watch::Sender<Option<Demand>>,
+    bots: Arc<Mutex<BTreeMap<String, Bot>>>,
+    declared: Arc<Mutex<Vec<Declaration>>>,
+}
+
+impl Grid {
+    fn needs(&self, slots: u64) {
+        let bots = self.bots.lock().unwrap().len() as u64;
+        let pool = PoolDemand {
+            required_slots: slots,
+            queued: slots,
+            oldest: (slots > 0).then(|| Duration::from_secs(60)),
+            bots,
+            ..PoolDemand::default()
+        };
+        self.demand
+            .send_replace(Some(Demand { pools: vec![("default/gcc".into(), pool)], unplaced: vec![] }));
+    }
+
+    fn bot(&self, pod: &str, leases: usize) {
+        let bot = Bot { id: format!("{pod}/0"), leases, idle_since: None, drain: Drain::None };
+        self.bots.lock().unwrap().insert(pod.to_owned(), bot);
+    }
+}
+
+impl FleetConnector for Grid {
+    fn connect(&self, endpoint: &Endpoint) -> Result<Arc<dyn FleetApi>, FleetError> {
+        assert_eq!(endpoint.url, "http://demo-server-pods.default.svc:50051");
+        assert_eq!(endpoint.token, "a-token");
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl FleetApi for Grid {
+    async fn declare(&self, declaration: &Declaration, _: u64) -> Result<(), FleetError> {
+        self.declared.lock().unwrap().push(declaration.clone());
+        Ok(())
+    }
+
+    async fn watch(&self) -> Result<BoxStream<'static, Result<Demand, FleetError>>, FleetError> {
+        let stream = tokio_stream::wrappers::WatchStream::new(self.demand.subscribe());
+        Ok(stream.filter_map(|demand| async move { demand.map(Ok) }).boxed())
+    }
+
+    async fn bots(&self, pool: &str) -> Result<Vec<Bot>, FleetError> {
+        assert_eq!(pool, "default/gcc");
+        Ok(self.bots.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn drain(&self, bots: &[String], _: Duration) -> Result<(), FleetError> {
+        for bot in self.bots.lock().unwrap().values_mut().filter(|bot| bots.contains(&bot.id)) {
+            assert_eq!(bot.leases, 0, "{} runs something", bot.id);
+            bot.drain = Drain::Done;
+        }
+        Ok(())
+    }
+
+    async fn undrain(&self, bots: &[String]) -> Result<(), FleetError> {
+        for bot in self.bots.lock().unwrap().values_mut().filter(|bot| bots.contains(&bot.id)) {
+            bot.drain = Drain::None;
+        }
+        Ok(())
+    }
+}
+
+struct World {
+    model: Model,
+    grid: Grid,
+    context: Context,
+    clock: Clock,
+    news: broadcast::Receiver<News>,
+}
+
+impl World {
+    fn new() -> Self {
+        let model = Model::default();
+        model.put(through::<BuildGrid>(&json!({"apiVersion": "grid.build/v1alpha1", "kind": "BuildGrid",
+            "metadata": {"name": "demo", "namespace": "default"}, "spec": {}})));
+        model.put(through::<WorkerPool>(&json!({"apiVersion": "grid.build/v1alpha1", "kind": "WorkerPool",
+            "metadata": {"name": "gcc", "namespace": "default"}, "spec": {"gridRef": {"name": "demo"}, "image": "gcc",
+            "concurrency": 2, "autoscaling": {"maxReplicas": 10, "scaleDownDelay": "60s"}}})));
+        Self::over(model)
+    }
+
+    /// An operator that has just begun.
+    fn over(model: Model) -> Self {
+        let (demand, _) = watch::channel(None);
+        let grid = Grid { demand, bots: Arc::default(), declared: Arc::default() };
+        let leadership = Leadership::sole();
+        let fleets = Arc::new(Fleets::new(Arc::new(grid.clone()), leadership.clone()));
+        let news = fleets.news();
+        let clock = Clock::default();
+        let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
+        let mint = Arc::new(clock.clone());
+        let context = Context::new(model.client(), leadership, images, mint, None, fleets);
+        Self { model, grid, context, clock, news }
+    }
+
+    async fn pass(&self) {
+        for (plural, name) in [("buildgrids", "demo"), ("workerpools", "gcc")] {
+            let object = self.model.object(plural, name).unwrap();
+            if plural == "buildgrids" {
+                let grid = serde_json::from_value(object).unwrap();
+                buildgrid::reconcile(&grid, &self.context).await.unwrap();
+            } else {
+                let pool = serde_json::from_value(object).unwrap();
+                workerpool::reconcile(&pool, &self.context).await.unwrap();
+            }
+        }
+    }
+
+    /// Waits until the operator has heard of the pool's demand.
+    async fn heard(&mut self) {
+        loop {
+            if let News::Pool(_) = self.news.recv().await.unwrap() {
+                return;
+            }
+        }
+    }
+
+    fn replicas(&self) -> i64 {
+        self.model.object("deployments", "gcc-worker").unwrap()["spec"]["replicas"].as_i64().unwrap()
+    }
+
+    /// Does what the ReplicaSet would: pods come and go, those with the lowest cost first.
+    fn settle(&self) {
+        let wanted = usize::try_from(self.replicas()).unwrap();
+        let mut pods: Vec<(i64, String)> = self
+            .model
+            .objects()
+            .into_values()
+            .filter(|object| object["kind"] == "Pod")
+            .map(|pod| {
+                let cost = &pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"];
+                let cost = cost.as_str().map_or(0, |cost| cost.parse().unwrap());
+                (cost, pod["metadata"]["name"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        pods.sort();
+        while pods.len() > wanted {
+            let (_, pod) = pods.remove(0);
+            let bot = self.grid.bots.lock().unwrap().remove(&pod).unwrap();
+            assert_eq!(bot.leases, 0, "{pod} was ended while it ran something");
+            self.model.delete("pods", &pod);
+        }
+        for number in 0.. {
+            if pods.len() >= wanted {
+                break;
+            }
+            let name = format!("gcc-worker-{number}");
+            if pods.iter().any(|(_, pod)| *pod == name) {
+                continue;
+            }
+            self.model.put(
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default",
+                "labels": {"app.kubernetes.io/instance": "gcc", "grid.build/kind": "WorkerPool",
+                "app.kubernetes.io/component": "worker"}}}),
+            );
+            self.grid.bot(&name, 1);
+            pods.push((0, name));
+        }
+        self.model.settle();
+    }
+}
+
+fn through<K: serde::de::DeserializeOwned + serde::Serialize>(value: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<K>(value.clone()).unwrap()).unwrap()
+}
+
+fn later(clock: &Clock, seconds: i64) {
+    clock.set(clock.get() + SignedDuration::from_secs(seconds));
+}
+
+#[tokio::test]
+async fn a_pool_goes_from_zero_to_many_and_back_and_ends_nobody_who_works() {
+    let mut world = World::new();
+    world.pass().await;
+    assert_eq!(world.replicas(), 0, "nothing is needed before the demand is known");
+    world.grid.needs(12);
+    world.heard().await;
+    world.pass().await;
+    assert_eq!(world.replicas(), 6, "in one step");
+    world.settle();
+    // All but one are done.
+    for (number, bot) in world.grid.bots.lock().unwrap().values_mut().enumerate() {
+        bot.leases = usize::from(number == 0);
+        bot.idle_since = (number > 0).then(|| world.clock.get());
+    }
+    world.grid.needs(1);
+    world.heard().await;
+    world.pass().await;
+    assert_eq!(world.replicas(), 6, "not before the delay");
+    later(&world.clock, 61);
+    for _ in 0..8 {
+        world.pass().await;
+        world.settle();
+    }
+    assert_eq!(world.replicas(), 1);
+    let left: Vec<String> = world.grid.bots.lock().unwrap().keys().cloned().collect();
+    assert_eq!(left, ["gcc-worker-0"], "the one that works stays");
+    world.grid.bots.lock().unwrap().values_mut().for_each(|bot| bot.leases = 0);
+    world.grid.needs(0);
+    world.heard().await;
+    world.pass().await;
+    later(&world.clock, 61);
+    for _ in 0..8 {
+        world.pass().await;
+        world.settle();
+    }
+    assert_eq!(world.replicas(), 0);
+    assert_eq!(condition(&world.model, "Ready")["reason"], "ScaledToZero");
+    world.model.forget_writes();
+    world.pass().await;
+    assert_eq!(world.model.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_grid_that_cannot_be_reached_holds_its_pools() {
+    let mut world = World::new();
+    world.pass().await;
+    world.grid.needs(8);
+    world.heard().await;
+    world.pass().await;
+    world.settle();
+    assert_eq!(world.replicas(), 4);
+    // Another operator begins, which has heard nothing yet.
+    let lost = World::over(world.model.clone());
+    later(&lost.clock, 3_600);
+    lost.pass().await;
+    assert_eq!(lost.replicas(), 4);
+    assert_eq!(condition(&lost.model, "ScalingLimited")["reason"], "DemandUnknown");
+}
+
+#[tokio::test]
+async fn pools_are_declared_with_what_they_offer_and_again_when_they_change() {
+    let mut world = World::new();
+    world.pass().await;
+    world.grid.needs(0);
+    world.heard().await;
+    let last = |world: &World| world.grid.declared.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(last(&world).owner, "default/demo");
+    assert_eq!(last(&world).pools[0].max_workers, 10);
+    let before = world.grid.declared.lock().unwrap().len();
+    world.pass().await;
+    assert_eq!(world.grid.declared.lock().unwrap().len(), before, "the same is not said again");
+    world.model.edit("workerpools", "gcc", |pool| pool["spec"]["autoscaling"]["maxReplicas"] = json!(20));
+    world.pass().await;
+    while world.grid.declared.lock().unwrap().len() == before {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(last(&world).pools[0].max_workers, 20);
+}
+
+fn condition(model: &Model, type_: &str) -> Value {
+    let status = model.object("workerpools", "gcc").unwrap()["status"].clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|c| c["type"] == type_).unwrap_or(Value::Null)
+}
