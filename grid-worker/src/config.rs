@@ -93,6 +93,9 @@ pub struct LimitSettings {
     /// Bytes of any one file that an action writes.
     #[arg(long, env = "GRID_WORKER_FILE_LIMIT")]
     pub file_limit: Option<u64>,
+    /// Bytes on disk of all files that an action makes.
+    #[arg(long, env = "GRID_WORKER_ACTION_DISK_LIMIT")]
+    pub action_disk_limit: Option<u64>,
 }
 
 impl Settings {

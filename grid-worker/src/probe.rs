@@ -14,6 +14,7 @@ use grid_proto::runner::RunRequest;
 use rustix::fs::{AtFlags, statat};
 
 use crate::error::WorkerError;
+use crate::execute::demands::Demands;
 use crate::execute::workspace::{Workspace, Workspaces};
 use crate::runner_client::RunnerClient;
 
@@ -59,7 +60,7 @@ pub async fn prove(
     workspaces: &Workspaces,
 ) -> Result<Option<u32>, WorkerError> {
     let arguments = match probe {
-        Probe::None => return Ok(None),
+        Probe::None => return runner.check(Path::new("")).await.map(|()| None),
         Probe::Own(_) => vec!["./grid-worker".to_owned(), crate::config::PROBE.to_owned()],
         Probe::Command(command) => command.clone(),
     };
@@ -85,7 +86,7 @@ pub async fn prove(
         temporary_directory: workspace.below("tmp"),
         ..RunRequest::default()
     };
-    let ran = runner.run(request, Some(PATIENCE)).await?;
+    let ran = runner.run(request, Some(PATIENCE), &Demands::default()).await?;
     if ran.exit_code != 0 {
         let said = std::fs::read_to_string(workspace.path().join("logs/stderr")).unwrap_or_default();
         return Err(failed(&format!("it ended with {}: {}", ran.exit_code, said.trim())));

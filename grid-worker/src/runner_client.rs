@@ -11,11 +11,12 @@ use grid_proto::runner::{CheckReadinessRequest, RunRequest, RunResponse};
 use hyper_util::rt::TokioIo;
 use prost_types::Any;
 use tokio::net::UnixStream;
-use tonic::metadata::{AsciiMetadataKey, MetadataMap};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
 use crate::error::WorkerError;
+use crate::execute::demands::Demands;
 use crate::runner_protocol as protocol;
 
 /// How long after its time a command may still be reported on by the runner, which has to kill it first.
@@ -32,6 +33,8 @@ pub struct Limits {
     pub processes: Option<u64>,
     /// Bytes of any one file.
     pub file_bytes: Option<u64>,
+    /// Bytes on disk of all files that an action makes.
+    pub disk_bytes: Option<u64>,
 }
 
 /// How a command ended.
@@ -51,6 +54,7 @@ pub struct Ran {
 #[derive(Clone, Debug)]
 pub struct RunnerClient {
     channel: Channel,
+    socket: PathBuf,
     limits: Limits,
 }
 
@@ -58,13 +62,22 @@ impl RunnerClient {
     /// A client of the runner on this UNIX socket; it is connected to when it is needed.
     #[must_use]
     pub fn new(socket: PathBuf, limits: Limits) -> Self {
+        let to = socket.clone();
         let connector = tower::service_fn(move |_: Uri| {
-            let socket = socket.clone();
+            let socket = to.clone();
             async move { UnixStream::connect(socket).await.map(TokioIo::new) }
         });
         // The address is never used: the connector goes to the socket.
         let channel = Endpoint::from_static("http://runner").connect_with_connector_lazy(connector);
-        Self { channel, limits }
+        Self { channel, socket, limits }
+    }
+
+    /// The user that the runner runs as, as the kernel tells it.
+    ///
+    /// # Errors
+    /// Where it can't be connected to.
+    pub async fn user(&self) -> std::io::Result<u32> {
+        Ok(UnixStream::connect(&self.socket).await?.peer_cred()?.uid())
     }
 
     /// Whether the runner is there and sees `path`, relative to the build directory.
@@ -81,7 +94,12 @@ impl RunnerClient {
     ///
     /// # Errors
     /// [`WorkerError::Runner`] where the runner failed; nothing is known about the command then.
-    pub async fn run(&self, request: RunRequest, timeout: Option<Duration>) -> Result<Ran, WorkerError> {
+    pub async fn run(
+        &self,
+        request: RunRequest,
+        timeout: Option<Duration>,
+        demands: &Demands,
+    ) -> Result<Ran, WorkerError> {
         let mut request = Request::new(request);
         let millis = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
         let metadata = request.metadata_mut();
@@ -90,6 +108,12 @@ impl RunnerClient {
         put(metadata, protocol::MEMORY_BYTES, self.limits.memory_bytes);
         put(metadata, protocol::PROCESSES, self.limits.processes);
         put(metadata, protocol::FILE_BYTES, self.limits.file_bytes);
+        put(metadata, protocol::DISK_BYTES, self.limits.disk_bytes);
+        put(metadata, protocol::UID, demands.uid.map(u64::from));
+        put(metadata, protocol::GID, demands.gid.map(u64::from));
+        if demands.network {
+            metadata.insert(protocol::NETWORK, AsciiMetadataValue::from_static(protocol::ON));
+        }
         let mut stub = Stub::new(self.channel.clone());
         let call = stub.run(request);
         let answer = match timeout.and_then(|t| t.checked_add(LENIENCY)) {

@@ -17,6 +17,17 @@ pub const PROCESSES: &str = "grid-runner-processes";
 /// The most bytes of one file that the command writes.
 pub const FILE_BYTES: &str = "grid-runner-file-bytes";
 
+/// The most bytes on disk of all files that the command makes.
+pub const DISK_BYTES: &str = "grid-runner-disk-bytes";
+/// Whether the command may reach the network, where isolation would keep it from that: [`ON`], else it may not.
+pub const NETWORK: &str = "grid-runner-network";
+/// Value of [`NETWORK`].
+pub const ON: &str = "on";
+/// The user id that the command is to see as its own; it owns its inputs then.
+pub const UID: &str = "grid-runner-uid";
+/// The group id that the command is to see as its own.
+pub const GID: &str = "grid-runner-gid";
+
 /// In the answer: how the command ended, where the exit code alone doesn't tell. One of [`TIMED_OUT`],
 /// [`OVER_LIMIT`].
 pub const OUTCOME: &str = "grid-runner-outcome";

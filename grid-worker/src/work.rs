@@ -21,6 +21,7 @@ use crate::cas::Cas;
 use crate::config::{LimitSettings, Settings};
 use crate::connect::{self, Credentials, Remote};
 use crate::disk::Disks;
+use crate::error::WorkerError;
 use crate::execute::Executor;
 use crate::execute::janitor::Janitor;
 use crate::execute::workspace::Workspaces;
@@ -123,15 +124,24 @@ fn limits(settings: &LimitSettings) -> Limits {
         memory_bytes: settings.memory_limit,
         processes: settings.process_limit,
         file_bytes: settings.file_limit,
+        disk_bytes: settings.action_disk_limit,
     }
 }
 
-/// Proves the runner, for as long as it takes: it may start later than the worker.
-async fn first_proof(probe: &Probe, runner: &RunnerClient, workspaces: &Workspaces) -> Option<u32> {
+/// Proves the runner, for as long as it takes: it may start later than the worker. Gives whose files commands make,
+/// which is the runner where the probe doesn't tell.
+async fn first_proof(probe: &Probe, runner: &RunnerClient, workspaces: &Workspaces) -> u32 {
     let mut backoff = Backoff::default();
     loop {
-        match probe::prove(probe, runner, workspaces).await {
-            Ok(owner) => return owner,
+        let proof = match probe::prove(probe, runner, workspaces).await {
+            Ok(Some(owner)) => return owner,
+            Ok(None) => {
+                runner.user().await.map_err(|error| WorkerError::local("asking for the runner", error))
+            }
+            Err(error) => Err(error),
+        };
+        match proof {
+            Ok(user) => return user,
             Err(error) => {
                 let pause = backoff.pause();
                 tracing::warn!(%error, ?pause, "the runner is not proved yet");
@@ -158,25 +168,16 @@ fn remotes(settings: &Settings) -> anyhow::Result<(Remote, Cas)> {
 }
 
 /// Links where a command can neither own a cached file nor pass over its mode; else copies.
-fn placement(owner: Option<u32>, build: &Path, cache: &Path) -> anyhow::Result<Placement> {
+fn placement(owner: u32, build: &Path, cache: &Path) -> anyhow::Result<Placement> {
     let own = geteuid().as_raw();
-    match owner {
-        Some(runner) if runner == own || runner == 0 => {
-            tracing::warn!(
-                runner,
-                worker = own,
-                "commands run as a user that could change cached inputs, so inputs are copied, not linked; \
-                 give the runner a user id of its own"
-            );
-            return Ok(Placement::Copy);
-        }
-        None => {
-            tracing::warn!(
-                "the runner's user is unknown without the probe, so inputs are copied, not linked"
-            );
-            return Ok(Placement::Copy);
-        }
-        Some(_) => {}
+    if owner == own || owner == 0 {
+        tracing::warn!(
+            runner = owner,
+            worker = own,
+            "commands run as a user that could change cached inputs, so inputs are copied, not linked; \
+             give the runner a user id of its own"
+        );
+        return Ok(Placement::Copy);
     }
     std::fs::create_dir_all(cache).with_context(|| format!("--cache-dir {}", cache.display()))?;
     let (source, link) = (cache.join(".link-test"), build.join(".link-test"));

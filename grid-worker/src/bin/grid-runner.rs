@@ -1,11 +1,13 @@
 //! `grid-runner`: runs commands that grid-worker has staged, in any image.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use grid_worker::runner::isolation::Isolation;
 use grid_worker::runner::serve::ServeOptions;
-use grid_worker::runner::{install, serve, supervise};
+use grid_worker::runner::{enclose, install, serve, supervise};
 
 /// Runs commands for grid-worker; holds no credentials and needs nothing of the image that it runs in.
 #[derive(Parser)]
@@ -27,6 +29,15 @@ enum Command {
     /// Run one command; only `serve` calls this.
     #[command(hide = true)]
     Supervise,
+    /// Enter an enclosure in an empty directory; only `serve` calls this.
+    #[command(hide = true)]
+    Attempt {
+        #[arg(long, value_enum)]
+        isolation: Isolation,
+        #[arg(long)]
+        uid: u32,
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -41,6 +52,13 @@ fn main() -> ExitCode {
             .and_then(|runtime| runtime.block_on(serve::serve(options))),
         Command::Install { dir } => install::install(&dir),
         Command::Supervise => supervise::run(),
+        Command::Attempt { isolation, uid, directory } => {
+            // What it says becomes part of what `serve` says.
+            enclose::attempt(&directory, isolation, uid).or_else(|error| {
+                writeln!(std::io::stderr(), "{error:#}")?;
+                std::process::exit(1)
+            })
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ use grid_proto::any;
 use grid_proto::reapi::{self, Action, ExecuteOperationMetadata};
 use prost_types::Any;
 
+use super::demands::Demands;
 use super::duration;
 use crate::cas::Cas;
 use crate::cas::client::from_wire;
@@ -26,6 +27,8 @@ pub struct Assignment {
     pub input_root_digest: Digest,
     /// How long the command may run.
     pub timeout: Option<Duration>,
+    /// What its platform properties ask of the worker; `None` where only its command has some.
+    pub demands: Option<Demands>,
     /// ByteStream name to write standard output to while it runs.
     pub stdout_stream: Option<String>,
     /// ByteStream name to write standard error to while it runs.
@@ -75,6 +78,7 @@ impl Assignment {
             command_digest: from_wire(function, &command)?,
             input_root_digest: from_wire(function, &action.input_root_digest.clone().unwrap_or_default())?,
             timeout: duration(action.timeout.as_ref()),
+            demands: action.platform.as_ref().map(|p| Demands::new(Some(p), function)).transpose()?,
             stdout_stream: stream(about.map(|m| &m.stdout_stream_name)),
             stderr_stream: stream(about.map(|m| &m.stderr_stream_name)),
         })

@@ -5,6 +5,7 @@
 //! ends the action: the runner kills the command, and the directory goes.
 
 pub mod assignment;
+pub mod demands;
 pub mod janitor;
 mod live;
 mod logs;
@@ -34,6 +35,7 @@ use crate::upload::collect::{self, Collected};
 use crate::upload::declared::Declared;
 use crate::upload::send;
 use assignment::Assignment;
+use demands::Demands;
 use live::LiveLogs;
 use timeline::{Step, Timeline};
 use workspace::{Workspace, Workspaces};
@@ -111,22 +113,31 @@ impl Executor {
         timeline: &Mutex<Timeline>,
     ) -> Result<(ActionResult, Ran), WorkerError> {
         timeline.lock().mark(Step::InputFetchStart);
-        let (command, tree) = tokio::try_join!(
+        let (command, inputs) = tokio::try_join!(
             self.cas.read_message::<Command>("command", &assignment.command_digest),
             self.trees.fetch(assignment.input_root_digest),
         )?;
+        let function = assignment.action_digest.function();
+        let demands = match &assignment.demands {
+            Some(demands) => demands.clone(),
+            None => Demands::new(command.platform.as_ref(), function)?,
+        };
+        let mut trees = vec![inputs];
+        if let Some(root) = demands.chroot {
+            trees.insert(0, self.trees.fetch(root).await?);
+        }
         let declared = Declared::new(&command)?;
         let environment = environment(&command)?;
-        let pins = self.cache.acquire(tree.files()).await?;
+        let pins = self.cache.acquire(trees.iter().flat_map(InputTree::files).collect()).await?;
         let workspace = self.workspaces.create(&assignment.action_digest)?;
-        self.stage(tree, &workspace, &declared).await?;
+        self.stage(trees, &workspace, &declared).await?;
         timeline.lock().mark(Step::InputFetchCompleted);
 
         timeline.lock().mark(Step::ExecutionStart);
         let request = request(command, environment, &workspace, &declared);
         let (stdout, stderr) = (assignment.stdout_stream.as_ref(), assignment.stderr_stream.as_ref());
         let live = LiveLogs::start(&self.cas, &workspace, stdout, stderr);
-        let ran = self.runner.run(request, assignment.timeout).await?;
+        let ran = self.runner.run(request, assignment.timeout, &demands).await?;
         timeline.lock().mark(Step::ExecutionCompleted);
         live.finish();
         drop(pins);
@@ -140,15 +151,17 @@ impl Executor {
 
     async fn stage(
         &self,
-        tree: InputTree,
+        trees: Vec<InputTree>,
         workspace: &Workspace,
         declared: &Declared,
     ) -> Result<(), WorkerError> {
         let (cache, root) = (self.cache.clone(), workspace.root());
         let parents: Vec<_> = declared.parents().into_iter().map(Path::to_owned).collect();
         blocking(move || {
-            let staged = root.try_clone().map_err(|error| WorkerError::local("the input root", error))?;
-            stage::lay_out(&tree, staged, &cache)?;
+            for tree in &trees {
+                let staged = root.try_clone().map_err(|error| WorkerError::local("the input root", error))?;
+                stage::lay_out(tree, staged, &cache)?;
+            }
             parents.iter().try_for_each(|parent| workspace::make_parents(&root, parent))
         })
         .await

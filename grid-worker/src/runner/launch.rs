@@ -14,7 +14,7 @@ use super::orphans::Children;
 use super::task::{Report, Task};
 
 /// This process's own program: the name stays right when the file is replaced or lies outside the container.
-const SELF: &str = "/proc/self/exe";
+pub(super) const SELF: &str = "/proc/self/exe";
 
 /// Why there is no report: none of these says anything about the command.
 #[derive(Debug, Error)]
@@ -28,6 +28,9 @@ pub(super) enum LaunchError {
     /// The pipes broke.
     #[error("can't talk to the supervisor: {0}")]
     Pipe(#[source] std::io::Error),
+    /// The input root can't be made one.
+    #[error("the command can't be enclosed: {0}")]
+    Enclosure(#[source] std::io::Error),
     /// A defect.
     #[error("the supervisor's report can't be parsed: {0}")]
     Report(#[from] serde_json::Error),

@@ -10,13 +10,22 @@
 //!                        └─▶ settle (outputs become readable and removable for the worker)
 //! ```
 //!
+//! What keeps commands apart from each other and from the container is an [`isolation`]; the supervisor enters it
+//! ([`enclose`]) before it starts its command.
+//!
 //! The runner refuses to fetch, cache or write files for a command: an executable that it wrote could be open
 //! in a child that it forks at that moment, and then could not be executed (ETXTBSY).
 
+mod disk_use;
+pub mod enclose;
 pub mod install;
+pub mod isolation;
 mod launch;
+mod log_file;
 mod lookup;
+mod loopback;
 mod orphans;
+mod ownership;
 mod paths;
 mod peer;
 mod process_tree;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::process_tree;
+use super::process_tree::ProcessTree;
 
 /// The supervisors that are alive.
 #[derive(Clone, Debug, Default)]
@@ -48,19 +48,21 @@ impl Children {
     /// Ends the leftovers of killed supervisors, whenever a child of the runner ends.
     pub(super) async fn reap_leftovers(self) -> std::io::Result<()> {
         let mut ended = signal(SignalKind::child())?;
+        let tree = Arc::new(ProcessTree::open()?);
         while ended.recv().await.is_some() {
-            let children = self.clone();
+            let (children, tree) = (self.clone(), tree.clone());
             // Reading /proc is blocking work.
-            let _ = tokio::task::spawn_blocking(move || children.end_leftovers()).await;
+            let _ = tokio::task::spawn_blocking(move || children.end_leftovers(&tree)).await;
         }
         Ok(())
     }
 
-    fn end_leftovers(&self) {
+    fn end_leftovers(&self, tree: &ProcessTree) {
         loop {
             let supervisors = self.supervisors.lock();
             let own = getpid().as_raw_pid();
-            let leftovers: Vec<Pid> = process_tree::descendants(getpid())
+            let leftovers: Vec<Pid> = tree
+                .descendants(getpid())
                 .into_iter()
                 .filter(|p| p.parent == own && !supervisors.contains(&p.pid.as_raw_pid()))
                 .map(|p| p.pid)
@@ -70,7 +72,7 @@ impl Children {
                 return;
             }
             for pid in leftovers {
-                process_tree::kill_below(pid);
+                tree.kill_below(pid);
                 let _ = kill_process(pid, Signal::KILL);
                 // By its id: waiting for any child would take supervisors' statuses from tokio.
                 let _ = waitpid(Some(pid), WaitOptions::empty());

@@ -6,7 +6,11 @@
 //! that it hasn't found below the caller.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, wait};
 
@@ -24,30 +28,93 @@ pub(super) struct Process {
     pub(super) resident_pages: u64,
 }
 
-/// All processes below `root`, not `root` itself.
-pub(super) fn descendants(root: Pid) -> Vec<Process> {
-    let mut below: HashMap<i32, Vec<Process>> = HashMap::new();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_none_or(|n| !n.bytes().all(|b| b.is_ascii_digit())) {
-            continue;
+/// The processes that this one sees. `/proc` is held open: it need not be there any more once the caller is
+/// enclosed.
+#[derive(Debug)]
+pub(super) struct ProcessTree {
+    proc: OwnedFd,
+}
+
+impl ProcessTree {
+    pub(super) fn open() -> rustix::io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { proc: openat(CWD, "/proc", flags, Mode::empty())? })
+    }
+
+    /// All processes below `root`, not `root` itself.
+    pub(super) fn descendants(&self, root: Pid) -> Vec<Process> {
+        let mut below: HashMap<i32, Vec<Process>> = HashMap::new();
+        let Ok(entries) = Dir::read_from(&self.proc) else { return Vec::new() };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_bytes();
+            if !name.iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            if let Some(process) = self.stat(name).as_deref().and_then(parse) {
+                below.entry(process.parent).or_default().push(process);
+            }
         }
-        // Bytes, since a process names itself.
-        let Ok(stat) = std::fs::read(entry.path().join("stat")) else { continue };
-        if let Some(process) = parse(&stat) {
-            below.entry(process.parent).or_default().push(process);
+        let mut found = Vec::new();
+        let mut open = vec![root.as_raw_pid()];
+        while let Some(parent) = open.pop() {
+            for process in below.remove(&parent).unwrap_or_default() {
+                open.push(process.pid.as_raw_pid());
+                found.push(process);
+            }
+        }
+        found
+    }
+
+    /// Bytes, since a process names itself.
+    fn stat(&self, pid: &[u8]) -> Option<Vec<u8>> {
+        let path = [pid, b"/stat"].concat();
+        let file = openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut stat = Vec::new();
+        File::from(file).read_to_end(&mut stat).ok()?;
+        Some(stat)
+    }
+
+    /// Kills everything below the caller and waits until nothing is left; gives the status of `main` where it was
+    /// among what was reaped.
+    pub(super) fn end_all(&self, main: Pid) -> Option<WaitStatus> {
+        let mut status = None;
+        loop {
+            match reap(main, &mut status, WaitOptions::NOHANG) {
+                Reaped::One => continue,
+                Reaped::NoneLeft => return status,
+                Reaped::Alive => {}
+            }
+            self.kill_below(getpid());
+            if matches!(reap(main, &mut status, WaitOptions::empty()), Reaped::NoneLeft) {
+                return status;
+            }
         }
     }
-    let mut found = Vec::new();
-    let mut open = vec![root.as_raw_pid()];
-    while let Some(parent) = open.pop() {
-        for process in below.remove(&parent).unwrap_or_default() {
-            open.push(process.pid.as_raw_pid());
-            found.push(process);
+
+    /// Kills all that is below `root`. Everything is stopped first: a tree that forks as fast as it is killed
+    /// could outlive any number of passes of kills alone.
+    pub(super) fn kill_below(&self, root: Pid) {
+        let mut stopped = HashSet::new();
+        for _ in 0..STOP_PASSES {
+            let fresh: Vec<Pid> = self
+                .descendants(root)
+                .into_iter()
+                .filter(|p| !p.inert && !stopped.contains(&p.pid))
+                .map(|p| p.pid)
+                .collect();
+            if fresh.is_empty() {
+                break;
+            }
+            for pid in fresh {
+                // It may be gone already, which is what is wanted.
+                let _ = kill_process(pid, Signal::STOP);
+                stopped.insert(pid);
+            }
+        }
+        for process in self.descendants(root) {
+            let _ = kill_process(process.pid, Signal::KILL);
         }
     }
-    found
 }
 
 /// Parses `PID (NAME) STATE PPID …`; the name may itself hold spaces and parentheses.
@@ -61,47 +128,6 @@ fn parse(stat: &[u8]) -> Option<Process> {
         inert: matches!(*rest.first()?, "T" | "t" | "Z" | "X"),
         resident_pages: rest.get(21)?.parse().unwrap_or(0),
     })
-}
-
-/// Kills everything below the caller and waits until nothing is left; gives the status of `main` where it was
-/// among what was reaped.
-pub(super) fn end_all(main: Pid) -> Option<WaitStatus> {
-    let mut status = None;
-    loop {
-        match reap(main, &mut status, WaitOptions::NOHANG) {
-            Reaped::One => continue,
-            Reaped::NoneLeft => return status,
-            Reaped::Alive => {}
-        }
-        kill_below(getpid());
-        if matches!(reap(main, &mut status, WaitOptions::empty()), Reaped::NoneLeft) {
-            return status;
-        }
-    }
-}
-
-/// Kills all that is below `root`. Everything is stopped first: a tree that forks as fast as it is killed
-/// could outlive any number of passes of kills alone.
-pub(super) fn kill_below(root: Pid) {
-    let mut stopped = HashSet::new();
-    for _ in 0..STOP_PASSES {
-        let fresh: Vec<Pid> = descendants(root)
-            .into_iter()
-            .filter(|p| !p.inert && !stopped.contains(&p.pid))
-            .map(|p| p.pid)
-            .collect();
-        if fresh.is_empty() {
-            break;
-        }
-        for pid in fresh {
-            // It may be gone already, which is what is wanted.
-            let _ = kill_process(pid, Signal::STOP);
-            stopped.insert(pid);
-        }
-    }
-    for process in descendants(root) {
-        let _ = kill_process(process.pid, Signal::KILL);
-    }
 }
 
 enum Reaped {
@@ -143,7 +169,7 @@ mod tests {
     #[test]
     fn finds_children_and_not_itself() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let found = descendants(getpid());
+        let found = ProcessTree::open().unwrap().descendants(getpid());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|p| p.pid.as_raw_pid() == i32::try_from(child.id()).unwrap()));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::isolation::{Enclosure, Isolation, Points};
 use super::launch::{self, LaunchError};
 use super::orphans::Children;
 use super::paths;
@@ -28,20 +29,34 @@ use crate::runner_protocol as protocol;
 pub(super) struct RunnerService {
     build: Arc<Path>,
     children: Children,
+    policy: Policy,
+}
+
+/// What commands get from this runner.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    pub(super) isolation: Isolation,
+    /// Whether those that ask for the network get it.
+    pub(super) allow_network: bool,
+    /// Whose files commands make.
+    pub(super) owner: u32,
 }
 
 impl RunnerService {
-    pub(super) fn new(build: &Path, children: Children) -> Self {
-        Self { build: build.into(), children }
+    pub(super) fn new(build: &Path, children: Children, policy: Policy) -> Self {
+        Self { build: build.into(), children, policy }
     }
 
     /// The task of `request`, and the directories to settle after it.
-    fn task(&self, request: RunRequest, limits: Limits) -> Result<(Task, Vec<PathBuf>), Status> {
+    fn task(&self, request: RunRequest, demands: &Demands) -> Result<(Task, Vec<PathBuf>), Status> {
         let below = |base: &Path, field, path: &str| {
             paths::below(base, field, path).map_err(|error| Status::invalid_argument(error.to_string()))
         };
         let root = below(&self.build, "input_root_directory", &request.input_root_directory)?;
-        let directory = below(&root, "working_directory", &request.working_directory)?;
+        let temporary = below(&self.build, "temporary_directory", &request.temporary_directory)?;
+        let mut enclosure = self.policy.enclosure(&root, &temporary, demands)?;
+        let seen_root = if enclosure.is_some() { Path::new("/") } else { &root };
+        let directory = below(seen_root, "working_directory", &request.working_directory)?;
         let mut settled = vec![root];
         let mut environment: std::collections::BTreeMap<_, _> =
             request.environment_variables.into_iter().collect();
@@ -55,10 +70,13 @@ impl RunnerService {
             return Err(Status::invalid_argument(format!("{text:?} holds a NUL character")));
         }
         if !request.temporary_directory.is_empty() {
-            let temporary = below(&self.build, "temporary_directory", &request.temporary_directory)?;
             // A default as REAPI allows it: the command's own value stands.
-            environment.entry("TMPDIR".to_owned()).or_insert_with(|| temporary.display().to_string());
+            let seen = if enclosure.is_some() { Path::new("/tmp") } else { &temporary };
+            environment.entry("TMPDIR".to_owned()).or_insert_with(|| seen.display().to_string());
             settled.push(temporary);
+        } else if let Some(enclosure) = &mut enclosure {
+            // Its own: nothing is mounted over it.
+            enclosure.temporary = enclosure.root.join("tmp");
         }
         let task = Task {
             arguments: request.arguments,
@@ -66,10 +84,50 @@ impl RunnerService {
             directory,
             stdout: below(&self.build, "stdout_path", &request.stdout_path)?,
             stderr: below(&self.build, "stderr_path", &request.stderr_path)?,
-            limits,
+            limits: demands.limits.clone(),
+            writable: settled.clone(),
+            enclosure,
         };
         Ok((task, settled))
     }
+}
+
+impl Policy {
+    /// What a command with these demands is enclosed in.
+    fn enclosure(
+        &self,
+        root: &Path,
+        temporary: &Path,
+        demands: &Demands,
+    ) -> Result<Option<Enclosure>, Status> {
+        let (uid, gid) = (demands.uid.unwrap_or(self.owner), demands.gid.unwrap_or(self.owner));
+        if self.isolation != Isolation::Bubblewrap && (uid, gid) != (self.owner, self.owner) {
+            let text = format!("only bubblewrap isolation gives a command the ids {uid}:{gid}");
+            return Err(Status::failed_precondition(text));
+        }
+        if self.isolation == Isolation::Bubblewrap && demands.network && !self.allow_network {
+            return Err(Status::failed_precondition("commands of this runner are not allowed the network"));
+        }
+        let enclosure = Enclosure {
+            isolation: self.isolation,
+            root: root.to_owned(),
+            temporary: temporary.to_owned(),
+            network: demands.network,
+            uid,
+            gid,
+            owns_inputs: demands.uid.is_some(),
+        };
+        Ok((self.isolation != Isolation::Plain).then_some(enclosure))
+    }
+}
+
+/// What a request's metadata asks for.
+#[derive(Debug)]
+struct Demands {
+    limits: Limits,
+    network: bool,
+    uid: Option<u32>,
+    gid: Option<u32>,
 }
 
 #[tonic::async_trait]
@@ -84,16 +142,20 @@ impl Runner for RunnerService {
     }
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunResponse>, Status> {
-        let limits = limits(request.metadata())?;
-        let (task, settled) = self.task(request.into_inner(), limits)?;
+        let demands = demands(request.metadata())?;
+        let (task, settled) = self.task(request.into_inner(), &demands)?;
         let abandoned = CancellationToken::new();
         let _abandon = abandoned.clone().drop_guard();
-        let children = self.children.clone();
+        let (children, owner) = (self.children.clone(), self.policy.owner);
         let work = tokio::spawn(async move {
             let since = Some(FileTime::now());
+            let points = task.enclosure.as_ref().map(Enclosure::prepare).transpose();
+            let points = points.map_err(LaunchError::Enclosure)?;
             let report = launch::run(&children, &task, &abandoned).await;
             let settled = tokio::task::spawn_blocking(move || {
-                settled.iter().try_for_each(|root| settle::settle(root, since))
+                let settled = settled.iter().try_for_each(|root| settle::settle(root, owner, since));
+                points.into_iter().for_each(Points::remove);
+                settled
             });
             if let Ok(Err(error)) = settled.await {
                 tracing::warn!(%error, "some of a command's files could not be made readable for the worker");
@@ -105,22 +167,26 @@ impl Runner for RunnerService {
     }
 }
 
-fn limits(metadata: &MetadataMap) -> Result<Limits, Status> {
-    Ok(Limits {
+fn demands(metadata: &MetadataMap) -> Result<Demands, Status> {
+    let limits = Limits {
         timeout_ms: number(metadata, protocol::TIMEOUT_MS)?,
         log_bytes: number(metadata, protocol::LOG_BYTES)?,
         memory_bytes: number(metadata, protocol::MEMORY_BYTES)?,
         processes: number(metadata, protocol::PROCESSES)?,
         file_bytes: number(metadata, protocol::FILE_BYTES)?,
-    })
+        disk_bytes: number(metadata, protocol::DISK_BYTES)?,
+    };
+    let network = metadata.get(protocol::NETWORK).is_some_and(|value| value == protocol::ON);
+    let (uid, gid) = (number(metadata, protocol::UID)?, number(metadata, protocol::GID)?);
+    Ok(Demands { limits, network, uid, gid })
 }
 
-fn number(metadata: &MetadataMap, key: &'static str) -> Result<Option<u64>, Status> {
+fn number<N: FromStr>(metadata: &MetadataMap, key: &'static str) -> Result<Option<N>, Status> {
     let Some(value) = metadata.get(key) else { return Ok(None) };
     value
         .to_str()
         .ok()
-        .and_then(|text| u64::from_str(text).ok())
+        .and_then(|text| N::from_str(text).ok())
         .map(Some)
         .ok_or_else(|| Status::invalid_argument(format!("metadata {key} is not a whole number")))
 }
@@ -142,6 +208,10 @@ fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, 
         }
         End::TimedOut => (killed, Some((protocol::TIMED_OUT, String::new()))),
         End::OverLimit(reason) => (killed, Some((protocol::OVER_LIMIT, reason))),
+        End::NotEnclosed(reason) => {
+            tracing::error!(reason, "a command could not be enclosed");
+            return Err(Status::internal(format!("the command could not be enclosed: {reason}")));
+        }
         End::Abandoned => return Err(Status::cancelled("the call was dropped")),
     };
     let usage = any::pack(&usage(&report.usage, signal));

@@ -12,7 +12,6 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, openat, statat};
 use rustix::io::{Errno, Result};
-use rustix::process::geteuid;
 use rustix::time::{ClockId, clock_gettime};
 
 const FOR_READERS: u32 = 0o444;
@@ -37,14 +36,14 @@ impl FileTime {
     }
 }
 
-/// Opens up everything below `root` that this user owns.
+/// Opens up everything below `root` that `owner` owns, who is this user unless this user is root.
 ///
 /// The entries of a directory that hasn't changed after `since` are as the worker staged them; only its
 /// subdirectories are looked at. A change time can't be set back by the command. One directory is open at a
 /// time, for directories can be nested deeper than files can be opened.
-pub(super) fn settle(root: &std::path::Path, since: Option<FileTime>) -> Result<()> {
+pub(super) fn settle(root: &std::path::Path, owner: u32, since: Option<FileTime>) -> Result<()> {
     let Ok(stat) = statat(CWD, root, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
-    let mut walk = Walk { own: geteuid().as_raw(), since, first_error: None };
+    let mut walk = Walk { own: owner, since, first_error: None };
     if let Some((directory, pending)) = walk.enter(CWD, root.as_os_str(), &stat) {
         walk.tree(directory, pending);
     }
@@ -149,7 +148,7 @@ mod tests {
         symlink("/nowhere", locked.join("link")).unwrap();
         set_permissions(&file, PermissionsExt::from_mode(0o100)).unwrap();
         set_permissions(&locked, PermissionsExt::from_mode(0o000)).unwrap();
-        settle(dir.path(), None).unwrap();
+        settle(dir.path(), rustix::process::geteuid().as_raw(), None).unwrap();
         assert_eq!(mode(&locked), 0o777);
         assert_eq!(mode(&file), 0o544, "read is added, nothing is taken away");
     }
@@ -163,7 +162,7 @@ mod tests {
         set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
         symlink(outside.path(), dir.path().join("dir")).unwrap();
         symlink(&file, dir.path().join("file")).unwrap();
-        settle(dir.path(), None).unwrap();
+        settle(dir.path(), rustix::process::geteuid().as_raw(), None).unwrap();
         assert_eq!(mode(&file), 0o600);
     }
 }

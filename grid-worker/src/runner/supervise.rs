@@ -8,11 +8,9 @@
 //! It is a process of its own, with a single thread, because the things it sets (subreaper, umask, limits,
 //! session) belong to a process, and because every child it can wait for belongs to its command.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,19 +19,21 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, WaitStatus, getpid, pidfd_open, set_child_subreaper,
-    set_dumpable_behavior, setrlimit, setsid, umask,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, WaitStatus, getpid, getrlimit, pidfd_open,
+    set_child_subreaper, set_dumpable_behavior, setrlimit, setsid, umask,
 };
 
+use super::disk_use::DiskUse;
+use super::enclose;
+use super::isolation::{Enclosure, Isolation};
+use super::log_file::LogFile;
 use super::lookup;
-use super::process_tree;
+use super::process_tree::ProcessTree;
 use super::task::{End, Limits, Report, Task, Usage};
 use crate::runner_protocol::{NOT_EXECUTABLE, NOT_FOUND};
 
 /// How often a tree with limits is looked at: nothing announces growth.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-/// A log that the command replaced by a link is not followed.
-const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Adjustment of the score by which the kernel chooses whom to kill when memory runs out: commands before the
 /// runner.
 const OOM_SCORE: &str = "500";
@@ -49,7 +49,7 @@ pub fn run() -> anyhow::Result<()> {
     let task: Task = serde_json::from_str(&line).context("parsing the task")?;
     set_up(&task.limits).context("setting up the supervisor")?;
     let end = match start(&task) {
-        Ok(pid) => attend(pid, &task)?,
+        Ok((pid, mut watched)) => attend(pid, &mut watched, &task.limits)?,
         Err(end) => end,
     };
     let report = Report { end, usage: usage()? };
@@ -62,10 +62,8 @@ pub fn run() -> anyhow::Result<()> {
 
 /// Makes this process what the command's processes shall inherit, and their last parent.
 fn set_up(limits: &Limits) -> anyhow::Result<()> {
-    // Before the process becomes non-dumpable, for its /proc files then belong to root. Some sandboxes forbid
-    // it; the command then has the runner's own score.
+    // Some sandboxes forbid it; the command then has the runner's own score.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
     rustix::thread::set_no_new_privs(true)?;
     setsid()?;
@@ -77,24 +75,54 @@ fn set_up(limits: &Limits) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the command; where that is impossible, says so in its standard error too, as a shell would.
-fn start(task: &Task) -> Result<Pid, End> {
+/// What is looked at from time to time, opened before the process is enclosed.
+struct Watched {
+    /// Standard output and standard error.
+    logs: [LogFile; 2],
+    disk: DiskUse,
+    tree: ProcessTree,
+}
+
+/// Encloses this process where the task says so, and starts the command. Where that is impossible, it says so in
+/// the command's standard error too, as a shell would.
+fn start(task: &Task) -> Result<(Pid, Watched), End> {
     let not_started = |code: i32, reason: String| End::NotStarted { code, reason };
-    let create = |path: &Path| {
-        create_log(path).map_err(|error| {
+    let create = |path: &std::path::Path| {
+        LogFile::create(path).map_err(|error| {
             not_started(NOT_EXECUTABLE, format!("can't create the file for the command's output: {error}"))
         })
     };
-    let (stdout, mut stderr) = (create(&task.stdout)?, create(&task.stderr)?);
-    spawn(task, stdout, &stderr).map_err(|(code, reason)| {
+    let ((stdout, out), (mut stderr, err)) = (create(&task.stdout)?, create(&task.stderr)?);
+    let tree = ProcessTree::open().map_err(|error| End::NotEnclosed(format!("opening /proc: {error}")))?;
+    let watched = Watched { logs: [out, err], disk: DiskUse::of(&task.writable), tree };
+    enclose(task).map_err(|error| End::NotEnclosed(format!("{error:#}")))?;
+    let started = spawn(task, stdout, &stderr).map_err(|(code, reason)| {
         let _ = writeln!(stderr, "{reason}");
         not_started(code, reason)
-    })
+    });
+    started.map(|pid| (pid, watched))
 }
 
-fn create_log(path: &Path) -> std::io::Result<File> {
-    // Appending, so that a command that opens /dev/stderr itself doesn't overwrite what is there.
-    OpenOptions::new().append(true).create_new(true).mode(0o644).open(path)
+/// What must happen before the command is there, in this order: a process whose files in /proc belong to root
+/// can't map its users.
+fn enclose(task: &Task) -> anyhow::Result<()> {
+    if let Some(enclosure) = &task.enclosure {
+        enclose::enter(enclosure)?;
+        bound_processes(enclosure, &task.limits)?;
+    }
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Bounds what a fork bomb makes between two looks. The kernel counts by user and user namespace: only in one of its
+/// own is that the command's number, and not that of every pod with the same user.
+fn bound_processes(enclosure: &Enclosure, limits: &Limits) -> anyhow::Result<()> {
+    if let (Isolation::Bubblewrap, Some(most)) = (enclosure.isolation, limits.processes) {
+        // Beyond what is allowed, so that the command is ended for it, and told why.
+        let allowed = getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX);
+        let most = Some(most.saturating_mul(2).min(allowed));
+        setrlimit(Resource::Nproc, Rlimit { current: most, maximum: most })?;
+    }
+    Ok(())
 }
 
 fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Pid, (i32, String)> {
@@ -125,11 +153,11 @@ fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Pid, (i32, String)>
 }
 
 /// Waits for the command's end or a reason to end it, and leaves nothing of it alive.
-fn attend(pid: Pid, task: &Task) -> anyhow::Result<End> {
-    let reason = wait(pid, task);
-    let status = process_tree::end_all(pid);
-    if let Some(most) = task.limits.log_bytes {
-        [&task.stdout, &task.stderr].into_iter().for_each(|log| shorten(log, most));
+fn attend(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<End> {
+    let reason = wait(pid, watched, limits);
+    let status = watched.tree.end_all(pid);
+    if let Some(most) = limits.log_bytes {
+        watched.logs.iter().for_each(|log| log.shorten(most));
     }
     match reason? {
         Some(end) => Ok(end),
@@ -137,24 +165,14 @@ fn attend(pid: Pid, task: &Task) -> anyhow::Result<End> {
     }
 }
 
-/// Cuts a log to what is allowed: much can be written between two looks.
-fn shorten(log: &Path, most: u64) {
-    if let Ok(file) = OpenOptions::new().write(true).custom_flags(NO_LINK).open(log)
-        && file.metadata().is_ok_and(|m| m.is_file() && m.len() > most)
-    {
-        // The worker reads what there is, cut or not.
-        let _ = file.set_len(most);
-    }
-}
-
 /// `None` where the command ended by itself.
-fn wait(pid: Pid, task: &Task) -> anyhow::Result<Option<End>> {
+fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Option<End>> {
     let process = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open: Linux 5.3 or later is needed")?;
     let stdin = std::io::stdin();
-    let deadline = task.limits.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    let deadline = limits.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
     loop {
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
-        match poll(&mut fds, patience(deadline, &task.limits).as_ref()) {
+        match poll(&mut fds, patience(deadline, limits).as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
@@ -168,7 +186,7 @@ fn wait(pid: Pid, task: &Task) -> anyhow::Result<Option<End>> {
         if deadline.is_some_and(|d| Instant::now() >= d) {
             return Ok(Some(End::TimedOut));
         }
-        if let Some(what) = exceeded(task) {
+        if let Some(what) = exceeded(watched, limits) {
             return Ok(Some(End::OverLimit(what)));
         }
     }
@@ -181,23 +199,21 @@ fn patience(deadline: Option<Instant>, limits: &Limits) -> Option<Timespec> {
     left.into_iter().chain(watch).min().and_then(|wait| Timespec::try_from(wait).ok())
 }
 
-fn exceeded(task: &Task) -> Option<String> {
-    let limits = &task.limits;
+fn exceeded(watched: &mut Watched, limits: &Limits) -> Option<String> {
     let log = limits.log_bytes.and_then(|most| {
-        let over = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.len() > most);
-        let name = if over(&task.stdout) {
-            "output"
-        } else if over(&task.stderr) {
-            "error"
-        } else {
-            return None;
-        };
-        Some(format!("standard {name} is longer than {most} bytes"))
+        let over = watched.logs.iter().zip(["output", "error"]).find(|(log, _)| log.length() > most);
+        over.map(|(_, name)| format!("standard {name} is longer than {most} bytes"))
     });
-    if log.is_some() || (limits.memory_bytes.is_none() && limits.processes.is_none()) {
-        return log;
+    let disk = || {
+        let most = limits.disk_bytes?;
+        let bytes = watched.disk.measure().filter(|bytes| *bytes > most)?;
+        Some(format!("the command's files hold {bytes} bytes of the disk; {most} are allowed"))
+    };
+    let files = log.or_else(disk);
+    if files.is_some() || (limits.memory_bytes.is_none() && limits.processes.is_none()) {
+        return files;
     }
-    let tree = process_tree::descendants(getpid());
+    let tree = watched.tree.descendants(getpid());
     let memory: u64 = tree.iter().map(|p| p.resident_pages).sum::<u64>() * rustix::param::page_size() as u64;
     if let Some(most) = limits.memory_bytes.filter(|most| memory > *most) {
         return Some(format!("the command's processes hold {memory} bytes of memory; {most} are allowed"));
@@ -210,7 +226,7 @@ fn end_of(status: WaitStatus) -> Option<End> {
     status.exit_status().map(End::Exited).or_else(|| status.terminating_signal().map(End::Signalled))
 }
 
-/// What the reaped children used: after [`process_tree::end_all`] these are all the command's processes.
+/// What the reaped children used: after [`ProcessTree::end_all`] these are all the command's processes.
 fn usage() -> anyhow::Result<Usage> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
     let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A command to run, with every path absolute.
+use super::isolation::Enclosure;
+
+/// A command to run, with every path absolute; `directory` as the enclosed command sees it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Task {
     /// The arguments, `arguments[0]` as the client gave it.
@@ -23,6 +25,10 @@ pub(crate) struct Task {
     pub(crate) stderr: PathBuf,
     /// What the command may use.
     pub(crate) limits: Limits,
+    /// The directories that it may write to, not as the enclosed command sees them.
+    pub(crate) writable: Vec<PathBuf>,
+    /// What it is enclosed in.
+    pub(crate) enclosure: Option<Enclosure>,
 }
 
 /// What a command may use. `None` is no limit.
@@ -38,12 +44,17 @@ pub(crate) struct Limits {
     pub(crate) processes: Option<u64>,
     /// Bytes of any one file written.
     pub(crate) file_bytes: Option<u64>,
+    /// Bytes on disk of all files that it makes.
+    pub(crate) disk_bytes: Option<u64>,
 }
 
 impl Limits {
     /// Whether any limit needs the supervisor to look at the tree from time to time.
     pub(crate) const fn need_watching(&self) -> bool {
-        self.log_bytes.is_some() || self.memory_bytes.is_some() || self.processes.is_some()
+        self.log_bytes.is_some()
+            || self.memory_bytes.is_some()
+            || self.processes.is_some()
+            || self.disk_bytes.is_some()
     }
 }
 
@@ -70,6 +81,8 @@ pub(crate) enum End {
         /// Why, for the client.
         reason: String,
     },
+    /// It never ran: it could not be enclosed as it has to be, and why.
+    NotEnclosed(String),
     /// Killed when its time was over.
     TimedOut,
     /// Killed because it used too much.

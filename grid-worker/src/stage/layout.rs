@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps, fchmod, futimens, mkdirat, openat, symlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, mkdirat, openat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
 
 use super::listing::Listing;
 use super::trees::InputTree;
@@ -35,7 +38,26 @@ struct Open {
     next: usize,
 }
 
-/// Lays out `tree` in `root`, an open, empty directory. All its files must be pinned in `cache`.
+/// As [`make_directory`]; one that is there already is taken as it is.
+fn merge_directory(parent: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    match make_directory(parent, name) {
+        Err(Errno::EXIST) => openat(parent, name, DIRECTORY, Mode::empty()),
+        made => made,
+    }
+}
+
+/// Does `place`, a second time where something of an earlier layer was in the way: what comes later counts.
+fn over(directory: &OwnedFd, name: &str, place: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+    match place() {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            unlinkat(directory, name, AtFlags::empty())?;
+            place()
+        }
+        placed => placed,
+    }
+}
+
+/// Lays out `tree` in `root`, an open directory, over what is there. All its files must be pinned in `cache`.
 ///
 /// # Errors
 /// [`WorkerError::Local`] naming the entry that failed.
@@ -45,7 +67,7 @@ pub fn lay_out(tree: &InputTree, root: OwnedFd, cache: &FileCache) -> Result<(),
         if let Some((name, child)) = last.listing.directories.get(last.next) {
             last.next += 1;
             let directory =
-                make_directory(&last.directory, name).map_err(|e| failed("directory", name, e))?;
+                merge_directory(&last.directory, name).map_err(|e| failed("directory", name, e))?;
             let entered = enter(tree, directory, child, cache)?;
             open.push(entered);
         } else if let Some(done) = open.pop() {
@@ -73,10 +95,12 @@ fn enter(
         .cloned()
         .ok_or_else(|| WorkerError::Internal(format!("directory {digest} was not fetched")))?;
     for (name, key) in &listing.files {
-        cache.place(key, &directory, name).map_err(|error| failed("file", name, error))?;
+        over(&directory, name, || cache.place(key, &directory, name))
+            .map_err(|error| failed("file", name, error))?;
     }
     for (name, target) in &listing.links {
-        symlinkat(&**target, &directory, &**name).map_err(|error| failed("link", name, error))?;
+        over(&directory, name, || Ok(symlinkat(&**target, &directory, &**name)?))
+            .map_err(|error| failed("link", name, error))?;
     }
     Ok(Open { directory, listing, next: 0 })
 }

@@ -40,6 +40,7 @@ pub(crate) struct Grid {
     pub(crate) directory: TempDir,
     binaries: Arc<TempDir>,
     arguments: Vec<String>,
+    runner_arguments: Vec<String>,
 }
 
 impl Drop for Grid {
@@ -87,6 +88,11 @@ impl Grid {
 
     /// Starts with more arguments for the worker.
     pub(crate) async fn with(arguments: &[&str]) -> Self {
+        Self::isolated("plain", arguments).await
+    }
+
+    /// Starts with a mode of isolation, and more arguments for the worker.
+    pub(crate) async fn isolated(isolation: &str, arguments: &[&str]) -> Self {
         let server = FakeGrid::default();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (served, cas) = (server.serve(any).await, server.serve(any).await);
@@ -101,8 +107,18 @@ impl Grid {
             }
         }
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut grid =
-            Self { server, served, cas, worker: None, runner: None, directory, binaries, arguments };
+        let runner_arguments = ["--isolation", isolation].map(str::to_owned).to_vec();
+        let mut grid = Self {
+            server,
+            served,
+            cas,
+            worker: None,
+            runner: None,
+            directory,
+            binaries,
+            arguments,
+            runner_arguments,
+        };
         grid.start_runner();
         grid.start_worker();
         grid
@@ -119,7 +135,10 @@ impl Grid {
         if is_root() {
             process.args(["--worker-uid", &WORKER_UID.to_string()]);
         }
-        self.runner = Some(spawn(&mut process, RUNNER_UID));
+        process.args(&self.runner_arguments);
+        // Who changes its root must be root; the commands are not.
+        let user = if self.runner_arguments.iter().any(|a| a == "chroot") { 0 } else { RUNNER_UID };
+        self.runner = Some(spawn(&mut process, user));
     }
 
     pub(crate) fn start_worker(&mut self) {

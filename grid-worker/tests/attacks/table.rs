@@ -1,0 +1,289 @@
+//! The attacks, what is expected of each in each mode, and the document that says so.
+
+use std::fmt::Write;
+
+/// A mode of isolation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    Plain,
+    Bubblewrap,
+    Chroot,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Bubblewrap => "bubblewrap",
+            Self::Chroot => "chroot",
+        }
+    }
+}
+
+/// How an attack ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The system refuses what it tries.
+    Refused,
+    /// It is killed.
+    Killed,
+    /// It does what it tries, and that harms nobody.
+    Harmless,
+    /// Its result is refused, for REAPI can't describe what it made.
+    OutputRefused,
+    /// It does what it tries.
+    Open,
+}
+
+use End::{Harmless, Killed, Open, OutputRefused, Refused};
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            Refused => "refused",
+            Killed => "killed",
+            Harmless => "harmless",
+            OutputRefused => "result refused",
+            Open => "**open**",
+        }
+    }
+}
+
+/// What attacks aim at.
+pub(crate) struct Scene {
+    pub(crate) cache: String,
+    /// The directory of the cached input.
+    pub(crate) cached: String,
+    pub(crate) build: String,
+    pub(crate) socket: String,
+    pub(crate) worker: String,
+    pub(crate) runner: String,
+    pub(crate) port: String,
+}
+
+type Words = fn(&Scene) -> Vec<String>;
+
+/// An end, and what brings it about.
+type Ending = (End, &'static str);
+
+/// One attack.
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
+    pub(crate) words: Words,
+    pub(crate) outputs: &'static [&'static str],
+    ends: [Ending; 3],
+}
+
+impl Attack {
+    pub(crate) fn end(&self, mode: Mode) -> Ending {
+        self.ends[mode as usize]
+    }
+}
+
+macro_rules! words {
+    ($($word:expr),*) => { |_| vec![$($word.to_owned()),*] };
+}
+
+const fn everywhere(name: &'static str, words: Words, end: Ending) -> Attack {
+    Attack { name, words, outputs: &[], ends: [end; 3] }
+}
+
+const fn each(name: &'static str, words: Words, ends: [Ending; 3]) -> Attack {
+    Attack { name, words, outputs: &[], ends }
+}
+
+const fn making(name: &'static str, words: Words, outputs: &'static [&'static str], end: Ending) -> Attack {
+    Attack { name, words, outputs, ends: [end; 3] }
+}
+
+const USERS: Ending = (Refused, "another user's");
+const UNSEEN: Ending = (Refused, "not in its root");
+const CAPABILITIES: Ending = (Refused, "no capabilities");
+
+/// All of them.
+pub(crate) const ATTACKS: &[Attack] = &[
+    each(
+        "fork bomb",
+        words!["fork", "300"],
+        [
+            (Killed, "supervisor counts processes"),
+            (Killed, "supervisor, and RLIMIT_NPROC of its own user namespace"),
+            (Killed, "supervisor counts processes"),
+        ],
+    ),
+    everywhere("memory hog", words!["memory", "600"], (Killed, "supervisor measures memory")),
+    everywhere(
+        "memory hog in many processes",
+        words!["memory-in-children", "20", "30"],
+        (Killed, "supervisor sums up the tree"),
+    ),
+    everywhere("one endless file", words!["fill", "200"], (Killed, "RLIMIT_FSIZE")),
+    everywhere(
+        "disk full of small files",
+        words!["fill-many", "100", "4"],
+        (Killed, "supervisor measures files"),
+    ),
+    everywhere("endless standard output", words!["flood", "1", "40"], (Killed, "supervisor measures logs")),
+    everywhere("endless standard error", words!["flood", "2", "40"], (Killed, "supervisor measures logs")),
+    everywhere(
+        "time bomb that blocks all signals",
+        words!["stubborn"],
+        (Killed, "timeout, SIGKILL to the tree"),
+    ),
+    everywhere(
+        "processes left behind",
+        words!["daemonize"],
+        (Harmless, "the subreaper ends them before the result"),
+    ),
+    everywhere("overwriting an input", words!["overwrite", "in"], USERS),
+    everywhere("chmod of an input", words!["chmod", "in"], USERS),
+    everywhere("unlinking an input", words!["unlink", "in"], (Harmless, "only its own link goes")),
+    everywhere("replacing an input", words!["rename", "attack", "in"], (Harmless, "only its own link goes")),
+    each("listing the cache", |s| vec!["list".to_owned(), s.cache.clone()], [USERS, UNSEEN, UNSEEN]),
+    each(
+        "writing to the cache",
+        |s| vec!["make".to_owned(), format!("{}/planted", s.cached)],
+        [USERS, UNSEEN, UNSEEN],
+    ),
+    each(
+        "a directory beside its own",
+        |s| vec!["make".to_owned(), format!("{}/planted", s.build)],
+        [USERS, UNSEEN, UNSEEN],
+    ),
+    each(
+        "renaming the build directory",
+        |s| vec!["rename".to_owned(), s.build.clone(), format!("{}2", s.build)],
+        [USERS, UNSEEN, UNSEEN],
+    ),
+    everywhere("killing the worker", |s| vec!["kill".to_owned(), s.worker.clone()], USERS),
+    everywhere("ptrace of the worker", |s| vec!["ptrace".to_owned(), s.worker.clone()], USERS),
+    everywhere(
+        "ptrace of the runner",
+        |s| vec!["ptrace".to_owned(), s.runner.clone()],
+        (Refused, "not dumpable"),
+    ),
+    everywhere("ptrace of its supervisor", words!["ptrace-parent"], (Refused, "not dumpable")),
+    each(
+        "the worker's environment",
+        |s| vec!["read".to_owned(), format!("/proc/{}/environ", s.worker)],
+        [USERS, USERS, UNSEEN],
+    ),
+    each(
+        "the runner's environment",
+        |s| vec!["read".to_owned(), format!("/proc/{}/environ", s.runner)],
+        [(Refused, "not dumpable"), (Refused, "not dumpable"), UNSEEN],
+    ),
+    each(
+        "the runner's memory",
+        |s| vec!["read".to_owned(), format!("/proc/{}/mem", s.runner)],
+        [(Refused, "not dumpable"), (Refused, "not dumpable"), UNSEEN],
+    ),
+    each(
+        "calling the runner",
+        |s| vec!["call-runner".to_owned(), s.socket.clone()],
+        [(Refused, "SO_PEERCRED: only the worker's user"), UNSEEN, UNSEEN],
+    ),
+    each(
+        "a network call to the grid",
+        |s| vec!["tcp".to_owned(), s.port.clone()],
+        [
+            (Open, "the pod's network; Bots and Fleet ask for credentials"),
+            (Refused, "a network namespace of its own"),
+            (Open, "the pod's network; Bots and Fleet ask for credentials"),
+        ],
+    ),
+    each(
+        "the image's files",
+        words!["read", "/etc/passwd"],
+        [(Open, "the image is its root"), UNSEEN, UNSEEN],
+    ),
+    each(
+        "files in the image's /tmp",
+        words!["list", "/tmp/."],
+        [(Open, "shared by the pod's actions"), (Harmless, "one of its own"), (Harmless, "one of its own")],
+    ),
+    everywhere("setuid(0)", words!["setuid"], CAPABILITIES),
+    everywhere("a setuid file", words!["setuid-file"], (Refused, "no_new_privs")),
+    everywhere("mounting", words!["mount"], CAPABILITIES),
+    everywhere("chroot", words!["chroot"], CAPABILITIES),
+    everywhere("a block device", words!["device"], CAPABILITIES),
+    everywhere("a memory device", words!["memory-device"], CAPABILITIES),
+    everywhere("the host's name", words!["hostname"], CAPABILITIES),
+    everywhere("raising its limits", words!["limits"], CAPABILITIES),
+    each(
+        "a user namespace",
+        words!["namespace"],
+        [
+            (Open, "unless the pod's seccomp profile forbids it, as RuntimeDefault does"),
+            (Open, "the profile that allows the sandbox allows it"),
+            (Refused, "not from a changed root"),
+        ],
+    ),
+    making("a FIFO as output", words!["fifo", "out"], &["out"], (OutputRefused, "named in the error")),
+    making("a socket as output", words!["socket", "out"], &["out"], (OutputRefused, "named in the error")),
+    making(
+        "an output that links out of the root",
+        words!["link", "out", "/etc/passwd"],
+        &["out"],
+        (Harmless, "the link is the result, never what it names"),
+    ),
+    making(
+        "an output below a link out of the root",
+        words!["link", "links", "/etc"],
+        &["links/passwd"],
+        (OutputRefused, "links are not followed"),
+    ),
+    everywhere(
+        "directories 1,000 levels deep",
+        words!["bury", "1000"],
+        (Harmless, "removed one level at a time"),
+    ),
+    everywhere("locked directories", words!["lock"], (Harmless, "the runner opens what its user owns")),
+];
+
+const HEAD: &str = "\
+# Isolation
+
+<!-- Generated by the tests of grid-worker (tests/isolation.rs); GRID_BLESS=1 writes it anew. -->
+
+`grid-runner serve --isolation MODE` sets what keeps commands apart. The runner tries the mode at its start, and
+doesn't start where the system doesn't allow it; the error says which step failed.
+
+| mode | the command's `/` | network | users | the runner's container needs |
+|---|---|---|---|---|
+| `plain` | the image | the pod's | the runner's | nothing: Pod Security `restricted`. Commands of one pod see each other: concurrency 1 for mutual distrust |
+| `bubblewrap` | the input root | its own loopback; the pod's only with `--allow-network` and the property `network` or `dockerNetwork` | the runner's, seen as any id that `unixUID` and `unixGID` ask for | user namespaces, which the seccomp profile RuntimeDefault forbids: a `Localhost` profile that allows `unshare`, `mount` and `pivot_root`. No privilege, no capability, no root |
+| `chroot` | the input root, without `/proc` | the pod's | `--chroot-uid` | root with `SYS_CHROOT`, `SETUID`, `SETGID`, `MKNOD`, `FOWNER`, `DAC_OVERRIDE` and `KILL`: Pod Security `baseline` |
+
+`bubblewrap` needs no program of that name: the runner makes the namespaces itself, so it works in an image that
+holds nothing. The property `chrootDigest` names a directory of the CAS that is staged under the inputs. A command
+that asks for a user id owns its inputs, which are copied for it (reflinked where the file system can); others share
+the worker's cache through read-only links. What a mode can't give is refused, and never left out silently.
+
+## Hostile commands
+
+Each row is a test, in each mode, with the worker and the runner as two users and these limits set:
+`--memory-limit`, `--process-limit`, `--log-limit`, `--file-limit`, `--action-disk-limit`. After each one no process
+of it is alive, the cached inputs are what they were, and the next action succeeds. *Refused*: the system refused the
+attempt. *Killed*: the whole tree was. *Harmless*: done, to nobody's harm. *Open*: done; know it before you choose.
+
+Fork bombs: the supervisor counts every 100 ms. What is made in between is bounded by twice the limit in `bubblewrap`,
+where the kernel counts for each command; elsewhere all pods of one user share the kernel's counter, and it is the
+pod's `podPidsLimit` that bounds it.
+
+";
+
+/// The document.
+pub(crate) fn document() -> String {
+    let mut text = HEAD.to_owned();
+    text.push_str("| attempt | plain | bubblewrap | chroot |\n|---|---|---|---|\n");
+    for attack in ATTACKS {
+        let cell = |mode| {
+            let (end, why) = attack.end(mode);
+            format!("{}: {why}", end.word())
+        };
+        let cells = [Mode::Plain, Mode::Bubblewrap, Mode::Chroot].map(cell);
+        let _ = writeln!(text, "| {} | {} |", attack.name, cells.join(" | "));
+    }
+    text
+}
