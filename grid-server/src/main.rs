@@ -11,6 +11,7 @@ mod commands;
 mod compose;
 mod hand_over;
 mod listen;
+mod monitoring;
 mod paths;
 mod readiness;
 mod settings;

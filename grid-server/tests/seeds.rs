@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
@@ -181,6 +182,20 @@ async fn blobs_alone() {
     let client = Client::of(&server).await;
     client.capabilities(false).await;
     client.blobs().await;
+    let published = async {
+        let mut heard = String::new();
+        let mut datagram = vec![0; 65_536];
+        let expected = [
+            "buildgrid.rpc.duration.ms,",
+            "instanceName=unnamed",
+            "buildgrid.storage.bulk_write.duration.ms,",
+        ];
+        while !expected.iter().all(|part| heard.contains(part)) {
+            let length = statsd.recv(&mut datagram).await.unwrap();
+            heard.push_str(std::str::from_utf8(&datagram[..length]).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), published).await.unwrap();
     server.stop().await;
 }
 

@@ -108,7 +108,7 @@ async fn health_metrics_and_readiness_are_shown_and_sigterm_ends_it_well() {
     assert_eq!(server.get("/healthz").await, (200, "alive\n".to_owned()));
     assert_eq!(server.get("/readyz").await, (200, "ready\n".to_owned()));
     let (_, metrics) = server.get("/metrics").await;
-    let counted = r#"grid_rpc_handled_total{grpc_service="grpc.health.v1.Health",grpc_method="Check",grpc_code="OK"} 1"#;
+    let counted = r#"grid_rpc_handled_total{grpc_service="grpc.health.v1.Health",grpc_method="Check",grpc_code="OK",grid_instance=""} 1"#;
     for part in [counted, "grid_process_resident_memory_bytes", "grid_dependency_up{"] {
         assert!(metrics.contains(part), "{part} is not in\n{metrics}");
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
@@ -80,6 +80,23 @@ impl Borrow<str> for InstanceName {
 impl fmt::Display for InstanceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A place where a call's instance is noted once it is known, for those who count calls before they are read.
+#[derive(Clone, Debug, Default)]
+pub struct CallInstance(Arc<OnceLock<InstanceName>>);
+
+impl CallInstance {
+    /// Notes the instance; the first note stands.
+    pub fn note(&self, instance: &InstanceName) {
+        let _ = self.0.set(instance.clone());
+    }
+
+    /// The instance's label, or nothing where the call is about none.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.0.get().map_or("", InstanceName::label)
     }
 }
 

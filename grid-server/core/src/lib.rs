@@ -15,4 +15,4 @@ pub use digest::{Digest, DigestError};
 pub use digest_function::DigestFunction;
 pub use error::{Coded, ErrorCode, Violation};
 pub use hasher::Hasher;
-pub use instance::{InstanceName, InstanceNameError};
+pub use instance::{CallInstance, InstanceName, InstanceNameError};

@@ -45,6 +45,7 @@ impl<T> Instances<T> {
     /// As [`Instances::get`].
     pub fn entry(&self, name: &str) -> Result<(&InstanceName, &Arc<T>), RpcError> {
         let found = self.by_name.get_key_value(name).ok_or_else(|| self.unknown(name))?;
+        crate::auth::note_instance(found.0);
         crate::auth::permit(name)?;
         Ok(found)
     }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::cleaning::{self, Cleaner};
 use crate::cli::{Bounds, Cleanup};
 use crate::readiness::Readiness;
-use crate::{admin, compose, settings};
+use crate::{admin, compose, monitoring, settings};
 
 /// Cleans what the configuration's `cleanup` names: once, or until the process is asked to end.
 pub(crate) async fn run(arguments: &Cleanup, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -20,8 +20,9 @@ pub(crate) async fn run(arguments: &Cleanup, out: &mut impl Write) -> anyhow::Re
         bail!("the configuration has no `cleanup`: it says which index is kept within which watermarks");
     }
     let metrics = Metrics::default();
-    let counts = CleanupMetrics::new(&metrics);
-    let mut cleaners = compose::cleaners(&config, &metrics).await?;
+    let bus = monitoring::bus(&config, &metrics);
+    let counts = CleanupMetrics::new(&metrics, bus.clone());
+    let mut cleaners = compose::cleaners(&config, &metrics, bus).await?;
     for cleaner in &mut cleaners {
         bound(cleaner, &arguments.bounds)?;
         cleaner.policy.dry_run = arguments.dry_run;

@@ -25,7 +25,7 @@ use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
 use crate::listen::Listener;
 use crate::readiness::{self, Health, Readiness};
-use crate::{admin, cleaning, paths, settings};
+use crate::{admin, cleaning, monitoring, paths, settings};
 use grid_rpc::auth::AuthLayer;
 
 /// Serves until SIGTERM or SIGINT.
@@ -35,6 +35,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::default();
     metrics.register_collector(Box::new(Process));
 
+    let bus = monitoring::bus(&config, &metrics);
     let readiness = Readiness::default();
     let address = arguments.admin.map_or_else(|| config.admin.address.clone(), |address| address.to_string());
     let admin =
@@ -44,13 +45,13 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     background.spawn(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())));
 
     let Composed { routes, needs, dependencies, health, cleaners, _temporary } =
-        compose(&config, &metrics).await?;
+        compose(&config, &metrics, bus.clone()).await?;
     let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
     let server = Server {
         config: &config,
         routes,
-        metrics: RpcMetrics::new(&metrics, paths::all()),
+        metrics: RpcMetrics::new(&metrics, paths::all(), bus.clone()),
         authorization: authorization::layer(&config)?,
         ending: ending.clone(),
     };
@@ -65,7 +66,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         Dependencies::new(&metrics),
         health.clone(),
     ));
-    background.spawn(cleaning::keep(cleaners, CleanupMetrics::new(&metrics), cleaning::INTERVAL));
+    background.spawn(cleaning::keep(cleaners, CleanupMetrics::new(&metrics, bus), cleaning::INTERVAL));
     if let Some(path) = &arguments.pid_file {
         std::fs::write(path, format!("{}\n", std::process::id()))
             .with_context(|| path.display().to_string())?;

@@ -34,6 +34,7 @@ use grid_core::InstanceName;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
 use grid_telemetry::Metrics;
+use grid_telemetry::bus::Bus;
 use grid_telemetry::stores::StoreMetrics;
 use thiserror::Error;
 use tonic::service::Routes;
@@ -108,8 +109,12 @@ fn key<T>(item: &Arc<Item<T>>, instance: Option<&InstanceName>) -> Key {
 }
 
 /// Makes everything that a configuration serves. Must be called within a runtime.
-pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<Composed, ComposeError> {
-    let mut composer = Composer::new(config, metrics);
+pub(crate) async fn compose(
+    config: &ServerConfig,
+    metrics: &Metrics,
+    bus: Option<Bus>,
+) -> Result<Composed, ComposeError> {
+    let mut composer = Composer::new(config, metrics, bus);
     let (routes, health) = composer.services().await?;
     std::mem::take(&mut composer.expiry).start();
     let cleaners = composer.cleaners(false).await?;
@@ -124,15 +129,19 @@ pub(crate) async fn compose(config: &ServerConfig, metrics: &Metrics) -> Result<
 }
 
 /// Makes what cleans the storages of a configuration that another process serves. Must be called within a runtime.
-pub(crate) async fn cleaners(config: &ServerConfig, metrics: &Metrics) -> Result<Vec<Cleaner>, ComposeError> {
-    Composer::new(config, metrics).cleaners(true).await
+pub(crate) async fn cleaners(
+    config: &ServerConfig,
+    metrics: &Metrics,
+    bus: Option<Bus>,
+) -> Result<Vec<Cleaner>, ComposeError> {
+    Composer::new(config, metrics, bus).cleaners(true).await
 }
 
 impl<'a> Composer<'a> {
-    fn new(config: &'a ServerConfig, metrics: &Metrics) -> Self {
+    fn new(config: &'a ServerConfig, metrics: &Metrics, bus: Option<Bus>) -> Self {
         Self {
             config,
-            observer: Arc::new(StoreMetrics::new(metrics)),
+            observer: Arc::new(StoreMetrics::new(metrics, bus)),
             storages: HashMap::new(),
             roots: HashMap::new(),
             caches: HashMap::new(),

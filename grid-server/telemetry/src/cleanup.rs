@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::Metrics;
+use crate::bus::Bus;
+use crate::published;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Name {
@@ -34,6 +36,7 @@ pub struct CleanupMetrics {
     blobs: Family<Name, Gauge>,
     low_bytes: Family<Name, Gauge>,
     kept_bytes: Family<Name, Gauge>,
+    bus: Option<Bus>,
 }
 
 fn pass_seconds() -> Histogram {
@@ -47,7 +50,7 @@ fn gauge(count: u64) -> i64 {
 impl CleanupMetrics {
     /// The metrics, in a registry.
     #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &Metrics, bus: Option<Bus>) -> Self {
         let this = Self {
             passes: Family::default(),
             seconds: Family::new_with_constructor(pass_seconds),
@@ -58,6 +61,7 @@ impl CleanupMetrics {
             blobs: Family::default(),
             low_bytes: Family::default(),
             kept_bytes: Family::default(),
+            bus,
         };
         metrics.register("cleanup_passes", "Passes of cleanup, by how they ended", &this.passes);
         metrics.register("cleanup_seconds", "How long passes of cleanup took", &this.seconds);
@@ -80,6 +84,9 @@ impl CleanupMetrics {
         let result = if report.is_some() { "ok" } else { "failed" };
         self.passes.get_or_create(&Ended { name: name.to_owned(), result }).inc();
         let Some(report) = report else { return };
+        if let Some(bus) = &self.bus {
+            published::cleaned(bus, name, report, took);
+        }
         let of = Name { name: name.to_owned() };
         self.seconds.get_or_create(&of).observe(took.as_secs_f64());
         self.deleted_bytes.get_or_create(&of).inc_by(report.deleted.bytes);

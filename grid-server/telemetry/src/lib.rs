@@ -4,10 +4,12 @@
 //! what stores report into metrics; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here
 //! decides anything, and nothing here is on the path of a call but counters.
 
+pub mod bus;
 pub mod cleanup;
 pub mod dependencies;
 pub mod logs;
 pub mod process;
+mod published;
 mod registry;
 pub mod rpc;
 pub mod stores;

@@ -8,6 +8,8 @@ use std::io;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
 
+use crate::bus::LogRecords;
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -22,12 +24,15 @@ pub enum LogFormat {
 /// # Errors
 /// Where the process logs already.
 pub fn init(format: LogFormat, verbose: bool) -> Result<(), TryInitError> {
+    use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let builder = tracing_subscriber::fmt().with_env_filter(filter(verbose)).with_writer(io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(false).finish().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).finish().try_init(),
+        LogFormat::Text => builder.with_ansi(false).finish().with(LogRecords).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(true).finish().with(LogRecords).try_init()
+        }
     }
 }
 

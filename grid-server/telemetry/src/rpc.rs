@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use grid_core::CallInstance;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tower::{Layer, Service};
 
 use crate::Metrics;
+use crate::bus::{Bus, Sample, Value};
 
 /// The names of gRPC's codes, by number, as Prometheus metrics of gRPC servers label them.
 const CODES: [&str; 17] = [
@@ -55,6 +57,14 @@ struct Handled {
     grpc_service: &'static str,
     grpc_method: &'static str,
     grpc_code: &'static str,
+    grid_instance: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Took {
+    grpc_service: &'static str,
+    grpc_method: &'static str,
+    grid_instance: String,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +72,8 @@ struct Families {
     started: Family<Rpc, Counter>,
     handled: Family<Handled, Counter>,
     in_flight: Family<Rpc, Gauge>,
-    seconds: Family<Rpc, Histogram, fn() -> Histogram>,
+    seconds: Family<Took, Histogram, fn() -> Histogram>,
+    bus: Option<Bus>,
 }
 
 /// The layer.
@@ -80,12 +91,13 @@ impl RpcMetrics {
     /// The layer with its metrics in a registry. `paths` are those of the methods that there are, as
     /// `/package.Service/Method`.
     #[must_use]
-    pub fn new(metrics: &Metrics, paths: impl IntoIterator<Item = &'static str>) -> Self {
+    pub fn new(metrics: &Metrics, paths: impl IntoIterator<Item = &'static str>, bus: Option<Bus>) -> Self {
         let families = Families {
             started: Family::default(),
             handled: Family::default(),
             in_flight: Family::default(),
             seconds: Family::new_with_constructor(call_seconds),
+            bus,
         };
         metrics.register("rpc_started", "Calls that came in", &families.started);
         metrics.register("rpc_handled", "Calls that ended, by their code", &families.handled);
@@ -128,10 +140,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Req>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Req>) -> Self::Future {
         const OTHER: Rpc = Rpc { grpc_service: "other", grpc_method: "other" };
         let rpc = self.metrics.known.get(request.uri().path()).copied().unwrap_or(OTHER);
-        let call = Call::start(self.metrics.families.clone(), rpc);
+        let instance = CallInstance::default();
+        request.extensions_mut().insert(instance.clone());
+        let call = Call::start(self.metrics.families.clone(), rpc, instance);
         CountedFuture { inner: self.inner.call(request), call: Some(call) }
     }
 }
@@ -141,15 +155,16 @@ where
 struct Call {
     families: Families,
     rpc: Rpc,
+    instance: CallInstance,
     started: Instant,
     code: Option<&'static str>,
 }
 
 impl Call {
-    fn start(families: Families, rpc: Rpc) -> Self {
+    fn start(families: Families, rpc: Rpc, instance: CallInstance) -> Self {
         families.started.get_or_create(&rpc).inc();
         families.in_flight.get_or_create(&rpc).inc();
-        Self { families, rpc, started: Instant::now(), code: None }
+        Self { families, rpc, instance, started: Instant::now(), code: None }
     }
 
     fn ended(&mut self, headers: &HeaderMap) {
@@ -164,9 +179,27 @@ impl Drop for Call {
     fn drop(&mut self) {
         let Rpc { grpc_service, grpc_method } = self.rpc;
         let grpc_code = self.code.unwrap_or("Canceled");
-        self.families.handled.get_or_create(&Handled { grpc_service, grpc_method, grpc_code }).inc();
+        let grid_instance = self.instance.label().to_owned();
+        let took = self.started.elapsed();
         self.families.in_flight.get_or_create(&self.rpc).dec();
-        self.families.seconds.get_or_create(&self.rpc).observe(self.started.elapsed().as_secs_f64());
+        let of = Took { grpc_service, grpc_method, grid_instance: grid_instance.clone() };
+        self.families.seconds.get_or_create(&of).observe(took.as_secs_f64());
+        if let Some(bus) = &self.families.bus {
+            let exception = if grpc_code == "OK" { "None" } else { grpc_code };
+            bus.send(Sample {
+                name: "rpc.duration.ms",
+                value: Value::Time(took),
+                tags: vec![
+                    ("serviceName", grpc_service.into()),
+                    ("method", grpc_method.into()),
+                    ("code", grpc_code.into()),
+                    ("exceptionType", exception.into()),
+                    ("instanceName", grid_instance.clone().into()),
+                ],
+            });
+        }
+        let handled = Handled { grpc_service, grpc_method, grpc_code, grid_instance };
+        self.families.handled.get_or_create(&handled).inc();
     }
 }
 
@@ -257,7 +290,7 @@ mod tests {
 
     async fn counted(path: &str, status: Option<&'static str>, read: bool) -> String {
         let metrics = Metrics::default();
-        let layer = RpcMetrics::new(&metrics, [PATH]);
+        let layer = RpcMetrics::new(&metrics, [PATH], None);
         let answer = service_fn(move |_: Request<Empty<bytes::Bytes>>| async move {
             let trailers = status.map(|status| {
                 let mut trailers = HeaderMap::new();
@@ -286,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_ends_with_the_code_of_its_trailers() {
         let text = counted(PATH, Some("5"), true).await;
-        let line = "grid_rpc_handled_total{grpc_service=\"test.Service\",grpc_method=\"Method\",grpc_code=\"NotFound\"} 1";
+        let line = "grid_rpc_handled_total{grpc_service=\"test.Service\",grpc_method=\"Method\",grpc_code=\"NotFound\",grid_instance=\"\"} 1";
         assert!(text.contains(line), "{text}");
         assert!(
             text.contains("rpc_in_flight{grpc_service=\"test.Service\",grpc_method=\"Method\"} 0"),
@@ -297,13 +330,13 @@ mod tests {
     #[tokio::test]
     async fn a_call_whose_client_left_is_cancelled() {
         let text = counted(PATH, None, false).await;
-        assert!(text.contains("grpc_code=\"Canceled\"} 1"), "{text}");
+        assert!(text.contains("grpc_code=\"Canceled\",grid_instance=\"\"} 1"), "{text}");
     }
 
     #[tokio::test]
     async fn paths_that_nobody_serves_are_counted_together() {
         let text = counted("/evil.Service/Random", Some("12"), true).await;
-        let line = "grid_rpc_handled_total{grpc_service=\"other\",grpc_method=\"other\",grpc_code=\"Unimplemented\"} 1";
+        let line = "grid_rpc_handled_total{grpc_service=\"other\",grpc_method=\"other\",grpc_code=\"Unimplemented\",grid_instance=\"\"} 1";
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("evil"));
     }

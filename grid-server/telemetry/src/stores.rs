@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::Metrics;
+use crate::bus::Bus;
+use crate::published;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Store {
@@ -51,6 +53,7 @@ pub struct StoreMetrics {
     youngest_evicted: Family<Store, Histogram, fn() -> Histogram>,
     repairs: Family<Answer, Counter>,
     dangling: Family<Store, Counter>,
+    bus: Option<Bus>,
 }
 
 fn call_seconds() -> Histogram {
@@ -64,7 +67,7 @@ fn unused_seconds() -> Histogram {
 impl StoreMetrics {
     /// The metrics, in a registry.
     #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &Metrics, bus: Option<Bus>) -> Self {
         let this = Self {
             calls: Family::default(),
             seconds: Family::new_with_constructor(call_seconds),
@@ -80,6 +83,7 @@ impl StoreMetrics {
             youngest_evicted: Family::new_with_constructor(unused_seconds),
             repairs: Family::default(),
             dangling: Family::default(),
+            bus,
         };
         this.register(metrics);
         this
@@ -129,6 +133,9 @@ impl StoreMetrics {
 
 impl StoreObserver for StoreMetrics {
     fn event(&self, store: &'static str, event: StoreEvent) {
+        if let Some(bus) = &self.bus {
+            published::publish(bus, store, event);
+        }
         let of = Store { store };
         let answered = |family: &Family<Answer, Counter>, answer, count| {
             family.get_or_create(&Answer { store, answer }).inc_by(count);
@@ -191,7 +198,7 @@ mod tests {
     #[test]
     fn calls_are_counted_by_how_they_ended() {
         let metrics = Metrics::default();
-        let stores = StoreMetrics::new(&metrics);
+        let stores = StoreMetrics::new(&metrics, None);
         let call = |error| StoreEvent::Call {
             method: Method::BulkRead,
             error,

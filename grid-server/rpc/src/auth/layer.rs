@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+use grid_core::CallInstance;
 use http::{Request, Response};
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 
 use super::tokens::TokenFile;
-use super::{Authenticator, CALL, Call, Identity, Policy, bearer};
+use super::{Authenticator, CALL, Call, INSTANCE, Identity, Policy, bearer};
 use crate::{RpcError, to_status};
 
 const OPEN: [&str; 3] = [
@@ -178,7 +179,8 @@ where
                     Some(Call { caller, method: method.into(), policy: Arc::clone(&options.policy) })
                 }
             };
-            let future = inner.call(Request::from_parts(parts, body));
+            let counted = parts.extensions.get::<CallInstance>().cloned().unwrap_or_default();
+            let future = INSTANCE.scope(counted, inner.call(Request::from_parts(parts, body)));
             match call {
                 Some(call) => CALL.scope(call, future).await,
                 None => future.await,

@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use grid_core::{CallInstance, InstanceName};
 use http::request::Parts;
 
 use crate::RpcError;
@@ -60,6 +61,13 @@ pub(crate) struct Call {
 
 tokio::task_local! {
     static CALL: Call;
+    static INSTANCE: CallInstance;
+}
+
+/// Notes the instance of the call that this task serves, for those who count calls.
+pub(crate) fn note_instance(instance: &InstanceName) {
+    // Where nobody counts there is nothing to note.
+    let _ = INSTANCE.try_with(|noted| noted.note(instance));
 }
 
 /// Whether the call that this task serves may go on in `instance`.
