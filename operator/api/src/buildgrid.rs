@@ -53,7 +53,7 @@ pub const WAKE_ANNOTATION: &str = "grid.build/wake-until";
     validation = ("!has(self.tls) || has(self.ingress)", "spec.tls is of the ingress, and there is none: add spec.ingress"),
     validation = ("!(has(self.ingress) && has(self.gateway))", "give spec.ingress or spec.gateway, but not both"),
     validation = ("!has(self.authorization) || !has(self.authorization.jwt) || !has(self.tls) || !has(self.tls.disabled)", "tokens would cross the network in plain text: take spec.tls.disabled away, or spec.authorization.jwt"),
-    validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
+    validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && !has(self.actionCache.sql) && !has(self.actionCache.remote) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions && !self.actionCache.writeOnce)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
     validation = ("!has(self.configFrom) || !(has(self.execution.matchPropertyKeys) || has(self.execution.wildcardPropertyKeys))", "configFrom is the whole configuration: say property keys there"),
     validation = ("!has(self.storage) || self.storage.deletionPolicy == 'Retain' || !has(self.storageRef)", "storage.deletionPolicy is of the store inside the grid"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
@@ -86,7 +86,7 @@ pub struct BuildGridSpec {
     /// How actions are queued and run.
     #[serde(default)]
     pub execution: ExecutionSpec,
-    /// The cache of results; each server that serves it keeps a million where nothing else is said.
+    /// The cache of results.
     #[serde(default)]
     pub action_cache: ActionCacheSpec,
     /// Contents by their URIs.

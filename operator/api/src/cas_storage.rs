@@ -92,14 +92,15 @@ impl CasStorageSpec {
     }
 }
 
-/// Expiry by a CronJob: from the high watermark down to the low one, oldest first.
+/// Expiry from the high watermark down to the low one, oldest first: by a CronJob, or by the server itself where the
+/// blobs are on its volume.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("quantity(self.lowWatermark).isLessThan(quantity(self.highWatermark))", "lowWatermark must be less than highWatermark")
 )]
 pub struct CleanupSpec {
-    /// When it runs, as a cron expression.
+    /// When the CronJob runs, as a cron expression; a server looks all the time.
     #[serde(default = "CleanupSpec::default_schedule")]
     #[schemars(length(min = 9, max = 64))]
     pub schedule: String,

@@ -37,7 +37,8 @@ pub use generate::crds;
 pub use insight::MonitoringSpec;
 pub use network::{NetworkPolicySpec, PoolEgress};
 pub use services::{
-    ActionCacheSpec, ExecutionSpec, LruActionCache, RemoteAssetSpec, ServiceSpec, ServicesSpec,
+    ActionCacheSpec, ExecutionSpec, LruActionCache, RemoteActionCache, RemoteAssetSpec, ServiceSpec,
+    ServicesSpec, SqlActionCache,
 };
 pub use storages::{
     DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteStorage, ReplicatedStorage, S3Credentials,

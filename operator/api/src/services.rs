@@ -66,6 +66,10 @@ pub struct ExecutionSpec {
     /// An action that runs longer than this is ended.
     #[serde(default = "ExecutionSpec::default_max_execution_timeout")]
     pub max_execution_timeout: Span,
+    /// An action that asks for what none of the grid's pools can ever offer fails after this, with the reason;
+    /// a minute where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuse_unplaceable_after: Option<Span>,
     /// Platform properties that decide which worker takes an action, besides `OSFamily` and `ISA`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
@@ -91,25 +95,39 @@ impl Default for ExecutionSpec {
         Self {
             enabled: true,
             max_execution_timeout: Self::default_max_execution_timeout(),
+            refuse_unplaceable_after: None,
             match_property_keys: None,
             wildcard_property_keys: None,
         }
     }
 }
 
-/// The cache of results.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+/// The cache of results: in the grid's database, where nothing else is said.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("[has(self.sql), has(self.lru), has(self.remote)].filter(x, x).size() <= 1", "actionCache is one of sql, lru, remote; sql where none is given"),
+    validation = ("!has(self.remote) || (self.allowUpdates && self.cacheFailedActions && !self.writeOnce)", "what a remote action cache takes is its own server's to say: leave allowUpdates, cacheFailedActions and writeOnce out")
+)]
 pub struct ActionCacheSpec {
+    /// Keep results in the grid's database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sql: Option<SqlActionCache>,
     /// Keep results in the memory of one server, this many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lru: Option<LruActionCache>,
+    /// Keep results in another server's cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteActionCache>,
     /// Clients may write to it. The scheduler always may.
     #[serde(default = "ActionCacheSpec::default_true")]
     pub allow_updates: bool,
     /// Keep the results of actions that failed.
     #[serde(default = "ActionCacheSpec::default_true")]
     pub cache_failed_actions: bool,
+    /// Keep the first result of an action for good.
+    #[serde(default)]
+    pub write_once: bool,
 }
 
 impl ActionCacheSpec {
@@ -120,8 +138,53 @@ impl ActionCacheSpec {
 
 impl Default for ActionCacheSpec {
     fn default() -> Self {
-        Self { lru: None, allow_updates: true, cache_failed_actions: true }
+        Self {
+            sql: None,
+            lru: None,
+            remote: None,
+            allow_updates: true,
+            cache_failed_actions: true,
+            write_once: false,
+        }
     }
+}
+
+/// Results in the grid's database.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SqlActionCache {
+    /// Results that are kept; those that were not asked for the longest go first.
+    #[serde(default = "SqlActionCache::default_max_entries")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_entries: i32,
+    /// Results that nobody asked for this long go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expire_unused_after: Option<Span>,
+}
+
+impl SqlActionCache {
+    fn default_max_entries() -> i32 {
+        1_000_000
+    }
+}
+
+impl Default for SqlActionCache {
+    fn default() -> Self {
+        Self { max_entries: Self::default_max_entries(), expire_unused_after: None }
+    }
+}
+
+/// Results in another server's cache.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteActionCache {
+    /// `http://`, `https://`, `grpc://` or `grpcs://` URL of the server.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^(http|https|grpc|grpcs)://.+$"))]
+    pub url: String,
+    /// Instance to ask there; the one that is called here where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub instance_name: Option<String>,
 }
 
 /// Results in memory.

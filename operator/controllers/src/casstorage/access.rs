@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use grid_operator_api::{CasStorage, CasStorageSpec};
+use grid_operator_api::CasStorage;
 use kube::ResourceExt;
 
 use crate::names::Names;
@@ -37,12 +37,8 @@ impl Access {
     /// # Errors
     /// Where its storages don't fit together.
     pub(crate) fn of(storage: &CasStorage) -> Result<Self, Trouble> {
-        Self::new(&storage.name_any(), &storage.spec)
-    }
-
-    /// The same, before there is a resource.
-    pub(crate) fn new(name: &str, spec: &CasStorageSpec) -> Result<Self, Trouble> {
-        let tree = compose(spec)?;
+        let (name, spec) = (storage.name_any(), &storage.spec);
+        let tree = compose(&format!("{}.{name}", storage.namespace().unwrap_or_default()), spec)?;
         let has_disk = spec.storages.iter().any(|s| s.disk.is_some());
         let replicas = spec.replicas.unwrap_or(i32::from(tree.is_local));
         if tree.is_local && replicas == 0 {
@@ -57,7 +53,13 @@ impl Access {
                 "spec.replicas is more than 1, and the storage that is served is the memory of one server: use one replica, or a disk",
             ));
         }
-        Ok(Self { name: name.to_owned(), replicas, has_disk, tree })
+        if tree.is_local && replicas > 1 && !tree.indexes.is_empty() {
+            return Err(Trouble::new(
+                "IndexNotSharded",
+                "spec.replicas is more than 1, and each pod would keep its own disk under one index: use one replica, or an index over shared storages",
+            ));
+        }
+        Ok(Self { name, replicas, has_disk, tree })
     }
 
     /// True where grids open the storages themselves.

@@ -114,7 +114,7 @@ pub(crate) fn build(tier: &Tier<'_>) -> Objects {
     if tier.access.replicas() > 0 {
         add_server(tier, &mut objects);
     }
-    if let Some(cleanup) = &tier.spec.cleanup {
+    if let Some(cleanup) = tier.spec.cleanup.as_ref().filter(|_| tier.access.is_direct()) {
         let config = config_map(tier, CLEANUP, cleanup_config(tier, cleanup).to_yaml());
         let name = config.metadata.name.clone().unwrap_or_default();
         objects.config_maps.push(config);
@@ -193,20 +193,35 @@ fn server_config(tier: &Tier<'_>) -> Node {
             Node::List(vec![Node::tagged("!cas", storage()), Node::tagged("!bytestream", storage())]),
         ),
     ]);
-    Node::Map(vec![
+    let mut document = vec![
         ("description", Node::text(format!("the storage {}", tier.owner.name))),
         ("server", Node::List(vec![Node::tagged("!channel", channel)])),
         ("admin", Node::Map(vec![("address", Node::text(format!("0.0.0.0:{SERVER_ADMIN_PORT}")))])),
         ("state-directory", Node::text(VOLUME_DIR)),
         ("instances", Node::List(vec![instance])),
-    ])
+    ];
+    // No Job can mount the volume of a server: what is on one is expired by the server itself.
+    if let Some(cleanup) = tier.spec.cleanup.as_ref().filter(|_| !tier.access.is_direct()) {
+        document.push(("cleanup", expiry(tier, cleanup)));
+    }
+    Node::Map(document)
 }
 
 fn cleanup_config(tier: &Tier<'_>, cleanup: &CleanupSpec) -> Node {
     let tree = tier.access.tree();
+    Node::Map(vec![
+        ("description", Node::text(format!("expiry of the storage {}", tier.owner.name))),
+        ("connections", Node::List(tree.connections.clone())),
+        ("storages", Node::List(tree.storages.clone())),
+        ("cleanup", expiry(tier, cleanup)),
+    ])
+}
+
+/// What is expired, and when.
+fn expiry(tier: &Tier<'_>, cleanup: &CleanupSpec) -> Node {
     let bytes = |size: &grid_operator_api::ByteSize| Node::number(size.bytes().unwrap_or_default());
     let unused = cleanup.only_if_unused_for.seconds().unwrap_or_default();
-    let indexes = tree.indexes.iter().map(|index| {
+    let indexes = tier.access.tree().indexes.iter().map(|index| {
         Node::Map(vec![
             ("instance-name", Node::text(index)),
             ("index", Node::alias(index)),
@@ -216,12 +231,7 @@ fn cleanup_config(tier: &Tier<'_>, cleanup: &CleanupSpec) -> Node {
             ("only-if-unused-for", Node::Map(vec![("seconds", Node::number(unused))])),
         ])
     });
-    Node::Map(vec![
-        ("description", Node::text(format!("expiry of the storage {}", tier.owner.name))),
-        ("connections", Node::List(tree.connections.clone())),
-        ("storages", Node::List(tree.storages.clone())),
-        ("cleanup", Node::List(indexes.collect())),
-    ])
+    Node::List(indexes.collect())
 }
 
 fn deployment(tier: &Tier<'_>, template: PodTemplateSpec) -> Deployment {

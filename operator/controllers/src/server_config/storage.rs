@@ -37,13 +37,14 @@ pub(crate) struct Tree {
     pub(crate) is_local: bool,
 }
 
-/// Composes the storages that `spec.serve` needs.
+/// Composes the storages that `spec.serve` needs, for the tier `owner`.
 ///
 /// # Errors
 /// An unknown name, a cycle, or a storage that nothing uses.
-pub(crate) fn compose(spec: &CasStorageSpec) -> Result<Tree, Trouble> {
+pub(crate) fn compose(owner: &str, spec: &CasStorageSpec) -> Result<Tree, Trouble> {
     let by_name: BTreeMap<&str, &NamedStorage> = spec.storages.iter().map(|s| (s.name.as_str(), s)).collect();
     let mut composer = Composer {
+        owner,
         by_name,
         volume: spec.volume.as_ref().map(|v| &v.size),
         tree: Tree { serve: spec.serve.clone(), ..Tree::default() },
@@ -65,6 +66,8 @@ pub(crate) fn compose(spec: &CasStorageSpec) -> Result<Tree, Trouble> {
 }
 
 struct Composer<'a> {
+    /// Namespace and name of the tier, by which its indexes are told from others.
+    owner: &'a str,
     by_name: BTreeMap<&'a str, &'a NamedStorage>,
     volume: Option<&'a ByteSize>,
     tree: Tree,
@@ -161,8 +164,12 @@ impl<'a> Composer<'a> {
                 vec![("storages", Node::List(s.storages.iter().map(Node::alias).collect()))],
             ),
             StorageKind::SqlIndex(s) => {
-                let mut map =
-                    vec![("storage", Node::alias(&s.storage)), ("sql", self.sql(name, &s.database))];
+                let mut map = vec![
+                    ("storage", Node::alias(&s.storage)),
+                    ("sql", self.sql(name, &s.database)),
+                    // Other tiers may keep theirs in the same database.
+                    ("index-name", Node::text(format!("{}.{name}", self.owner))),
+                ];
                 if let Some(inline) = &s.max_inline_blob_size {
                     map.push(("max-inline-blob-size", size(inline, name)?));
                 }
@@ -282,7 +289,7 @@ mod tests {
 
     #[test]
     fn leaves_come_before_those_that_refer_to_them_and_once() {
-        let tree = compose(&spec(
+        let tree = compose("builds.tier", &spec(
             "{serve: top, volume: {size: 100Gi}, storages: [{name: top, replicated: {storages: [a, b]}}, {name: a, withCache: {cache: mem, fallback: disk}}, {name: b, lru: {size: 1Gi}}, {name: mem, lru: {size: 64Mi}}, {name: disk, disk: {}}]}",
         ))
         .unwrap();
@@ -300,14 +307,17 @@ mod tests {
                 "{{serve: top, volume: {{size: 1Gi}}, storages: [{{name: top, withCache: {{cache: c, fallback: r, deferFallbackWrites: {defer}}}}}, {{name: c, {cache}}}, {{name: r, remote: {{url: 'http://x'}}}}]}}"
             )
         };
-        assert!(!compose(&spec(&shape(false, "lru: {size: 1Mi}"))).unwrap().is_local);
-        assert!(compose(&spec(&shape(true, "lru: {size: 1Mi}"))).unwrap().is_local);
-        assert!(compose(&spec(&shape(false, "disk: {}"))).unwrap().is_local, "a disk needs its pod's volume");
+        assert!(!compose("builds.tier", &spec(&shape(false, "lru: {size: 1Mi}"))).unwrap().is_local);
+        assert!(compose("builds.tier", &spec(&shape(true, "lru: {size: 1Mi}"))).unwrap().is_local);
+        assert!(
+            compose("builds.tier", &spec(&shape(false, "disk: {}"))).unwrap().is_local,
+            "a disk needs its pod's volume"
+        );
     }
 
     #[test]
     fn one_database_is_one_connection() {
-        let tree = compose(&spec(
+        let tree = compose("builds.tier", &spec(
             "{serve: i, storages: [{name: i, sqlIndex: {storage: s, database: {name: db, key: uri}}}, {name: s, sql: {database: {name: db, key: uri}}}]}",
         ))
         .unwrap();
@@ -340,7 +350,7 @@ mod tests {
                 "make the volume larger",
             ),
         ] {
-            let trouble = compose(&spec(yaml)).unwrap_err();
+            let trouble = compose("builds.tier", &spec(yaml)).unwrap_err();
             assert_eq!(trouble.reason, reason);
             assert!(trouble.message.contains(part), "{}", trouble.message);
         }

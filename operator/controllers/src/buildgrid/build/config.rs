@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use grid_operator_api::{RemoteAssetSpec, SecretKeyRef};
+use grid_operator_api::{RemoteAssetSpec, SecretKeyRef, Span, SqlActionCache};
 
 use super::super::roles::{Role, serving};
 use super::super::validate::{Grid, Storage};
@@ -16,8 +16,6 @@ const DATABASE: &str = "grid-database";
 const STORE: &str = "grid-storage";
 const RESULTS: &str = "grid-results";
 const QUEUE: &str = "grid-queue";
-/// Results that a server keeps where the spec names no number: a few hundred bytes each.
-const DEFAULT_MAX_ENTRIES: i32 = 1_000_000;
 
 /// A server's configuration, and the keys of Secrets that it reads.
 pub(crate) struct Config {
@@ -142,23 +140,51 @@ impl Composed {
         self.connections.push(Node::anchored("!sql-connection", DATABASE, map));
     }
 
-    /// The cache of results: in the memory of the server that serves it; the others ask that one.
+    /// The cache of results. In the database every server opens it itself; in the memory of one, or of another grid's
+    /// server, the others ask that one.
     fn results(&mut self, grid: &Grid<'_>, role: Role, storage: &str) {
-        if !role.has_action_cache() {
-            let url = grid.names().pods_url(Role::ActionCache.component(), &grid.owner.namespace);
-            self.caches.push(Node::anchored("!remote-action-cache", RESULTS, remote(grid, url)));
+        let spec = &grid.spec.action_cache;
+        let elsewhere = match (&spec.remote, &spec.lru) {
+            (Some(remote), _) => {
+                let mut map = vec![("url", Node::text(&remote.url))];
+                let instance = remote.instance_name.as_ref();
+                map.extend(instance.map(|name| ("instance-name", Node::text(name))));
+                Some(map)
+            }
+            (None, Some(_)) if !role.has_action_cache() => {
+                let server = Role::ActionCache.component();
+                let url = grid.names().pods_url(server, &grid.owner.namespace);
+                Some(remote(grid, url))
+            }
+            (None, _) => None,
+        };
+        if let Some(map) = elsewhere {
+            self.caches.push(Node::anchored("!remote-action-cache", RESULTS, map));
             return;
         }
-        let spec = &grid.spec.action_cache;
-        let max_entries = spec.lru.as_ref().map_or(DEFAULT_MAX_ENTRIES, |lru| lru.max_entries);
-        let map = vec![
-            ("storage", Node::alias(storage)),
-            ("max-cached-refs", Node::number(max_entries)),
-            ("allow-updates", Node::flag(spec.allow_updates)),
-            ("cache-failed-actions", Node::flag(spec.cache_failed_actions)),
-        ];
-        self.caches.push(Node::anchored("!lru-action-cache", RESULTS, map));
+        let (tag, size) = match &spec.lru {
+            Some(lru) => ("!lru-action-cache", vec![("max-cached-refs", Node::number(lru.max_entries))]),
+            None => ("!sql-action-cache", in_database(&spec.sql.clone().unwrap_or_default())),
+        };
+        let mut map = vec![("storage", Node::alias(storage))];
+        map.extend(size);
+        map.push(("allow-updates", Node::flag(spec.allow_updates)));
+        map.push(("cache-failed-actions", Node::flag(spec.cache_failed_actions)));
+        if spec.write_once {
+            let entries = ("action-cache", Node::tagged(tag, map));
+            self.caches.push(Node::anchored("!write-once-action-cache", RESULTS, vec![entries]));
+        } else {
+            self.caches.push(Node::anchored(tag, RESULTS, map));
+        }
     }
+}
+
+fn in_database(spec: &SqlActionCache) -> Vec<(&'static str, Node)> {
+    let mut map = vec![("sql", Node::alias(DATABASE)), ("max-entries", Node::number(spec.max_entries))];
+    let unused = spec.expire_unused_after.as_ref().and_then(Span::seconds);
+    let period = |seconds| Node::Map(vec![("seconds", Node::number(seconds))]);
+    map.extend(unused.map(|seconds| ("expire-unused-after", period(seconds))));
+    map
 }
 
 /// Another server of the grid, to which a server shows what workers show, where callers have to be known.
@@ -186,7 +212,10 @@ fn scheduler(grid: &Grid<'_>, storage: &str) -> Node {
         ("sql", Node::alias(DATABASE)),
         ("action-cache", Node::alias(RESULTS)),
         ("max-execution-timeout", Node::number(grid.max_execution_seconds)),
+        ("fairness", Node::text("turns")),
     ];
+    let grace = execution.refuse_unplaceable_after.as_ref().and_then(Span::seconds);
+    map.extend(grace.map(|seconds| ("refuse-unplaceable-after", Node::number(seconds))));
     if !properties.is_empty() {
         map.push(("property-set", Node::tagged("!dynamic-property-set", properties)));
     }
@@ -228,6 +257,7 @@ fn services(grid: &Grid<'_>, role: Role, executes: bool, storage: &str) -> Vec<N
     if executes && role.has_execution() {
         let endpoints = Node::List(vec![Node::text("execution"), Node::text("operations")]);
         services.push(Node::tagged("!execution", vec![scheduler(), ("endpoints", endpoints)]));
+        services.push(Node::tagged("!fleet", vec![scheduler()]));
     }
     if executes && role.has_bots() {
         services.push(Node::tagged("!bots", vec![scheduler()]));
