@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use grid_operator_api::{ByteSize, CasStorageSpec, NamedStorage, S3Storage, SecretKeyRef, StorageKind};
+use grid_operator_api::{
+    ByteSize, CasStorageSpec, NamedStorage, RedisStorage, S3Storage, SecretKeyRef, SqlIndex, StorageKind,
+};
 
 use super::yaml::Node;
 use crate::trouble::Trouble;
@@ -118,16 +120,7 @@ impl<'a> Composer<'a> {
             StorageKind::Lru(s) => ("!lru-storage", vec![("size", size(&s.size, name)?)]),
             StorageKind::Disk(s) => ("!disk-storage", self.disk(name, s.size.as_ref())?),
             StorageKind::S3(s) => ("!s3-storage", self.s3(s)),
-            StorageKind::Redis(s) => {
-                let anchor = format!("{name}-connection");
-                let mut map = vec![("host", Node::text(&s.host)), ("port", Node::number(s.port))];
-                map.extend(s.db.map(|db| ("db", Node::number(db))));
-                if let Some(password) = &s.password {
-                    map.push(("password", self.secret(password)));
-                }
-                self.tree.connections.push(Node::anchored("!redis-connection", &anchor, map));
-                ("!redis-storage", vec![("redis", Node::alias(anchor))])
-            }
+            StorageKind::Redis(s) => ("!redis-storage", self.redis(name, s)),
             StorageKind::Sql(s) => ("!sql-storage", vec![("sql", self.sql(name, &s.database))]),
             StorageKind::Remote(s) => (
                 "!remote-storage",
@@ -163,19 +156,7 @@ impl<'a> Composer<'a> {
                 "!replicated-storage",
                 vec![("storages", Node::List(s.storages.iter().map(Node::alias).collect()))],
             ),
-            StorageKind::SqlIndex(s) => {
-                let mut map = vec![
-                    ("storage", Node::alias(&s.storage)),
-                    ("sql", self.sql(name, &s.database)),
-                    // Other tiers may keep theirs in the same database.
-                    ("index-name", Node::text(format!("{}.{name}", self.owner))),
-                ];
-                if let Some(inline) = &s.max_inline_blob_size {
-                    map.push(("max-inline-blob-size", size(inline, name)?));
-                }
-                self.tree.indexes.push(name.to_owned());
-                ("!sql-index", map)
-            }
+            StorageKind::SqlIndex(s) => ("!sql-index", self.sql_index(name, s)?),
         };
         Ok(Node::anchored(tag, name, map))
     }
@@ -207,6 +188,31 @@ impl<'a> Composer<'a> {
         map.extend(s.path_prefix.as_ref().map(|prefix| ("path-prefix-string", Node::text(prefix))));
         map.extend(s.hash_prefix_size.map(|size| ("hash-prefix-size", Node::number(size))));
         map
+    }
+
+    fn redis(&mut self, name: &str, s: &RedisStorage) -> Vec<(&'static str, Node)> {
+        let anchor = format!("{name}-connection");
+        let mut map = vec![("host", Node::text(&s.host)), ("port", Node::number(s.port))];
+        map.extend(s.db.map(|db| ("db", Node::number(db))));
+        if let Some(password) = &s.password {
+            map.push(("password", self.secret(password)));
+        }
+        self.tree.connections.push(Node::anchored("!redis-connection", &anchor, map));
+        vec![("redis", Node::alias(anchor))]
+    }
+
+    fn sql_index(&mut self, name: &str, s: &SqlIndex) -> Result<Vec<(&'static str, Node)>, Trouble> {
+        let mut map = vec![
+            ("storage", Node::alias(&s.storage)),
+            ("sql", self.sql(name, &s.database)),
+            // Other tiers may keep theirs in the same database.
+            ("index-name", Node::text(format!("{}.{name}", self.owner))),
+        ];
+        if let Some(inline) = &s.max_inline_blob_size {
+            map.push(("max-inline-blob-size", size(inline, name)?));
+        }
+        self.tree.indexes.push(name.to_owned());
+        Ok(map)
     }
 
     /// A connection of its own for the storage `name`, or the one that has been made for the same database.
