@@ -4,6 +4,7 @@
 //! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
+mod bench;
 mod codegen;
 mod debian;
 mod demo;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Options),
     /// Run the tests: all that a change must pass, or with --full all that the issues ask to be shown.
     Test(test::Options),
+    /// Measure, and print the figures as tables.
+    Bench(bench::Options),
     /// Make the generated files anew: CRDs, descriptors, the configuration reference.
     Codegen(codegen::Options),
     /// Make the container images as OCI archives, and load or push them.
@@ -44,6 +47,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Bench(options) => bench::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Codegen(options) => codegen::run(&options),

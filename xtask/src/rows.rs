@@ -61,6 +61,25 @@ macro_rules! scenario {
     };
 }
 
+/// The simulation of the scheduler, optimised: it is all computing.
+macro_rules! simulation {
+    ($seeds:literal) => {
+        [
+            "env",
+            $seeds,
+            "cargo",
+            "test",
+            "--profile",
+            "e2e",
+            "-p",
+            "grid-scheduler",
+            "--test",
+            "simulation",
+            "--locked",
+        ]
+    };
+}
+
 /// Every row, in the order in which they run: what is quick to fail comes first.
 pub(crate) const ROWS: &[Row] = &[
     always("fmt", "house style: formatting", &["cargo", "fmt", "--all", "--check"]),
@@ -84,20 +103,15 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 4, A7: the test cluster's own tests",
         &["sh", "-c", "cd e2e/cluster && test -z \"$(gofmt -l .)\" && go vet ./... && go test ./..."],
     ),
-    full(
+    always(
         "simulation",
         "issue 7, 1: the 2,000 schedules of crashes and lost news that every change shall pass",
-        &[
-            "env",
-            "GRID_SIM_SEEDS=2000",
-            "cargo",
-            "test",
-            "-p",
-            "grid-scheduler",
-            "--test",
-            "simulation",
-            "--locked",
-        ],
+        &simulation!("GRID_SIM_SEEDS=2000"),
+    ),
+    full(
+        "simulation-full",
+        "issue 7, 1: 100,000 schedules of crashes and lost news",
+        &simulation!("GRID_SIM_SEEDS=100000"),
     ),
     full("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     full("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),

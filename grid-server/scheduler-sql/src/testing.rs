@@ -98,6 +98,17 @@ impl Postgres {
         self.url(database)
     }
 
+    /// The process of the server.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        let text =
+            std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("a server that runs");
+        text.lines().next().and_then(|pid| pid.parse().ok()).expect("the number of its process")
+    }
+
     /// Stops it at once, as a crash would.
     ///
     /// # Panics

@@ -172,13 +172,14 @@ impl QueueStore for SimStore {
     }
 
     async fn jobs(&self, ids: &[JobId]) -> StoreResult<Vec<Job>> {
-        self.read(|t| ids.iter().filter_map(|id| t.jobs.get(id).cloned()).collect()).await
+        self.read(|t| ids.iter().filter_map(|id| t.jobs.get(id).map(|job| job.as_ref().clone())).collect())
+            .await
     }
 
     async fn operations(&self, ids: &[OperationId]) -> StoreResult<Vec<(Operation, Job)>> {
         let pair = |t: &Tables, id: &OperationId| {
-            let operation = t.operations.get(id)?.clone();
-            Some((operation.clone(), t.jobs.get(&operation.job)?.clone()))
+            let operation = t.operations.get(id)?;
+            Some((operation.as_ref().clone(), t.jobs.get(&operation.job)?.as_ref().clone()))
         };
         self.read(|t| ids.iter().filter_map(|id| pair(t, id)).collect()).await
     }
@@ -187,7 +188,7 @@ impl QueueStore for SimStore {
     async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>> {
         self.read(|t| {
             let mine = t.operations.values().filter(|o| o.instance == query.instance);
-            mine.filter_map(|o| Some((o.clone(), t.jobs.get(&o.job)?.clone()))).collect()
+            mine.filter_map(|o| Some((o.as_ref().clone(), t.jobs.get(&o.job)?.as_ref().clone()))).collect()
         })
         .await
     }
@@ -205,7 +206,7 @@ impl QueueStore for SimStore {
     }
 
     async fn labelled(&self, label: &str, limit: u64) -> StoreResult<u64> {
-        let waits = |job: &&Job| job.state.stage == Stage::Queued && job.spec.label == label;
+        let waits = |job: &&Arc<Job>| job.state.stage == Stage::Queued && job.spec.label == label;
         self.read(|t| (t.jobs.values().filter(waits).count() as u64).min(limit)).await
     }
 

@@ -6,18 +6,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::{Digest, DigestFunction};
-use grid_scheduler::engine::{BotReport, Synced};
+use grid_scheduler::engine::{BotReport, DrainOrder, Synced};
+use grid_scheduler::fleet::{DrainReason, DrainState, DrainTarget};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::{Outcome, Stage};
 use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
 use grid_scheduler::properties::{DynamicSet, Properties, PropertySet};
 use grid_scheduler::service::{ExecuteRequest, Poll, Standing};
 use grid_scheduler::session::{BotStatus, News, ReportedLease};
-use grid_scheduler::simulation::{Faults, SimIds, SimStore, Tables};
+use grid_scheduler::simulation::{Faults, Inspector, SimIds, SimStore, Tables};
 use grid_scheduler::store::QueueStore;
 use grid_scheduler::transition::{Cause, MAX_LEASES};
 use grid_scheduler::{Scheduler, SchedulerOptions};
@@ -30,6 +32,7 @@ use tokio::time::{sleep, timeout};
 const REPLICAS: usize = 3;
 const BOTS: usize = 4;
 const CLIENTS: usize = 6;
+const POOL: &str = "sim/pool";
 const SESSION: Duration = Duration::from_secs(40);
 
 /// What everybody in a schedule shares.
@@ -55,7 +58,7 @@ impl World {
     }
 
     fn calm(&self) -> bool {
-        self.calm.load(std::sync::atomic::Ordering::Relaxed)
+        self.calm.load(Ordering::Relaxed)
     }
 
     /// The answer shows leases: no lease is ever shown to two sessions.
@@ -91,7 +94,22 @@ fn faults(rng: &mut StdRng) -> Faults {
     }
 }
 
-/// What holds in every committed state.
+/// What holds in every committed state, and of a lease in the first one that has it.
+fn inspector() -> Inspector {
+    let leases: Mutex<HashSet<(JobId, u32)>> = Mutex::default();
+    Box::new(move |tables| {
+        inspect(tables);
+        let mut leases = leases.lock();
+        for job in tables.jobs.values() {
+            let Some(lease) = &job.state.lease else { continue };
+            if leases.insert((job.id, lease.attempt)) {
+                let session = &tables.sessions[&lease.session];
+                assert_eq!(session.drain_until, None, "a draining bot was given work: {job:?}");
+            }
+        }
+    })
+}
+
 fn inspect(tables: &Tables) {
     let mut keys = HashSet::new();
     for job in tables.jobs.values() {
@@ -190,7 +208,7 @@ async fn bot(world: Arc<World>, number: usize) {
             capacity: 1 + u32::try_from(number % 2).unwrap(),
             priority: 0,
             status: BotStatus::Ok,
-            worker_pool: "sim/pool".to_owned(),
+            worker_pool: POOL.to_owned(),
             node: format!("node-{}", number % 2),
             version: String::new(),
         };
@@ -250,6 +268,41 @@ async fn serve(world: &World, session: SessionId, bot_id: &str) {
     }
 }
 
+/// Bots, nodes and the pool are drained and taken back again.
+async fn operator(world: Arc<World>) {
+    loop {
+        sleep(Duration::from_millis(u64::from(world.below(20_000)) + 1)).await;
+        let target = match world.below(4) {
+            0 => DrainTarget::Node(format!("node-{}", world.below(2))),
+            1 => DrainTarget::Pool(POOL.to_owned()),
+            _ => DrainTarget::Bot(format!("bot-{}", world.below(u32::try_from(BOTS).unwrap()))),
+        };
+        let grace = Duration::from_secs(u64::from(world.below(3)) * 5);
+        let order = DrainOrder { targets: vec![target.clone()], grace, reason: DrainReason::Manual };
+        let begun = world.replica().drain(&order).await.is_ok();
+        sleep(Duration::from_millis(u64::from(world.below(20_000)) + 1)).await;
+        if begun {
+            let _ = world.replica().undrain(&[target]).await;
+        }
+    }
+}
+
+/// A drain of everything ends, whoever it was begun with and whatever was drained before.
+async fn drain_all(world: &World) {
+    let targets = vec![DrainTarget::Pool(POOL.to_owned())];
+    let order = DrainOrder { targets, grace: Duration::from_secs(5), reason: DrainReason::Manual };
+    world.replica().drain(&order).await.expect("no trouble any more");
+    // A sweep, a poll and a bot's pause later every bot has heard of it and given back what it ran.
+    sleep(Duration::from_mins(2)).await;
+    let view = world.replica().fleet().await.unwrap();
+    for drain in &view.drains {
+        let progress = drain.progress(&view.bots);
+        assert_eq!(progress.state, DrainState::Drained, "{progress:?}");
+    }
+    let targets: Vec<DrainTarget> = view.drains.iter().map(|drain| drain.target.clone()).collect();
+    world.replica().undrain(&targets).await.expect("no trouble any more");
+}
+
 /// Replicas end at any moment, and others take their places.
 async fn crashes(world: Arc<World>) {
     let mut next = REPLICAS;
@@ -269,7 +322,7 @@ fn replica(store: &SimStore, options: &SchedulerOptions, number: usize) -> Arc<S
 
 async fn schedule(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let store = SimStore::new(rng.random(), faults(&mut rng), Box::new(inspect));
+    let store = SimStore::new(rng.random(), faults(&mut rng), inspector());
     let options = options(seed);
     let replicas = (0..REPLICAS).map(|n| replica(&store, &options, n)).collect();
     let world = Arc::new(World {
@@ -282,6 +335,7 @@ async fn schedule(seed: u64) {
     });
     let mut trouble = JoinSet::new();
     trouble.spawn(crashes(world.clone()));
+    trouble.spawn(operator(world.clone()));
     let mut bots = JoinSet::new();
     (0..BOTS).for_each(|n| drop(bots.spawn(bot(world.clone(), n))));
     let mut clients = JoinSet::new();
@@ -289,7 +343,12 @@ async fn schedule(seed: u64) {
     sleep(Duration::from_secs(60)).await;
     trouble.shutdown().await;
     world.store.set_faults(Faults::NONE);
-    world.calm.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.calm.store(true, Ordering::Relaxed);
+    tokio::select! {
+        biased;
+        died = bots.join_next() => panic!("a bot panicked: {died:?}"),
+        () = drain_all(&world) => {}
+    }
     let end = async {
         tokio::select! {
             biased;
@@ -317,9 +376,22 @@ fn nothing_is_lost_or_doubled_whatever_fails() {
     if let Some(seed) = number("GRID_SIM_SEED") {
         return run(seed);
     }
-    for seed in 0..number("GRID_SIM_SEEDS").unwrap_or(200) {
-        if std::panic::catch_unwind(|| run(seed)).is_err() {
-            panic!("schedule {seed} failed; GRID_SIM_SEED={seed} runs it again");
+    let (next, seeds) = (AtomicU64::new(0), number("GRID_SIM_SEEDS").unwrap_or(200));
+    let failed = Mutex::new(None);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds || failed.lock().is_some() {
+                return;
+            }
+            if std::panic::catch_unwind(|| run(seed)).is_err() {
+                *failed.lock() = Some(seed);
+            }
         }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    if let Some(seed) = *failed.lock() {
+        panic!("schedule {seed} failed; GRID_SIM_SEED={seed} runs it again");
     }
 }

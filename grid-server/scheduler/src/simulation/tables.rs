@@ -1,6 +1,7 @@
 //! The rows of a simulated database.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use grid_core::Timestamp;
 
@@ -15,12 +16,12 @@ use crate::store::{Depth, FlowKey, JobPage, Recent};
 /// Every row, by key.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
-    /// Jobs.
-    pub jobs: BTreeMap<JobId, Job>,
+    /// Jobs; shared, so that a transaction's copy of the rows costs little.
+    pub jobs: BTreeMap<JobId, Arc<Job>>,
     /// Operations.
-    pub operations: BTreeMap<OperationId, Operation>,
+    pub operations: BTreeMap<OperationId, Arc<Operation>>,
     /// Sessions.
-    pub sessions: BTreeMap<SessionId, Session>,
+    pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Requirements, and when each was asked for last.
     pub requirements: BTreeMap<RequirementId, (Requirement, Timestamp)>,
     /// Turns.
@@ -44,7 +45,7 @@ impl Tables {
             now,
             declarations: self.declarations.values().cloned().collect(),
             drains: self.drains.values().cloned().collect(),
-            bots: self.sessions.values().map(bot).collect(),
+            bots: self.sessions.values().map(|session| bot(session)).collect(),
             wakeups: self.wakeups.clone(),
         }
     }
@@ -61,8 +62,11 @@ impl Tables {
                 completed_at: job.state.completed_at,
             })
         };
-        let recent =
-            self.jobs.values().filter_map(read).filter(|j| j.completed_at.is_none_or(|at| at > since));
+        let recent = self
+            .jobs
+            .values()
+            .filter_map(|job| read(job))
+            .filter(|j| j.completed_at.is_none_or(|at| at > since));
         recent.take(limit).collect()
     }
 
@@ -75,10 +79,13 @@ impl Tables {
                 && page.until.is_none_or(|until| job.state.queued_at <= until)
                 && page.after.is_none_or(|after| key(job) > after)
         };
-        let mut jobs: Vec<&Job> = self.jobs.values().filter(shown).collect();
+        let mut jobs: Vec<&Job> = self.jobs.values().map(AsRef::as_ref).filter(shown).collect();
         jobs.sort_by_key(|job| key(job));
         jobs.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
-        let of = |job: &Job| self.operations.values().filter(|o| o.job == job.id).cloned().collect();
+        let of = |job: &Job| {
+            let own = self.operations.values().filter(|operation| operation.job == job.id);
+            own.map(|operation| operation.as_ref().clone()).collect()
+        };
         jobs.into_iter().map(|job| (job.clone(), of(job))).collect()
     }
 
@@ -90,7 +97,7 @@ impl Tables {
             let rival = requirements.contains(&other.spec.requirement);
             other.state.stage == Stage::Queued && rival && key(other) < key(job)
         };
-        self.jobs.values().filter(before).count() as u64
+        self.jobs.values().map(AsRef::as_ref).filter(before).count() as u64
     }
 
     /// How many jobs wait and run, by requirement.

@@ -37,7 +37,13 @@ impl SimTx {
     }
 
     fn jobs(&self, keep: impl Fn(&Job) -> bool) -> Vec<Job> {
-        self.tables.jobs.values().filter(|job| keep(job)).cloned().collect()
+        let kept = self.tables.jobs.values().filter(|job| keep(job));
+        kept.map(|job| job.as_ref().clone()).collect()
+    }
+
+    fn sessions(&self, keep: impl Fn(&Session) -> bool) -> Vec<Session> {
+        let kept = self.tables.sessions.values().filter(|session| keep(session));
+        kept.map(|session| session.as_ref().clone()).collect()
     }
 
     fn in_the_way(&self, job: &Job) -> bool {
@@ -60,7 +66,7 @@ impl QueueTx for SimTx {
             if self.in_the_way(job) {
                 refused.push(job.id);
             } else {
-                self.tables.jobs.insert(job.id, job.clone());
+                self.tables.jobs.insert(job.id, Arc::new(job.clone()));
             }
         }
         Ok(refused)
@@ -123,7 +129,7 @@ impl QueueTx for SimTx {
 
     async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {
         self.statement().await?;
-        self.tables.jobs.extend(jobs.iter().map(|job| (job.id, job.clone())));
+        self.tables.jobs.extend(jobs.iter().map(|job| (job.id, Arc::new(job.clone()))));
         Ok(())
     }
 
@@ -166,14 +172,15 @@ impl QueueTx for SimTx {
             if !self.tables.jobs.contains_key(&operation.job) {
                 return Err(SchedulerError::Internal("an operation without its job".into()));
             }
-            self.tables.operations.entry(operation.id).or_insert_with(|| operation.clone());
+            self.tables.operations.entry(operation.id).or_insert_with(|| Arc::new(operation.clone()));
         }
         Ok(())
     }
 
     async fn lock_operations(&mut self, jobs: &[JobId]) -> StoreResult<Vec<Operation>> {
         self.statement().await?;
-        Ok(self.tables.operations.values().filter(|o| jobs.contains(&o.job)).cloned().collect())
+        let own = self.tables.operations.values().filter(|o| jobs.contains(&o.job));
+        Ok(own.map(|operation| operation.as_ref().clone()).collect())
     }
 
     async fn jobs_of(&mut self, operations: &[OperationId]) -> StoreResult<Vec<(OperationId, JobId)>> {
@@ -186,7 +193,7 @@ impl QueueTx for SimTx {
         self.statement().await?;
         for id in ids {
             if let Some(operation) = self.tables.operations.get_mut(id) {
-                operation.cancelled = true;
+                Arc::make_mut(operation).cancelled = true;
             }
         }
         Ok(())
@@ -202,7 +209,8 @@ impl QueueTx for SimTx {
         self.statement().await?;
         for id in jobs {
             if let Some(job) = self.tables.jobs.get_mut(id) {
-                job.state.watched_until = job.state.watched_until.max(until);
+                let state = &mut Arc::make_mut(job).state;
+                state.watched_until = state.watched_until.max(until);
             }
         }
         Ok(())
@@ -210,25 +218,25 @@ impl QueueTx for SimTx {
 
     async fn save_sessions(&mut self, sessions: &[Session]) -> StoreResult<()> {
         self.statement().await?;
-        self.tables.sessions.extend(sessions.iter().map(|s| (s.id, s.clone())));
+        self.tables.sessions.extend(sessions.iter().map(|s| (s.id, Arc::new(s.clone()))));
         Ok(())
     }
 
     async fn lock_sessions(&mut self, ids: &[SessionId]) -> StoreResult<Vec<Session>> {
         self.statement().await?;
-        Ok(self.tables.sessions.values().filter(|s| ids.contains(&s.id)).cloned().collect())
+        Ok(self.sessions(|s| ids.contains(&s.id)))
     }
 
     async fn lock_bot(&mut self, pool: &str, bot_id: &str) -> StoreResult<Vec<Session>> {
         self.statement().await?;
-        let same = |s: &&Session| s.pool == pool && s.bot_id == bot_id;
-        Ok(self.tables.sessions.values().filter(same).cloned().collect())
+        Ok(self.sessions(|s| s.pool == pool && s.bot_id == bot_id))
     }
 
     async fn lock_expired(&mut self, limit: u32) -> StoreResult<Vec<Session>> {
         self.statement().await?;
-        let expired = self.tables.sessions.values().filter(|s| s.expires_at < self.now);
-        Ok(expired.take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect())
+        let mut expired = self.sessions(|s| s.expires_at < self.now);
+        expired.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(expired)
     }
 
     async fn lock_fleet(&mut self) -> StoreResult<()> {
@@ -265,8 +273,7 @@ impl QueueTx for SimTx {
 
     async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>> {
         self.statement().await?;
-        let covered = |session: &&Session| targets.iter().any(|target| target.covers(session));
-        Ok(self.tables.sessions.values().filter(covered).cloned().collect())
+        Ok(self.sessions(|session| targets.iter().any(|target| target.covers(session))))
     }
 
     async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()> {
