@@ -49,6 +49,7 @@ on_both!(
     operations_are_listed_by_filter_in_pages,
     undeclared_properties_are_refused_by_name,
     a_bot_without_the_properties_gets_nothing,
+    log_streams_are_told_to_bot_and_client_while_the_action_runs,
 );
 
 async fn an_action_goes_from_client_to_bot_and_back(kind: Kind) {
@@ -259,4 +260,32 @@ async fn a_bot_without_the_properties_gets_nothing(kind: Kind) {
     let result: Option<ActionResult> = None;
     finish(&mut right.session.leases[0], Code::FailedPrecondition as i32, result.as_ref());
     right.update(Duration::from_secs(1)).await.unwrap();
+}
+
+async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind) {
+    let mut shared = Shared::new(kind).await;
+    let (database, _folder) = grid_scheduler_sql::testing::sqlite().await;
+    let clock = std::sync::Arc::new(grid_core::SystemClock);
+    let store = std::sync::Arc::new(grid_streams::SqlLogStreamStore::new(database, clock, 1 << 20));
+    let instance = grid_core::InstanceName::new(INSTANCE).unwrap();
+    shared.logs = Some(grid_rpc::logstream::LogStreams::new(store, [instance], ""));
+    let grid = Grid::start(&shared, SchedulerOptions::default()).await;
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (_, mut stream) = grid.execute(action).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    let about = bot.about.clone();
+    assert_eq!(about[0].action_digest, Some(to_wire(&action)));
+    let told = loop {
+        let operation = stream.message().await.unwrap().unwrap();
+        let metadata: ExecuteOperationMetadata = any::unpack(operation.metadata.as_ref().unwrap()).unwrap();
+        if !metadata.stdout_stream_name.is_empty() {
+            break metadata;
+        }
+    };
+    assert!(about[0].stdout_stream_name.starts_with(&format!("{}/", told.stdout_stream_name)), "{about:?}");
+    assert!(about[0].stderr_stream_name.starts_with(&format!("{}/", told.stderr_stream_name)), "{about:?}");
+    assert_ne!(told.stdout_stream_name, told.stderr_stream_name);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(bot.about, about, "they stay as they are");
 }

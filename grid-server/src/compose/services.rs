@@ -69,9 +69,9 @@ impl Composer<'_> {
             routes.add_service(health::reflection()?);
             routes.add_service(health::reflection_v1alpha()?);
         }
-        self.streams(&parts, &mut routes).await?;
+        let logs = self.streams(&parts, &mut routes).await?;
         self.cache_services(&parts, &mut routes);
-        self.execution_services(parts, &mut routes);
+        self.execution_services(parts, logs, &mut routes);
         Ok((routes.routes(), reporter))
     }
 
@@ -92,7 +92,7 @@ impl Composer<'_> {
         }
     }
 
-    fn execution_services(&self, parts: Parts, routes: &mut RoutesBuilder) {
+    fn execution_services(&self, parts: Parts, logs: Option<LogStreams>, routes: &mut RoutesBuilder) {
         if !parts.execution.is_empty() {
             let instances = Instances::new("Execution", parts.execution);
             serve!(self, routes, ExecutionServer(ExecutionService::new(instances)));
@@ -103,7 +103,7 @@ impl Composer<'_> {
         }
         if !parts.bots.is_empty() {
             let instances = Instances::new("Bots", parts.bots);
-            serve!(self, routes, BotsServer(BotsService::new(instances)));
+            serve!(self, routes, BotsServer(BotsService::new(instances, logs)));
         }
         if let Some(scheduler) = parts.fleet {
             serve!(self, routes, FleetServer(FleetService::new(scheduler)));
@@ -112,8 +112,12 @@ impl Composer<'_> {
         serve!(self, routes, CapabilitiesServer(CapabilitiesService::new(instances)));
     }
 
-    /// ByteStream serves blobs and log streams alike.
-    async fn streams(&mut self, parts: &Parts, routes: &mut RoutesBuilder) -> Result<(), ComposeError> {
+    /// ByteStream serves blobs and log streams alike. Gives the log streams, for the bots' leases.
+    async fn streams(
+        &mut self,
+        parts: &Parts,
+        routes: &mut RoutesBuilder,
+    ) -> Result<Option<LogStreams>, ComposeError> {
         let logs = match &parts.logstream {
             Some(streams) => Some(self.log_streams(streams).await?),
             None => None,
@@ -123,7 +127,7 @@ impl Composer<'_> {
         }
         if logs.is_some() || !parts.bytestream.is_empty() {
             let instances = Instances::new("ByteStream", parts.bytestream.iter().cloned());
-            serve!(self, routes, ByteStreamServer(ByteStreamService::new(instances, logs, IDLE)));
+            serve!(self, routes, ByteStreamServer(ByteStreamService::new(instances, logs.clone(), IDLE)));
         }
         if let Some(service) = &parts.build_events {
             let database = self.database_of(service.sql.as_ref()).await?;
@@ -133,7 +137,7 @@ impl Composer<'_> {
             serve!(self, routes, PublishBuildEventServer(events.clone()));
             serve!(self, routes, QueryBuildEventsServer(events));
         }
-        Ok(())
+        Ok(logs)
     }
 
     async fn log_streams(&mut self, streams: &Streams) -> Result<LogStreams, ComposeError> {

@@ -6,6 +6,7 @@
 //! before the scheduler, and so any client, hears of them.
 
 mod deadline;
+mod logs;
 mod results;
 mod session;
 
@@ -22,6 +23,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::execution::ExecutionInstance;
+use crate::logstream::LogStreams;
 use crate::{Instances, RpcError, to_status};
 
 /// The header of an answer to a bot that drains: the seconds until what still runs is taken back.
@@ -31,13 +33,15 @@ const DRAIN: &str = "grid-drain";
 #[derive(Clone, Debug)]
 pub struct BotsService {
     instances: Instances<ExecutionInstance>,
+    logs: Option<LogStreams>,
 }
 
 impl BotsService {
-    /// The service for these instances; an instance `*` serves bots that run jobs of every instance.
+    /// The service for these instances; an instance `*` serves bots that run jobs of every instance. With log streams,
+    /// what actions write is told to clients while it is written.
     #[must_use]
-    pub fn new(instances: Instances<ExecutionInstance>) -> Self {
-        Self { instances }
+    pub const fn new(instances: Instances<ExecutionInstance>, logs: Option<LogStreams>) -> Self {
+        Self { instances, logs }
     }
 
     /// The instance and identifier in a session's name, `INSTANCE/UUID`.
@@ -61,13 +65,17 @@ impl BotsService {
         sent: BotSession,
     ) -> Result<Response<BotSession>, Status> {
         let poll = poll(instance, headers, &sent);
-        let synced: Synced =
+        let mut synced: Synced =
             instance.scheduler.report(report, poll).await.map_err(|error| to_status(&error))?;
+        if let Some(logs) = &self.logs {
+            logs::prepare(&instance.scheduler, logs, &mut synced).await;
+        }
         let mut answer = Response::new(session::render(parent, sent, &synced));
         if let Some(until) = synced.session.drain_until {
             let left = until.since(synced.session.last_seen).as_secs();
             answer.metadata_mut().insert(DRAIN, left.into());
         }
+        logs::tell(&synced.held, answer.metadata_mut());
         Ok(answer)
     }
 }

@@ -18,7 +18,10 @@ use grid_proto::longrunning::operations_client::OperationsClient;
 use grid_proto::longrunning::operations_server::OperationsServer;
 use grid_proto::reapi::execution_client::ExecutionClient;
 use grid_proto::reapi::execution_server::ExecutionServer;
-use grid_proto::reapi::{Action, ActionResult, Command, ExecuteRequest, ExecuteResponse, Platform, platform};
+use grid_proto::reapi::{
+    Action, ActionResult, Command, ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse, Platform,
+    platform,
+};
 use grid_proto::rwapi::bots_client::BotsClient;
 use grid_proto::rwapi::bots_server::BotsServer;
 use grid_proto::rwapi::{
@@ -30,6 +33,7 @@ use grid_rpc::bots::BotsService;
 use grid_rpc::digests::to_wire;
 use grid_rpc::execution::{ExecutionInstance, ExecutionService};
 use grid_rpc::fleet::FleetService;
+use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
 use grid_scheduler::ids::TimeOrderedIds;
 use grid_scheduler::store::QueueStore;
@@ -88,6 +92,7 @@ pub(crate) enum Kind {
 pub(crate) struct Shared {
     pub(crate) storage: SharedStore,
     pub(crate) cache: Arc<MemoryCache>,
+    pub(crate) logs: Option<LogStreams>,
     store: Arc<dyn Fn() -> Arc<dyn QueueStore> + Send + Sync>,
     _folder: Option<tempfile::TempDir>,
 }
@@ -113,7 +118,13 @@ impl Shared {
             }
         };
         let options = LruOptions { size: 64 << 20, name: "lru".into(), observer: unobserved() };
-        Self { storage: Arc::new(Lru::new(options)), cache: Arc::default(), store, _folder: folder }
+        Self {
+            storage: Arc::new(Lru::new(options)),
+            cache: Arc::default(),
+            logs: None,
+            store,
+            _folder: folder,
+        }
     }
 
     /// Stores a command and an action that runs it; the digest is the action's.
@@ -167,12 +178,13 @@ impl Grid {
         let instance = ExecutionInstance::new(scheduler, shared.storage.clone(), Some(cache));
         let named = [(InstanceName::new(INSTANCE).unwrap(), Arc::new(instance))];
         let instances = Instances::new("Execution", named);
+        let logs = shared.logs.clone();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder()
             .add_service(ExecutionServer::new(ExecutionService::new(instances.clone())))
             .add_service(OperationsServer::new(OperationsService::new(instances.clone())))
-            .add_service(BotsServer::new(BotsService::new(instances)))
+            .add_service(BotsServer::new(BotsService::new(instances, logs)))
             .add_service(FleetServer::new(fleet))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move { server.await.unwrap() });
@@ -222,7 +234,7 @@ impl Grid {
         let worker = Worker { devices: vec![device], ..Worker::default() };
         let session =
             BotSession { bot_id: bot_id.into(), status: 1, worker: Some(worker), ..BotSession::default() };
-        Bot { client: BotsClient::new(self.channel.clone()), session, drain: None }
+        Bot { client: BotsClient::new(self.channel.clone()), session, drain: None, about: Vec::new() }
     }
 }
 
@@ -233,6 +245,8 @@ pub(crate) struct Bot {
     pub(crate) session: BotSession,
     /// The seconds until what it runs is taken back, while it drains.
     pub(crate) drain: Option<u64>,
+    /// What the last answer said about its leases.
+    pub(crate) about: Vec<ExecuteOperationMetadata>,
 }
 
 impl Bot {
@@ -263,6 +277,9 @@ impl Bot {
     fn take(&mut self, answer: tonic::Response<BotSession>) {
         let drain = answer.metadata().get("grid-drain").and_then(|left| left.to_str().ok());
         self.drain = drain.and_then(|left| left.parse().ok());
+        let about = answer.metadata().get_all_bin("executeoperationmetadata-bin");
+        let about = about.iter().map(|value| value.to_bytes().unwrap());
+        self.about = about.map(|bytes| ExecuteOperationMetadata::decode(bytes).unwrap()).collect();
         self.session = answer.into_inner();
     }
 

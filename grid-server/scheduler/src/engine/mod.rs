@@ -4,6 +4,7 @@
 //! anything but the store, and no waiting. What it returns says whom to wake on this replica; the other replicas
 //! are told by the store.
 
+mod attach;
 mod claim;
 mod declare;
 mod drain;
@@ -18,6 +19,7 @@ mod sync;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use attach::attach;
 pub use claim::{Claim, claim};
 pub use declare::{declare, wake};
 pub use drain::{DrainOrder, drain, enforce, undrain};

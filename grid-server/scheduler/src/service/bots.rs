@@ -9,9 +9,9 @@ use super::Scheduler;
 use super::dispatcher::Wake;
 use crate::SchedulerError;
 use crate::assign::Slots;
-use crate::engine::{BotReport, Registration, Synced};
+use crate::engine::{self, BotReport, Registration, Synced};
 use crate::ids::{JobId, SessionId};
-use crate::job::Job;
+use crate::job::{Job, Streams};
 use crate::session::{BotStatus, News, ReportedLease, Session};
 
 /// How long a bot's call may be held.
@@ -114,6 +114,20 @@ impl Scheduler {
                 Ok(Wake::Resync) => next = again(next, &synced.held),
             }
         }
+    }
+
+    /// Names the log streams of leases that a session holds; gives their jobs. Streams that a lease has already stay.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn attach_streams(
+        &self,
+        session: SessionId,
+        leases: Vec<(JobId, u32, Streams)>,
+    ) -> Result<Vec<Job>, SchedulerError> {
+        let (jobs, effects) = engine::attach(self.core.store.as_ref(), session, leases).await?;
+        self.core.apply(effects);
+        Ok(jobs)
     }
 
     /// The job of a lease that a session is believed to hold, for what is done with a result before it is reported.

@@ -1,0 +1,67 @@
+//! Log streams of leases: made when a lease is first shown to its bot, told to the bot by the names that it writes
+//! to, and to clients, in their operations' metadata, by the names that they read.
+//!
+//! They are a courtesy: where they can't be made, the action runs without.
+
+use grid_proto::reapi::{ExecuteOperationMetadata, execution_stage};
+use grid_scheduler::Scheduler;
+use grid_scheduler::engine::Synced;
+use grid_scheduler::job::{Job, Streams};
+use prost::Message;
+use tonic::Status;
+use tonic::metadata::{BinaryMetadataValue, MetadataMap};
+
+use crate::digests;
+use crate::logstream::LogStreams;
+
+/// The trailing metadata of an answer: an `ExecuteOperationMetadata` for each lease.
+const ABOUT_LEASE: &str = "executeoperationmetadata-bin";
+
+/// Makes the streams of leases that have none yet.
+pub(super) async fn prepare(scheduler: &Scheduler, logs: &LogStreams, synced: &mut Synced) {
+    let mut made = Vec::new();
+    for job in synced.held.iter().filter(|job| job.state.streams == Streams::default()) {
+        match create(logs, &job.spec.instance).await {
+            Ok(streams) => made.push((job.id, job.state.attempts, streams)),
+            Err(error) => tracing::debug!(job = %job.id, %error, "the lease has no log streams"),
+        }
+    }
+    if made.is_empty() {
+        return;
+    }
+    match scheduler.attach_streams(synced.session.id, made).await {
+        Ok(jobs) => {
+            for job in &mut synced.held {
+                if let Some(known) = jobs.iter().find(|known| known.id == job.id) {
+                    job.state.streams.clone_from(&known.state.streams);
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "leases have no log streams"),
+    }
+}
+
+async fn create(logs: &LogStreams, instance: &str) -> Result<Streams, Status> {
+    let (stdout, stderr) = tokio::try_join!(logs.create(instance), logs.create(instance))?;
+    Ok(Streams {
+        stdout: stdout.name,
+        stderr: stderr.name,
+        stdout_write: stdout.write_resource_name,
+        stderr_write: stderr.write_resource_name,
+    })
+}
+
+/// Tells the bot of its leases' streams.
+pub(super) fn tell(held: &[Job], metadata: &mut MetadataMap) {
+    for job in held.iter().filter(|job| job.state.streams != Streams::default()) {
+        let about = ExecuteOperationMetadata {
+            stage: execution_stage::Value::Executing.into(),
+            action_digest: Some(digests::to_wire(&job.spec.action_digest)),
+            stdout_stream_name: job.state.streams.stdout_write.clone(),
+            stderr_stream_name: job.state.streams.stderr_write.clone(),
+            digest_function: job.spec.action_digest.function().to_wire(),
+            partial_execution_metadata: None,
+        };
+        metadata.append_bin(ABOUT_LEASE, BinaryMetadataValue::from_bytes(&about.encode_to_vec()));
+    }
+}
