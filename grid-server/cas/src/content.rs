@@ -102,6 +102,37 @@ pub fn missing_of(digests: &[Digest], mut present: impl FnMut(&Digest) -> bool) 
     dedup(absent)
 }
 
+/// What of a batch to write is to be stored, each blob once; and the places of those whose length is wrong, with their
+/// error. The empty blob is neither.
+pub fn sized(blobs: Vec<(Digest, Bytes)>) -> (DigestMap<Bytes>, Vec<(usize, StoreError)>) {
+    let (mut good, mut wrong) = (DigestMap::default(), Vec::new());
+    for (place, (digest, bytes)) in blobs.into_iter().enumerate() {
+        let actual = bytes.len() as u64;
+        if actual != digest.size() {
+            wrong.push((place, StoreError::SizeMismatch { expected: digest, actual }));
+        } else if !is_empty_blob(&digest) {
+            good.insert(digest, bytes);
+        }
+    }
+    (good, wrong)
+}
+
+/// The answers to a batch in the order of `digests`, with those of [`sized`] in their places; what there is no answer
+/// for needed nothing.
+#[must_use]
+pub fn answers(
+    digests: &[Digest],
+    answers: &DigestMap<Result<(), StoreError>>,
+    wrong: Vec<(usize, StoreError)>,
+) -> Vec<Result<(), StoreError>> {
+    let answer = |digest| answers.get(digest).cloned().unwrap_or(Ok(()));
+    let mut ordered: Vec<_> = digests.iter().map(answer).collect();
+    for (place, error) in wrong {
+        ordered[place] = Err(error);
+    }
+    ordered
+}
+
 /// `digests` in their order, each once.
 #[must_use]
 pub fn dedup(mut digests: Vec<Digest>) -> Vec<Digest> {

@@ -17,6 +17,7 @@ pub mod index;
 pub mod observer;
 #[cfg(feature = "sql")]
 pub mod sql;
+pub mod s3_client;
 pub mod store;
 pub mod wait;
 

@@ -4,3 +4,4 @@
 pub mod disk;
 pub mod lru;
 pub mod remote;
+pub mod s3;

@@ -8,6 +8,8 @@ mod index;
 mod lru;
 mod postgres;
 mod remote;
+mod s3;
+mod s3_server;
 mod served;
 mod trees;
 
@@ -19,6 +21,7 @@ use self::trees::*;
 blob_store_conformance!(lru_storage, Subject::new(lru(ROOM)));
 blob_store_conformance!(disk_storage, disk_subject(None).await);
 blob_store_conformance!(disk_storage_with_a_limit, disk_subject(Some(ROOM)).await);
+blob_store_conformance!(s3_storage, s3_server::subject(false).await);
 blob_store_conformance!(remote_storage, remote::subject().await);
 blob_store_conformance!(verify_over_remote, map(remote::subject().await, verify).verifying());
 blob_store_conformance!(verify_over_lru, Subject::new(verify(lru(ROOM))).verifying());

@@ -152,15 +152,10 @@ impl BlobStore for Remote {
 
     async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
         let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
-        let mut wrong = Vec::new();
+        let (blobs, wrong) = content::sized(blobs);
         let mut good: BTreeMap<DigestFunction, DigestMap<Bytes>> = BTreeMap::new();
-        for (place, (digest, bytes)) in blobs.into_iter().enumerate() {
-            let actual = bytes.len() as u64;
-            if actual != digest.size() {
-                wrong.push((place, StoreError::SizeMismatch { expected: digest, actual }));
-            } else if !is_empty_blob(&digest) {
-                good.entry(digest.function()).or_default().insert(digest, bytes);
-            }
+        for (digest, bytes) in blobs {
+            good.entry(digest.function()).or_default().insert(digest, bytes);
         }
         let mut answers = DigestMap::default();
         for part in good.into_values() {
@@ -174,11 +169,7 @@ impl BlobStore for Remote {
             });
             answers.extend(join_all(writes).await);
         }
-        let mut answers = in_order(&digests, &answers, |_| Ok(()));
-        for (place, error) in wrong {
-            answers[place] = Err(error);
-        }
-        answers
+        content::answers(&digests, &answers, wrong)
     }
 
     async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
