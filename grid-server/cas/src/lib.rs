@@ -13,11 +13,13 @@ pub mod content;
 pub mod decorators;
 pub mod error;
 mod fan_out;
+mod groups;
 pub mod index;
 pub mod observer;
+pub mod redis_client;
+pub mod s3_client;
 #[cfg(feature = "sql")]
 pub mod sql;
-pub mod s3_client;
 pub mod store;
 pub mod wait;
 

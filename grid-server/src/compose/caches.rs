@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use grid_cache::SharedCache;
+use grid_cache::backends::keyed::{EntryOptions, EntryType, Keyed, Values};
 use grid_cache::backends::lru::Lru;
+use grid_cache::backends::redis::RedisValues;
 use grid_cache::backends::remote::Remote;
 use grid_cache::backends::sql::{Sql, SqlOptions};
 use grid_cache::decorators::allow_updates::ReadOnly;
@@ -17,13 +19,14 @@ use grid_cache::decorators::with_cache::WithCache;
 use grid_cache::decorators::write_once::WriteOnce;
 use grid_cache::observer::unobserved;
 use grid_config::model::{
-    ActionCache, CachePolicy, LruActionCache, Place, ShardedActionCache, Shared, SqlActionCache,
+    self, ActionCache, CacheEntries, CachePolicy, LruActionCache, Place, ShardedActionCache, Shared,
+    SqlActionCache, Storage,
 };
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
 use super::databases::pool;
 use super::remotes::cache_varies;
-use super::{ComposeError, Composer, key, not_yet};
+use super::{ComposeError, Composer, key, s3};
 use crate::readiness::Dependency;
 
 /// How many bytes a cache may remember of what trees contain.
@@ -67,7 +70,7 @@ impl Composer<'_> {
                 let second = self.cache(&cache.second, instance).await?;
                 Ok(Arc::new(Mirrored::new(first, second, unobserved())))
             }
-            ActionCache::Sharded(cache) if cache.salt.is_none() => {
+            ActionCache::Sharded(cache) => {
                 let place = item.place.to_string();
                 let sharded = self.sharded_cache(cache, instance).await?;
                 let sharded = sharded.map_err(|source| ComposeError::Cache { place, source })?;
@@ -82,7 +85,23 @@ impl Composer<'_> {
                 self.dependencies.push(dependency(&item.place, &cache));
                 Ok(cache)
             }
-            ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) => Err(not_yet(&item.place)),
+            ActionCache::Redis(cache) => {
+                let salt = cache.entries.salt.as_deref();
+                let values = RedisValues::new(self.redis(&cache.redis), salt);
+                let cache =
+                    self.keyed(values, &cache.storage, &cache.entries, cache.policy, instance).await?;
+                self.dependencies.push(dependency(&item.place, &cache));
+                Ok(cache)
+            }
+            ActionCache::S3(cache) => {
+                let place = item.place.to_string();
+                let values = s3::values(cache, &item.place).await;
+                let values = values.map_err(|source| ComposeError::Store { place, source })?;
+                let cache =
+                    self.keyed(values, &cache.storage, &cache.entries, cache.policy, instance).await?;
+                self.dependencies.push(dependency(&item.place, &cache));
+                Ok(cache)
+            }
         }
     }
 
@@ -120,6 +139,26 @@ impl Composer<'_> {
         Ok(limited(Arc::new(complete), cache.policy))
     }
 
+    /// Results in a service that keeps values by key, given only while everything that they name is in the storage.
+    async fn keyed(
+        &mut self,
+        values: impl Values + 'static,
+        storage: &Shared<Storage>,
+        entries: &CacheEntries,
+        policy: CachePolicy,
+        instance: &InstanceName,
+    ) -> Result<SharedCache, ComposeError> {
+        let storage = self.root(storage, instance).await?;
+        let entry_type = match entries.entry_type {
+            model::EntryType::ActionResultDigest => EntryType::Digest,
+            model::EntryType::ActionResult => EntryType::Result,
+        };
+        let options = EntryOptions { entry_type, migrate: entries.migrate };
+        let keyed = Arc::new(Keyed::new(values, Arc::clone(&storage), options));
+        let options = CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer: unobserved() };
+        Ok(limited(Arc::new(Completeness::new(keyed, storage, options)), policy))
+    }
+
     async fn sharded_cache(
         &mut self,
         cache: &ShardedActionCache,
@@ -129,7 +168,7 @@ impl Composer<'_> {
         for shard in &cache.shards {
             shards.push((shard.name.clone(), self.cache(&shard.cache, instance).await?));
         }
-        Ok(Sharded::new(shards))
+        Ok(Sharded::new(shards, cache.salt.as_deref()))
     }
 }
 

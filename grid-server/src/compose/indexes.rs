@@ -6,14 +6,18 @@ use grid_cas::SharedStore;
 use grid_cas::cleanup::Policy;
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
 use grid_cas::index::BlobIndex;
+use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql;
 use grid_config::model::{self, Cleanup, Place, Shared, Storage};
 use grid_core::{InstanceName, SystemClock};
 
 use super::databases::pool;
 use super::remotes::{behind_storage, storage_varies};
-use super::{ComposeError, Composer, key, not_yet};
+use super::{ComposeError, Composer, key};
 use crate::cleaning::Cleaner;
+
+/// How many digests a call to an index in Redis names.
+const REDIS_WINDOW: usize = 10_000;
 
 /// An index with what it indexes.
 #[derive(Clone, Debug)]
@@ -37,6 +41,39 @@ impl Composer<'_> {
             observer: Arc::clone(&self.observer),
         };
         Ok(Arc::new(SqlIndex::new(storage, rows, Arc::new(SystemClock), options)))
+    }
+
+    /// `!redis-index` as a storage.
+    pub(super) async fn redis_index(
+        &mut self,
+        item: &Shared<Storage>,
+        index: &model::RedisIndex,
+        instance: &InstanceName,
+    ) -> Result<SharedStore, ComposeError> {
+        let Indexed { index: keys, storage } = self.redis_indexed(item, index, instance).await?;
+        let options = SqlIndexOptions {
+            max_inline_blob_size: 0,
+            window: REDIS_WINDOW,
+            observer: Arc::clone(&self.observer),
+        };
+        Ok(Arc::new(SqlIndex::new(storage, keys, Arc::new(SystemClock), options)))
+    }
+
+    async fn redis_indexed(
+        &mut self,
+        item: &Shared<Storage>,
+        index: &model::RedisIndex,
+        instance: &InstanceName,
+    ) -> Result<Indexed, ComposeError> {
+        let key = key(item, storage_varies(item).then_some(instance));
+        if let Some(indexed) = self.indexes.get(&key) {
+            return Ok(indexed.clone());
+        }
+        let storage = self.storage(&index.storage, instance).await?;
+        let keys = Arc::new(RedisIndex::new(self.redis(&index.redis), &index.prefix));
+        let indexed = Indexed { index: keys, storage };
+        self.indexes.insert(key, indexed.clone());
+        Ok(indexed)
     }
 
     async fn sql_indexed(
@@ -109,22 +146,33 @@ impl Composer<'_> {
                 "its blobs are in the memory of the server, which cleans them itself while it serves",
             );
         }
-        let Storage::SqlIndex(index) = &item.value else { return Err(not_yet(&item.place)) };
-        let Indexed { index: rows, storage } =
-            self.sql_indexed(item, index, &InstanceName::default()).await?;
-        Ok(Cleaner { name: cleanup.name.clone(), index: rows, storage, policy: policy(cleanup, index) })
+        let anyone = InstanceName::default();
+        let (Indexed { index, storage }, policy) = match &item.value {
+            Storage::SqlIndex(index) => {
+                (self.sql_indexed(item, index, &anyone).await?, sql_policy(cleanup, index))
+            }
+            Storage::RedisIndex(index) => (self.redis_indexed(item, index, &anyone).await?, policy(cleanup)),
+            _ => return refuse("it is no index: only those know what was used when"),
+        };
+        Ok(Cleaner { name: cleanup.name.clone(), index, storage, policy })
     }
 }
 
-fn policy(cleanup: &Cleanup, index: &model::SqlIndex) -> Policy {
+fn policy(cleanup: &Cleanup) -> Policy {
     Policy {
         blob_counts: cleanup.counts.map(|counts| (counts.high, counts.low)),
-        batch_blobs: u64::try_from(index.window_size).unwrap_or(u64::MAX),
         only_if_unused_for: cleanup.only_if_unused_for.unwrap_or_default(),
-        promised_lifetime: index.promised_lifetime,
         large_blobs: cleanup.large.map(|large| (large.threshold, large.lifetime)),
         retry_limit: cleanup.retry_limit,
         ..Policy::new(cleanup.high_watermark, cleanup.low_watermark, cleanup.batch_size)
+    }
+}
+
+fn sql_policy(cleanup: &Cleanup, index: &model::SqlIndex) -> Policy {
+    Policy {
+        batch_blobs: u64::try_from(index.window_size).unwrap_or(u64::MAX),
+        promised_lifetime: index.promised_lifetime,
+        ..policy(cleanup)
     }
 }
 

@@ -13,7 +13,9 @@ mod expiry;
 mod indexes;
 mod instances;
 pub(crate) mod needs;
+mod redis;
 mod remotes;
+mod s3;
 mod schedulers;
 pub(crate) mod served;
 mod services;
@@ -28,6 +30,7 @@ use grid_cache::SharedCache;
 use grid_cas::SharedStore;
 use grid_cas::client::Connection;
 use grid_cas::observer::SharedObserver;
+use grid_cas::redis_client::RedisConnection;
 use grid_config::ServerConfig;
 use grid_config::model::{Item, Place, Remote};
 use grid_core::InstanceName;
@@ -92,6 +95,7 @@ pub(crate) struct Composer<'a> {
     caches: HashMap<Key, SharedCache>,
     schedulers: HashMap<Key, Arc<Scheduler>>,
     databases: HashMap<Key, Database>,
+    redis: HashMap<Key, Arc<RedisConnection>>,
     connections: Vec<(Remote, String, Connection)>,
     indexes: HashMap<Key, Indexed>,
     index_rows: HashSet<(String, String)>,
@@ -147,6 +151,7 @@ impl<'a> Composer<'a> {
             caches: HashMap::new(),
             schedulers: HashMap::new(),
             databases: HashMap::new(),
+            redis: HashMap::new(),
             connections: Vec::new(),
             indexes: HashMap::new(),
             index_rows: HashSet::new(),

@@ -36,7 +36,7 @@ pub(crate) const fn unserved_method(config: &ServerConfig) -> bool {
 
 fn storage(item: &Shared<Storage>, found: &mut Vec<Place>) {
     match &item.value {
-        Storage::Lru(_) | Storage::Disk(_) | Storage::Remote(_) => {}
+        Storage::Lru(_) | Storage::Disk(_) | Storage::Remote(_) | Storage::S3(_) | Storage::Redis(_) => {}
         Storage::WithCache(with) => {
             storage(&with.cache, found);
             storage(&with.fallback, found);
@@ -48,11 +48,9 @@ fn storage(item: &Shared<Storage>, found: &mut Vec<Place>) {
         Storage::Sharded(sharded) => sharded.shards.iter().for_each(|shard| storage(&shard.storage, found)),
         Storage::Replicated(replicated) => replicated.storages.iter().for_each(|item| storage(item, found)),
         Storage::SqlIndex(index) => storage(&index.storage, found),
-        Storage::Redis(_)
-        | Storage::S3(_)
-        | Storage::Sql(_)
-        | Storage::RedisIndex(_)
-        | Storage::RedisFmbCache(_) => found.push(item.place.clone()),
+        Storage::RedisIndex(index) => storage(&index.storage, found),
+        Storage::RedisFmbCache(cache) => storage(&cache.storage, found),
+        Storage::Sql(_) => found.push(item.place.clone()),
     }
 }
 
@@ -68,14 +66,13 @@ fn cache(item: &Shared<ActionCache>, found: &mut Vec<Place>) {
             cache(&mirrored.first, found);
             cache(&mirrored.second, found);
         }
-        ActionCache::Sharded(sharded) if sharded.salt.is_none() => {
+        ActionCache::Redis(redis) => storage(&redis.storage, found),
+        ActionCache::S3(s3) => storage(&s3.storage, found),
+        ActionCache::Sharded(sharded) => {
             sharded.shards.iter().for_each(|shard| cache(&shard.cache, found));
         }
         ActionCache::WriteOnce(once) => cache(&once.action_cache, found),
         ActionCache::Remote(_) => {}
-        ActionCache::Sharded(_) | ActionCache::Redis(_) | ActionCache::S3(_) => {
-            found.push(item.place.clone());
-        }
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use grid_cas::backends::disk::{Disk, DiskOptions};
 use grid_cas::backends::lru::{Lru, LruOptions};
+use grid_cas::backends::redis::Redis;
 use grid_cas::backends::remote::Remote;
 use grid_cas::decorators::metrics::Metrics;
+use grid_cas::decorators::redis_fmb_cache::{RedisFmbCache, RedisFmbCacheOptions};
 use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
 use grid_cas::decorators::sharded::Sharded;
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
@@ -18,7 +20,7 @@ use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
 use super::remotes::storage_varies;
-use super::{ComposeError, Composer, key, not_yet};
+use super::{ComposeError, Composer, key, not_yet, s3};
 use crate::readiness::Dependency;
 
 /// How many bytes of blobs may wait for a deferred write; what comes then is written at once.
@@ -78,12 +80,12 @@ impl Composer<'_> {
             Storage::SizeDifferentiated(storage) => self.size_differentiated(storage, instance).await,
             Storage::Sharded(storage) => self.sharded(storage, place, instance).await,
             Storage::Replicated(storage) => self.replicated(storage, place, instance).await,
+            Storage::S3(storage) => s3::storage(storage, place).await.map_err(at(place)),
+            Storage::Redis(storage) => Ok(Arc::new(Redis::new(self.redis(&storage.redis)))),
             Storage::SqlIndex(index) => self.sql_index(item, index, instance).await,
-            Storage::Redis(_)
-            | Storage::S3(_)
-            | Storage::Sql(_)
-            | Storage::RedisIndex(_)
-            | Storage::RedisFmbCache(_) => Err(not_yet(place)),
+            Storage::RedisIndex(index) => self.redis_index(item, index, instance).await,
+            Storage::RedisFmbCache(storage) => self.redis_fmb_cache(storage, instance).await,
+            Storage::Sql(_) => Err(not_yet(place)),
         }
     }
 
@@ -101,6 +103,20 @@ impl Composer<'_> {
             observer: Arc::clone(&self.observer),
         };
         Ok(Arc::new(Disk::open(options, Arc::new(SystemClock)).await.map_err(at(place))?))
+    }
+
+    async fn redis_fmb_cache(
+        &mut self,
+        storage: &model::RedisFmbCache,
+        instance: &InstanceName,
+    ) -> Result<SharedStore, ComposeError> {
+        let inner = self.storage(&storage.storage, instance).await?;
+        let options = RedisFmbCacheOptions {
+            time_to_live: storage.ttl,
+            prefix: storage.prefix.clone(),
+            observer: Arc::clone(&self.observer),
+        };
+        Ok(Arc::new(RedisFmbCache::new(inner, self.redis(&storage.redis), options)))
     }
 
     async fn with_cache(

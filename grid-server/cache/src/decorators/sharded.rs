@@ -17,12 +17,16 @@ pub struct Sharded {
 }
 
 impl Sharded {
-    /// A cache over these shards, each with its name.
+    /// A cache over these shards, each with its name. The salt (`cache-key-salt`) is a part of what is hashed.
     ///
     /// # Errors
     /// [`grid_cas::StoreError::Refused`] for no shards, or a name twice.
-    pub fn new(shards: Vec<(String, SharedCache)>) -> Result<Self, CacheError> {
+    pub fn new(shards: Vec<(String, SharedCache)>, salt: Option<&str>) -> Result<Self, CacheError> {
         let route = Rendezvous::new(shards.iter().map(|(name, _)| name.as_str()))?;
+        let route = match salt {
+            Some(salt) => route.salted(salt),
+            None => route,
+        };
         Ok(Self { shards: shards.into_iter().map(|(_, shard)| shard).collect(), route })
     }
 

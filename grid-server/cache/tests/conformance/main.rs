@@ -3,6 +3,7 @@
 
 mod completeness;
 mod decorators;
+mod keyed;
 mod remote;
 mod sql;
 mod trees;
@@ -13,6 +14,10 @@ use grid_cache::conformance::Subject;
 use self::trees::*;
 
 action_cache_conformance!(lru_action_cache, Subject::new(lru()));
+action_cache_conformance!(redis_action_cache, keyed::redis_subject(keyed::RESULTS).await);
+action_cache_conformance!(redis_action_cache_with_digests, keyed::redis_subject(keyed::DIGESTS).await);
+action_cache_conformance!(s3_action_cache, keyed::s3_subject(keyed::RESULTS).await);
+action_cache_conformance!(s3_action_cache_with_digests, keyed::s3_subject(keyed::DIGESTS).await);
 action_cache_conformance!(write_once, Subject::new(write_once(lru())).keeping_the_first());
 action_cache_conformance!(with_cache_action_cache, Subject::new(with_cache(lru(), lru())));
 action_cache_conformance!(mirrored, Subject::new(mirrored(lru(), lru())));

@@ -40,7 +40,7 @@ pub(crate) fn mirrored(first: SharedCache, second: SharedCache) -> SharedCache {
 }
 
 pub(crate) fn sharded() -> SharedCache {
-    Arc::new(Sharded::new(["a", "b"].map(|name| (name.to_owned(), lru())).into()).unwrap())
+    Arc::new(Sharded::new(["a", "b"].map(|name| (name.to_owned(), lru())).into(), Some("salt")).unwrap())
 }
 
 pub(crate) fn complete(cache: SharedCache) -> SharedCache {

@@ -3,5 +3,6 @@
 
 pub mod disk;
 pub mod lru;
+pub mod redis;
 pub mod remote;
 pub mod s3;

@@ -3,6 +3,7 @@
 
 pub mod existence_cache;
 pub mod metrics;
+pub mod redis_fmb_cache;
 pub mod replicated;
 pub mod router;
 pub mod sharded;

@@ -41,6 +41,13 @@ impl Rendezvous {
         Ok(Self { prefixes: seen.iter().map(|name| format!("{name}\t").into_bytes().into()).collect() })
     }
 
+    /// The same with `SALT TAB` before each hash, as BuildGrid's action caches have it.
+    #[must_use]
+    pub fn salted(self, salt: &str) -> Self {
+        let salted = |prefix: &Arc<[u8]>| [prefix, salt.as_bytes(), b"\t"].concat().into();
+        Self { prefixes: self.prefixes.iter().map(salted).collect() }
+    }
+
     /// The place of the shard that `digest` belongs to.
     #[must_use]
     pub fn shard(&self, digest: &Digest) -> usize {

@@ -5,6 +5,7 @@
 //! blobs are not claimed. And a claimed blob is absent for everyone until its row is gone: a writer waits for that (or
 //! for the claim's end, after which its holder deletes nothing any more) before it stores the blob anew.
 
+pub mod redis;
 #[cfg(feature = "sql")]
 pub mod sql;
 

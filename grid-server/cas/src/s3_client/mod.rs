@@ -166,7 +166,7 @@ impl S3Connection {
     {
         // Only what is to be waited for is an error in there.
         let waited = until_available(|| {
-            let request = request();
+            let request = Box::pin(request());
             async move {
                 let Ok(_turn) = self.requests.acquire().await else { return Ok(Err(self.late(limit))) };
                 match tokio::time::timeout(limit, request).await {

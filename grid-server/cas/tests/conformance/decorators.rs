@@ -10,10 +10,12 @@ use grid_cas::decorators::sharded::{Rendezvous, Sharded};
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::with_cache::WithCache;
 use grid_cas::observer::{Method, StoreEvent, StoreObserver, unobserved};
+use grid_cas::redis_client::RedisConnection;
 use grid_cas::{BlobStore, ByteRange, SharedStore, StoreError};
 use grid_core::{Digest, DigestFunction};
 use parking_lot::Mutex;
 
+use super::redis_server;
 use super::trees::*;
 
 #[derive(Debug, Default)]
@@ -143,6 +145,41 @@ async fn a_blob_that_one_replica_lacks_is_not_missing() {
     assert!(has(&store, &digest).await);
     let all_away = replicated(broken(), broken());
     assert!(all_away.find_missing(&[digest]).await.is_err());
+}
+
+#[tokio::test]
+async fn existence_in_redis_is_remembered_forgotten_and_never_absence() {
+    let connection = redis_server::database().await;
+    let inner = lru(ROOM);
+    let cache = fmb_cache(inner.clone(), connection.clone());
+    let ((digest, bytes), (other, _)) = (blob(1, 1_000), blob(2, 1_000));
+    assert!(!has(&cache, &digest).await);
+    inner.write(&digest, pieces(&bytes, 100)).await.unwrap();
+    assert!(has(&cache, &digest).await, "absence was remembered");
+    let key = format!("C:{}_1000", digest.hash_hex());
+    let value: String = connection.command(&redis::Cmd::get(&key)).await.unwrap();
+    let left: i64 = connection.command(&redis::Cmd::ttl(&key)).await.unwrap();
+    assert!(value == "1" && (1..=3_600).contains(&left), "{value} {left}");
+    assert!(inner.delete(&[digest]).await[0].is_ok());
+    assert!(has(&cache, &digest).await, "existence was not remembered");
+    // Whoever reads notices.
+    assert!(cache.read(&digest, ByteRange::default()).await.is_err());
+    assert!(!has(&cache, &digest).await);
+    cache.write(&digest, pieces(&bytes, 100)).await.unwrap();
+    assert!(cache.delete(&[digest, other]).await.iter().all(Result::is_ok));
+    assert!(!has(&cache, &digest).await);
+}
+
+#[tokio::test]
+async fn without_redis_existence_is_asked_for_and_nothing_is_deleted() {
+    let away = redis_server::options(redis_server::free_port().await, 0);
+    let inner = lru(ROOM);
+    let cache = fmb_cache(inner.clone(), Arc::new(RedisConnection::new(away)));
+    let (digest, bytes) = blob(1, 1_000);
+    cache.write(&digest, pieces(&bytes, 100)).await.unwrap();
+    assert!(has(&cache, &digest).await);
+    assert!(cache.delete(&[digest]).await[0].is_err(), "others would go on saying that it is there");
+    assert!(has(&inner, &digest).await);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `!sql-index` and cleanup on both databases.
+//! `!sql-index`, `!redis-index` and cleanup on each database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,14 +9,15 @@ use grid_cas::SharedStore;
 use grid_cas::cleanup::{Policy, Reason, Report, clean};
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
+use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql::{self, SqlPool};
 use grid_cas::index::{BlobIndex, Claim, NewBlob, Totals};
 use grid_cas::observer::unobserved;
-use grid_core::{Clock, Digest, Timestamp};
+use grid_core::{Clock, Digest, SystemClock, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-use super::postgres;
 use super::trees::{ROOM, broken, lru, verify};
+use super::{postgres, redis_server};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -26,7 +27,7 @@ pub(crate) struct Hands(AtomicI64);
 
 impl Hands {
     fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(1_700_000_000_000_000)))
+        Arc::new(Self(AtomicI64::new(SystemClock.now().0)))
     }
 
     fn forward(&self, time: Duration) {
@@ -73,6 +74,11 @@ pub(crate) async fn subject((pool, folder): (SqlPool, Option<tempfile::TempDir>)
     Subject::new(verify(indexed(lru(ROOM), index, Hands::new(), inline))).keeping(folder).verifying()
 }
 
+pub(crate) async fn redis_subject() -> Subject {
+    let index = Arc::new(RedisIndex::new(redis_server::database().await, "prefix"));
+    Subject::new(verify(indexed(lru(ROOM), index, Hands::new(), 0))).verifying()
+}
+
 /// What the tests work on: an index, a storage behind it, and the two together.
 struct Fixture {
     clock: Arc<Hands>,
@@ -83,7 +89,15 @@ struct Fixture {
 
 impl Fixture {
     fn new((pool, folder): (SqlPool, Option<tempfile::TempDir>)) -> Self {
-        let (clock, index, storage) = (Hands::new(), index(pool, HOUR), lru(ROOM));
+        Self::over(index(pool, HOUR), folder)
+    }
+
+    async fn redis() -> Self {
+        Self::over(Arc::new(RedisIndex::new(redis_server::database().await, "A")), None)
+    }
+
+    fn over(index: Arc<dyn BlobIndex>, folder: Option<tempfile::TempDir>) -> Self {
+        let (clock, storage) = (Hands::new(), lru(ROOM));
         let store = indexed(storage.clone(), index.clone(), clock.clone(), 0);
         Self { clock, index, storage, subject: Subject::new(store).keeping(folder) }
     }
@@ -118,11 +132,14 @@ fn totals(blobs: u64) -> Totals {
     Totals { bytes: blobs * 1_000, blobs }
 }
 
-/// Makes the test of this name on both databases.
-macro_rules! on_both {
+/// Makes the test of this name on each database.
+macro_rules! on_each {
     ($($name:ident),* $(,)?) => {
         mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::new(super::postgres_pool().await)).await; })*
+        }
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::redis().await).await; })*
         }
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::new(super::sqlite_pool().await)).await; })*
@@ -130,7 +147,7 @@ macro_rules! on_both {
     };
 }
 
-on_both!(
+on_each!(
     totals_are_exact_whatever_is_stored_twice,
     a_claim_takes_the_oldest_and_no_more_than_asked,
     two_cleaners_never_claim_the_same_blob,
@@ -247,13 +264,14 @@ async fn cleanup_ends_at_the_low_watermark(f: Fixture) {
 
 async fn cleanup_keeps_what_was_promised_and_says_so(f: Fixture) {
     let digests = f.fill(10).await;
-    f.clock.forward(HOUR * 4 - Duration::from_secs(5 * 60 + 30));
+    let promised = HOUR * 3 + f.index.precision();
+    f.clock.forward(promised - Duration::from_secs(5 * 60 + 30));
     let report = f.clean(&Policy::new(1, 0, 100_000)).await;
-    // The promise is three hours, and uses are noted to within one: those of the last four stay.
+    // The promise is three hours, and uses are noted with some precision: those of both together stay.
     assert_eq!(f.there(&digests[5..]).await, 5);
     let kept = report.kept.unwrap();
     assert_eq!((report.after, kept.totals.bytes), (totals(5), 5_000));
-    assert_eq!(kept.reason, Reason::UsedWithin(HOUR * 4));
+    assert_eq!(kept.reason, Reason::UsedWithin(promised));
 }
 
 async fn asking_for_a_blob_keeps_it(f: Fixture) {
@@ -307,4 +325,37 @@ async fn cleaners_side_by_side_with_writers_lose_nothing(f: Fixture) {
         // Uses are noted to within an hour: now all of this round's may go.
         f.clock.forward(HOUR * 2);
     }
+}
+
+#[tokio::test]
+async fn an_index_of_buildgrids_is_taken_over_and_its_counter_is_kept() {
+    let connection = redis_server::database().await;
+    let index = RedisIndex::new(connection.clone(), "A");
+    let digests: Vec<Digest> = (0..30).map(|seed| blob(seed, 1_000).0).collect();
+    let year = 365 * 24 * 3600_u64;
+    for digest in &digests {
+        let key = format!("A:{}_1000", digest.hash_hex());
+        connection.command::<()>(&redis::Cmd::set_ex(key, 1, year - 7_200)).await.unwrap();
+    }
+    connection.command::<()>(&redis::Cmd::set("total_size", 30_000)).await.unwrap();
+    let now = SystemClock.now();
+    assert_eq!(index.totals().await.unwrap(), totals(30));
+    let claim = Claim {
+        unused_since: now.before(HOUR),
+        large: None,
+        bytes: 10_000,
+        blobs: 100,
+        now,
+        until: now.after(HOUR),
+    };
+    assert_eq!(index.present(&digests[..5], now).await.unwrap().len(), 5);
+    let claimed = index.claim(&claim).await.unwrap();
+    assert_eq!(claimed.len(), 10);
+    assert!(claimed.iter().all(|digest| !digests[..5].contains(digest)), "used just now, and claimed");
+    assert_eq!(index.forget(&claimed, claim.until).await.unwrap(), totals(10));
+    let bytes: u64 = connection.command(&redis::Cmd::get("total_size")).await.unwrap();
+    assert_eq!(bytes, 20_000, "BuildGrid's counter");
+    let key = format!("A:{}_1000", digests[0].hash_hex());
+    let left: i64 = connection.command(&redis::Cmd::ttl(key)).await.unwrap();
+    assert!(left > 365 * 24 * 3600 - 60, "a use puts the expiry off");
 }

@@ -7,9 +7,12 @@ mod faults;
 mod index;
 mod lru;
 mod postgres;
+mod redis;
+mod redis_server;
 mod remote;
 mod s3;
 mod s3_server;
+mod s3_versions;
 mod served;
 mod trees;
 
@@ -21,6 +24,12 @@ use self::trees::*;
 blob_store_conformance!(lru_storage, Subject::new(lru(ROOM)));
 blob_store_conformance!(disk_storage, disk_subject(None).await);
 blob_store_conformance!(disk_storage_with_a_limit, disk_subject(Some(ROOM)).await);
+blob_store_conformance!(redis_storage, redis::subject().await);
+blob_store_conformance!(redis_index, index::redis_subject().await);
+blob_store_conformance!(
+    redis_fmb_cache_over_lru,
+    Subject::new(fmb_cache(lru(ROOM), redis_server::database().await))
+);
 blob_store_conformance!(s3_storage, s3_server::subject(false).await);
 blob_store_conformance!(remote_storage, remote::subject().await);
 blob_store_conformance!(verify_over_remote, map(remote::subject().await, verify).verifying());

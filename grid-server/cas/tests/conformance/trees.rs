@@ -10,12 +10,14 @@ use grid_cas::conformance::Subject;
 use grid_cas::conformance::faulty::Broken;
 use grid_cas::decorators::existence_cache::{ExistenceCache, ExistenceCacheOptions};
 use grid_cas::decorators::metrics::Metrics;
+use grid_cas::decorators::redis_fmb_cache::{RedisFmbCache, RedisFmbCacheOptions};
 use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
 use grid_cas::decorators::sharded::Sharded;
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::verify::Verify;
 use grid_cas::decorators::with_cache::{WithCache, WithCacheOptions};
 use grid_cas::observer::{SharedObserver, unobserved};
+use grid_cas::redis_client::RedisConnection;
 use grid_cas::{SharedStore, StoreError};
 use grid_core::{Clock, SystemClock};
 
@@ -94,6 +96,12 @@ pub(crate) fn replicated(first: SharedStore, second: SharedStore) -> SharedStore
     let options =
         ReplicatedOptions { queue_size: 100, writers: 2, read_replication: true, observer: unobserved() };
     Arc::new(Replicated::new(vec![first, second], options).unwrap())
+}
+
+pub(crate) fn fmb_cache(store: SharedStore, connection: Arc<RedisConnection>) -> SharedStore {
+    let time_to_live = Duration::from_secs(3_600);
+    let options = RedisFmbCacheOptions { time_to_live, prefix: "C".into(), observer: unobserved() };
+    Arc::new(RedisFmbCache::new(store, connection, options))
 }
 
 /// A store that is away.

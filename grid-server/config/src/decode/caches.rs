@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::connections::remote;
 use super::decoder::{Decode, Decoder, Memo, Tagged};
-use super::storages::shard_names;
+use super::storages::{bucket_template, s3_keys, shard_names};
 use super::{Fields, inline, record};
 use crate::model::{
     ActionCache, CacheEntries, CachePolicy, CacheShard, EntryType, LruActionCache, MirroredActionCache,
@@ -95,18 +95,20 @@ fn redis(f: &mut Fields<'_, '_>) -> Option<RedisActionCache> {
 
 fn s3(f: &mut Fields<'_, '_>) -> Option<S3ActionCache> {
     let storage = f.req("storage");
-    let bucket = f.req("bucket");
+    let bucket = f.req::<String>("bucket");
     let endpoint = f.req("endpoint");
-    let access_key = f.req("access-key");
-    let secret_key = f.req("secret-key");
+    let keys = s3_keys(f);
     let policy = policy(f);
     let entries = entries(f);
+    let bucket = bucket?;
+    if !bucket_template(f, &bucket) {
+        return None;
+    }
     Some(S3ActionCache {
         storage: storage?,
-        bucket: bucket?,
+        bucket,
         endpoint: endpoint?,
-        access_key: access_key?,
-        secret_key: secret_key?,
+        keys: keys?,
         policy: policy?,
         entries: entries?,
     })

@@ -3,7 +3,7 @@
 use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::inline::DATABASE_SCHEMES;
 use super::{Fields, objects, record};
-use crate::model::{ClientCredentials, RedisAddress, RedisConnection, Remote, Shared, SqlConnection};
+use crate::model::{ClientCredentials, RedisConnection, Remote, Shared, SqlConnection};
 use crate::table::{CREDENTIALS, Kind, Ty};
 use crate::yaml::Child;
 
@@ -65,29 +65,14 @@ impl Tagged for RedisConnection {
     }
 
     fn read(_tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
-        let host = f.opt::<String>("host");
-        let port = f.opt::<u16>("port");
-        let srv = f.opt::<String>("dns-srv-record");
-        let password = f.opt("password");
-        let db = f.or("db");
-        let sentinel_master = f.opt("sentinel-master-name");
-        let retries = f.or("retries");
-        let protocol = f.opt("protocol");
-        let address = match (host?, port?, srv?) {
-            (Some(host), Some(port), None) => RedisAddress::Host { host, port },
-            (None, None, Some(record)) => RedisAddress::SrvRecord(record),
-            _ => {
-                f.error("!redis-connection takes `host` and `port`, or `dns-srv-record`".to_owned());
-                return None;
-            }
-        };
-        Some(Self {
-            address,
-            password: password?,
-            db: db?,
-            sentinel_master: sentinel_master?,
-            retries: retries?,
-            protocol: protocol?,
+        record!(f => RedisConnection {
+            host: req("host"),
+            port: req("port"),
+            password: opt("password"),
+            db: or("db"),
+            sentinel_master: opt("sentinel-master-name"),
+            retries: or("retries"),
+            protocol: opt("protocol"),
         })
     }
 }

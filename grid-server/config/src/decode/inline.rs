@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Fields;
 use super::connections::check_scheme;
-use crate::model::{Item, Place, RedisAddress, RedisConnection, Shared, SqlConnection};
+use crate::model::{Item, Place, RedisConnection, Shared, SqlConnection};
 use crate::table::tagged;
 
 /// What a connection string may start with: SQLAlchemy's spellings of the two databases.
@@ -93,7 +93,8 @@ pub(super) fn redis(f: &mut Fields<'_, '_>) -> Option<Shared<RedisConnection>> {
     let password = f.opt("password");
     let db = f.or_of(section, "db");
     let value = RedisConnection {
-        address: RedisAddress::Host { host: host?, port: port? },
+        host: host?,
+        port: port?,
         password: password?,
         db: db?,
         sentinel_master: None,

@@ -7,8 +7,8 @@ use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
     DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
-    S3Storage, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, Storage,
-    WithCacheStorage,
+    S3Storage, Secret, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,
+    Storage, WithCacheStorage,
 };
 use crate::table::{Kind, SHARD, SIZE_LIMITED, Ty};
 use crate::yaml::Child;
@@ -51,24 +51,47 @@ fn disk(f: &mut Fields<'_, '_>) -> Option<DiskStorage> {
 }
 
 fn s3(f: &mut Fields<'_, '_>) -> Option<S3Storage> {
-    let storage = record!(f => S3Storage {
-        bucket: req("bucket"),
-        endpoint: req("endpoint"),
-        access_key: req("access-key"),
-        secret_key: req("secret-key"),
-        read_timeout_per_kilobyte: opt("read-timeout-seconds-per-kilobyte"),
-        write_timeout_per_kilobyte: opt("write-timeout-seconds-per-kilobyte"),
-        read_timeout_min: or("read-timeout-min-seconds"),
-        write_timeout_min: or("write-timeout-min-seconds"),
-        versioned_deletes: or("versioned-deletes"),
-        hash_prefix_size: or("hash-prefix-size"),
-        path_prefix: opt("path-prefix-string"),
-    })?;
+    let keys = s3_keys(f);
+    let bucket = f.req("bucket");
+    let endpoint = f.req("endpoint");
+    let read_timeout_per_kilobyte = f.opt("read-timeout-seconds-per-kilobyte");
+    let write_timeout_per_kilobyte = f.opt("write-timeout-seconds-per-kilobyte");
+    let read_timeout_min = f.or("read-timeout-min-seconds");
+    let write_timeout_min = f.or("write-timeout-min-seconds");
+    let versioned_deletes = f.or("versioned-deletes");
+    let hash_prefix_size = f.or("hash-prefix-size");
+    let path_prefix = f.opt("path-prefix-string");
+    let storage = S3Storage {
+        bucket: bucket?,
+        endpoint: endpoint?,
+        keys: keys?,
+        read_timeout_per_kilobyte: read_timeout_per_kilobyte?,
+        write_timeout_per_kilobyte: write_timeout_per_kilobyte?,
+        read_timeout_min: read_timeout_min?,
+        write_timeout_min: write_timeout_min?,
+        versioned_deletes: versioned_deletes?,
+        hash_prefix_size: hash_prefix_size?,
+        path_prefix: path_prefix?,
+    };
     bucket_template(f, &storage.bucket).then_some(storage)
 }
 
+/// The two keys of an S3 service, or none.
+pub(super) fn s3_keys(f: &mut Fields<'_, '_>) -> Option<Option<(Secret, Secret)>> {
+    let access = f.opt("access-key");
+    let secret = f.opt("secret-key");
+    match (access?, secret?) {
+        (Some(access), Some(secret)) => Some(Some((access, secret))),
+        (None, None) => Some(None),
+        _ => {
+            f.error("`access-key` and `secret-key` go together: give both or none".to_owned());
+            None
+        }
+    }
+}
+
 /// Whether a bucket's name holds no other template than `{digest[N]}`.
-fn bucket_template(f: &mut Fields<'_, '_>, bucket: &str) -> bool {
+pub(super) fn bucket_template(f: &mut Fields<'_, '_>, bucket: &str) -> bool {
     let mut rest = bucket;
     let sound = loop {
         let Some(at) = rest.find(['{', '}']) else { break true };

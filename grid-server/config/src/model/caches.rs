@@ -90,10 +90,8 @@ pub struct S3ActionCache {
     pub bucket: String,
     /// The service's URL.
     pub endpoint: String,
-    /// The access key.
-    pub access_key: Secret,
-    /// The secret key.
-    pub secret_key: Secret,
+    /// The access key and the secret key; `None` for what the environment gives.
+    pub keys: Option<(Secret, Secret)>,
     /// What it takes.
     pub policy: CachePolicy,
     /// How entries are kept.

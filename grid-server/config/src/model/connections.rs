@@ -33,8 +33,10 @@ pub struct SqlConnection {
 /// `!redis-connection`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedisConnection {
-    /// Where the server is, or the sentinels are.
-    pub address: RedisAddress,
+    /// The host of the server, or of the sentinels.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
     /// The password.
     pub password: Option<Secret>,
     /// The number of the database.
@@ -45,20 +47,6 @@ pub struct RedisConnection {
     pub retries: u32,
     /// The version of the RESP protocol, 2 or 3.
     pub protocol: Option<u32>,
-}
-
-/// Where a Redis server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisAddress {
-    /// One host.
-    Host {
-        /// Its name or address.
-        host: String,
-        /// Its port.
-        port: u16,
-    },
-    /// An SRV record that names hosts and ports.
-    SrvRecord(String),
 }
 
 /// Another server of the Remote Execution API.

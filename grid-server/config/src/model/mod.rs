@@ -21,8 +21,7 @@ pub use caches::{
 };
 pub use cleanup::{BlobCounts, Cleanup, LargeBlobs};
 pub use connections::{
-    ClientCredentials, ClientOptions, LoadBalancing, RedisAddress, RedisConnection, Remote, ServerOptions,
-    SqlConnection,
+    ClientCredentials, ClientOptions, LoadBalancing, RedisConnection, Remote, ServerOptions, SqlConnection,
 };
 pub use scheduler::{
     Database, DynamicSet, InstancedLimit, InstancedUrl, LogStreamClient, PropertyLabel, PropertySet, Pruner,

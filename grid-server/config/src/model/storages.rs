@@ -67,10 +67,8 @@ pub struct S3Storage {
     pub bucket: String,
     /// The service's URL.
     pub endpoint: String,
-    /// The access key.
-    pub access_key: Secret,
-    /// The secret key.
-    pub secret_key: Secret,
+    /// The access key and the secret key; `None` for what the environment gives.
+    pub keys: Option<(Secret, Secret)>,
     /// How long a read may take for each kilobyte.
     pub read_timeout_per_kilobyte: Option<Duration>,
     /// How long a write may take for each kilobyte.

@@ -1,6 +1,7 @@
 //! Action caches.
 
 use super::misc::CREDENTIALS;
+use super::storages::{ACCESS_KEY, SECRET_KEY};
 use super::{Key, Kind, Section, Side, Status, Ty, default, key, mapped, required};
 
 const STORAGE: Ty = Ty::Object(Kind::Storage);
@@ -69,8 +70,8 @@ static S3: Section = cache(
         RESULTS,
         required("bucket", Ty::Text, "The bucket."),
         required("endpoint", Ty::Text, "The service's URL."),
-        required("access-key", Ty::Secret, "The access key."),
-        required("secret-key", Ty::Secret, "The secret key."),
+        key("access-key", Ty::Secret, ACCESS_KEY),
+        key("secret-key", Ty::Secret, SECRET_KEY),
         ALLOW_UPDATES,
         CACHE_FAILED,
         ENTRY_TYPE,

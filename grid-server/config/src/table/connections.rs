@@ -50,9 +50,13 @@ static REDIS: Section = Section {
     status: Status::Done,
     doc: "A Redis server, or the sentinels that know the current one.",
     keys: &[
-        key("host", Ty::Text, "The server's host; needs `port`."),
-        key("port", Ty::Whole(1, 65535), "The server's port."),
-        key("dns-srv-record", Ty::Text, "An SRV record that names servers, instead of `host` and `port`."),
+        required("host", Ty::Text, "The server's host."),
+        required("port", Ty::Whole(1, 65535), "The server's port."),
+        refused(
+            "dns-srv-record",
+            Ty::Text,
+            "give `host` and `port`: all addresses of the name are tried at each new connection",
+        ),
         key("password", Ty::Secret, "The password."),
         default("db", Ty::Whole(0, 65535), "0", "The number of the database."),
         key(

@@ -8,6 +8,10 @@ const STORAGE: Ty = Ty::Object(Kind::Storage);
 const SQL: Ty = Ty::Object(Kind::SqlConnection);
 const REDIS: Ty = Ty::Object(Kind::RedisConnection);
 const NO_THREADS: &str = "work runs in tasks, not in threads of its own";
+/// Of S3 storages and action caches.
+pub(super) const ACCESS_KEY: &str = "The access key; without it the environment's credentials are used: variables, the profile's files, a web identity, the machine's role.";
+/// Of S3 storages and action caches.
+pub(super) const SECRET_KEY: &str = "The secret key; goes with `access-key`.";
 const SQL_RO: &str = "A connection to a read-only copy, for what may be a little old.";
 
 const fn storage(name: &'static str, doc: &'static str, keys: &'static [super::Key]) -> Section {
@@ -55,8 +59,8 @@ static S3: Section = storage(
             "The bucket; `{digest[0]}` and so on stand for the hash's digits, for several buckets.",
         ),
         required("endpoint", Ty::Text, "The service's URL."),
-        required("access-key", Ty::Secret, "The access key."),
-        required("secret-key", Ty::Secret, "The secret key."),
+        key("access-key", Ty::Secret, ACCESS_KEY),
+        key("secret-key", Ty::Secret, SECRET_KEY),
         key("read-timeout-seconds-per-kilobyte", Ty::Seconds(0.0), "How long a read may take, by size."),
         key("write-timeout-seconds-per-kilobyte", Ty::Seconds(0.0), "How long a write may take, by size."),
         default("read-timeout-min-seconds", Ty::Seconds(0.0), "120", "How long any read may take."),

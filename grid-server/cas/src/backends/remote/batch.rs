@@ -10,33 +10,6 @@ use super::{Remote, wire};
 use crate::StoreError;
 use crate::content::DigestMap;
 
-/// What each blob and each answer takes beside its content, at most: a digest, its frame, a status. In bytes.
-const BESIDE: u64 = 256;
-
-/// `items` in groups that each have `bytes` bytes at most, if no item has more.
-pub(super) fn within<T>(
-    items: impl IntoIterator<Item = T>,
-    bytes: u64,
-    size: impl Fn(&T) -> u64,
-) -> Vec<Vec<T>> {
-    let mut groups: Vec<Vec<T>> = Vec::new();
-    let mut room = 0_u64;
-    for item in items {
-        let needs = size(&item) + BESIDE;
-        match groups.last_mut() {
-            Some(group) if needs <= room => {
-                group.push(item);
-                room -= needs;
-            }
-            _ => {
-                groups.push(vec![item]);
-                room = bytes.saturating_sub(needs);
-            }
-        }
-    }
-    groups
-}
-
 pub(super) async fn read(remote: &Remote, digests: &[Digest]) -> DigestMap<Result<Bytes, StoreError>> {
     let Some(function) = digests.first().map(Digest::function) else { return DigestMap::default() };
     let request = BatchReadBlobsRequest {
@@ -120,23 +93,4 @@ fn all<'a, T>(
     error: &StoreError,
 ) -> DigestMap<Result<T, StoreError>> {
     digests.map(|digest| (*digest, Err(error.clone()))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn groups_hold_all_items_in_order_and_keep_the_limit(sizes in prop::collection::vec(0_u64..5_000, 0..50)) {
-            let groups = within(sizes.clone(), 8_000, |size| *size);
-            prop_assert_eq!(groups.concat(), sizes);
-            for group in groups {
-                let sum: u64 = group.iter().map(|size| size + BESIDE).sum();
-                prop_assert!(!group.is_empty() && (sum <= 8_000 || group.len() == 1));
-            }
-        }
-    }
 }

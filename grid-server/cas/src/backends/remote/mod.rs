@@ -21,6 +21,7 @@ use grid_proto::reapi::{self, FindMissingBlobsRequest};
 
 use crate::client::{AuthorizedChannel, Connection};
 use crate::content::{self, DigestMap, DigestSet, is_empty_blob};
+use crate::groups::within;
 use crate::{BlobStore, ByteRange, ByteStream, StoreError};
 
 /// How many digests one `FindMissingBlobs` asks about: well within the 4 MiB that every server takes.
@@ -133,7 +134,7 @@ impl BlobStore for Remote {
         let (large, small): (Vec<_>, Vec<_>) = asked.into_iter().partition(|digest| digest.size() > BATCH);
         let mut answers = DigestMap::default();
         for part in by_function(small) {
-            for batch in batch::within(part, BATCH, Digest::size) {
+            for batch in within(part, BATCH, Digest::size) {
                 answers.extend(batch::read(self, &batch).await);
             }
         }
@@ -161,7 +162,7 @@ impl BlobStore for Remote {
         for part in good.into_values() {
             let (large, small): (Vec<_>, Vec<_>) =
                 part.into_iter().partition(|(digest, _)| digest.size() > BATCH);
-            for batch in batch::within(small, BATCH, |(digest, _)| digest.size()) {
+            for batch in within(small, BATCH, |(digest, _)| digest.size()) {
                 answers.extend(batch::write(self, &batch).await);
             }
             let writes = large.into_iter().map(|(digest, bytes)| async move {

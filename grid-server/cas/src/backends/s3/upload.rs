@@ -57,7 +57,7 @@ async fn put_as_it_comes(store: &S3, digest: &Digest, mut source: Source) -> Res
     let (sender, body) = body();
     let place = store.place(digest);
     let request = store.connection().client().put_object().bucket(place.bucket).key(place.key);
-    let request = request.content_length(digest.size_signed()).body(body).send();
+    let request = Box::pin(request.content_length(digest.size_signed()).body(body).send());
     let feed = source.feed(store, digest.size(), sender, true);
     fed(store, digest.size(), feed, request).await.map(drop)
 }
@@ -67,13 +67,12 @@ async fn fed<T, E>(
     store: &S3,
     bytes: u64,
     feed: impl Future<Output = Result<(), StoreError>>,
-    request: impl Future<Output = Answer<T, E>>,
+    mut request: impl Future<Output = Answer<T, E>> + Unpin,
 ) -> Result<T, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     let connection = store.connection();
-    tokio::pin!(request);
     let answer = tokio::select! {
         biased;
         answer = &mut request => answer,
@@ -224,7 +223,8 @@ impl<'a> Multipart<'a> {
         let (sender, body) = body();
         let request = self.store.connection().client().upload_part();
         let request = request.bucket(&self.place.bucket).key(&self.place.key).upload_id(&self.id);
-        let request = request.part_number(number).content_length(size.cast_signed()).body(body).send();
+        let request = request.part_number(number).content_length(size.cast_signed()).body(body);
+        let request = Box::pin(request.send());
         let answer = fed(self.store, size, source.feed(self.store, size, sender, false), request).await?;
         Ok(part(number, answer.e_tag))
     }

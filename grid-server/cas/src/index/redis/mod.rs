@@ -1,0 +1,234 @@
+//! `!redis-index`: the index in Redis, in BuildGrid's layout: a key `{prefix}:{hash}_{size}` for each blob, which expires
+//! a year after the blob's last use, so that its expiry tells the use; and a counter of all bytes.
+//!
+//! A key's value is `1`, or says until when the blob is claimed. Blobs are claimed as a scan comes across them, the oldest
+//! of each stretch first: Redis keeps no order of use.
+
+mod scan;
+mod scripts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use grid_core::{Digest, Timestamp};
+use parking_lot::Mutex;
+use redis::Script;
+
+use super::{BlobIndex, Claim, NewBlob, Totals};
+use crate::StoreError;
+use crate::content::DigestSet;
+use crate::redis_client::{RedisConnection, keys};
+
+/// After how long without use a key expires, as BuildGrid has it.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How many keys one script names.
+const KEYS: usize = 1_000;
+/// BuildGrid's prefix where none is configured.
+pub const DEFAULT_PREFIX: &str = "A";
+
+/// An index in Redis.
+#[derive(Debug)]
+pub struct RedisIndex {
+    connection: Arc<RedisConnection>,
+    prefix: String,
+    /// Where the scan for blobs to claim goes on.
+    cursor: Mutex<u64>,
+}
+
+impl RedisIndex {
+    /// The index of the storage whose keys have this prefix.
+    #[must_use]
+    pub fn new(connection: Arc<RedisConnection>, prefix: &str) -> Self {
+        Self { connection, prefix: prefix.to_owned(), cursor: Mutex::new(0) }
+    }
+
+    fn key(&self, digest: &Digest) -> String {
+        keys::prefixed(&self.prefix, digest)
+    }
+
+    /// BuildGrid's counter of bytes.
+    fn bytes_key(&self) -> String {
+        match self.prefix.as_str() {
+            DEFAULT_PREFIX => "total_size".to_owned(),
+            prefix => format!("{prefix}:total_size"),
+        }
+    }
+
+    /// Our counter of blobs; BuildGrid asks the server how many keys it has.
+    fn blobs_key(&self) -> String {
+        format!("{}:total_blobs", self.prefix)
+    }
+
+    /// Runs a script on the keys of `digests` (and the two counters before them), part by part; its answers, one a key.
+    async fn each(
+        &self,
+        script: &'static Script,
+        digests: &[Digest],
+        arguments: &[i64],
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut answers = Vec::with_capacity(digests.len());
+        for part in digests.chunks(KEYS) {
+            let mut call = script.prepare_invoke();
+            call.key(self.bytes_key()).key(self.blobs_key());
+            for argument in arguments {
+                call.arg(*argument);
+            }
+            for digest in part {
+                call.key(self.key(digest)).arg(digest.size());
+            }
+            answers.extend(self.connection.script::<Vec<i64>>(&call).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Those of `digests` for which a script says 1.
+    async fn those(
+        &self,
+        script: &'static Script,
+        digests: &[Digest],
+        arguments: &[i64],
+    ) -> Result<Vec<Digest>, StoreError> {
+        let answers = self.each(script, digests, arguments).await?;
+        Ok(digests
+            .iter()
+            .zip(answers)
+            .filter(|(_, answer)| *answer == 1)
+            .map(|(digest, _)| *digest)
+            .collect())
+    }
+}
+
+/// When the key of a blob that is used now expires, in milliseconds as Redis counts them.
+fn expiry(now: Timestamp) -> i64 {
+    now.after(LIFETIME).0 / 1_000
+}
+
+#[async_trait]
+impl BlobIndex for RedisIndex {
+    async fn present(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let present = self.those(&scripts::PRESENT, digests, &[now.0, expiry(now)]).await?;
+        Ok(present.into_iter().collect())
+    }
+
+    /// Redis keeps times to the millisecond.
+    fn precision(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    async fn contents(&self, _: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<(), StoreError> {
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
+        self.each(&scripts::INSERT, &digests, &[now.0, expiry(now)]).await.map(drop)
+    }
+
+    async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        Ok(self.those(&scripts::CLAIMED, digests, &[now.0, 0]).await?.into_iter().collect())
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Digest>, StoreError> {
+        let start = *self.cursor.lock();
+        let (mut claimed, mut got) = (Vec::new(), Totals::default());
+        // Somebody else may have won what was chosen: then this is not chosen again.
+        let mut tried = DigestSet::default();
+        let mut scan = scan::Scan::new(self, start);
+        while got.bytes < claim.bytes && got.blobs < claim.blobs {
+            let Some(mut stretch) = scan.next(claim.now).await? else { break };
+            stretch.retain(|found| found.is_eligible(claim) && !tried.contains(&found.digest));
+            stretch.sort_unstable_by_key(|found| found.used);
+            let mut chosen = Vec::new();
+            let mut sum = got;
+            for found in stretch {
+                if sum.bytes >= claim.bytes || sum.blobs >= claim.blobs {
+                    scan.stay();
+                    break;
+                }
+                sum = sum.plus(Totals { bytes: found.digest.size(), blobs: 1 });
+                tried.insert(found.digest);
+                chosen.push(found);
+            }
+            let won = self.claim_unused(&chosen, claim).await?;
+            got = got.plus(Totals::of(&won));
+            claimed.extend(won);
+        }
+        *self.cursor.lock() = scan.cursor();
+        Ok(claimed)
+    }
+
+    async fn eligible(&self, claim: &Claim) -> Result<Totals, StoreError> {
+        let (mut scan, mut sum) = (scan::Scan::new(self, 0), Totals::default());
+        while let Some(stretch) = scan.next(claim.now).await? {
+            let eligible = stretch.iter().filter(|found| found.is_eligible(claim));
+            sum = sum.plus(Totals::of(eligible.map(|found| &found.digest)));
+        }
+        Ok(sum)
+    }
+
+    async fn claim_these(
+        &self,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Digest>, StoreError> {
+        self.those(&scripts::CLAIM, digests, &[now.0, until.0]).await
+    }
+
+    async fn forget(&self, digests: &[Digest], until: Timestamp) -> Result<Totals, StoreError> {
+        Ok(Totals::of(&self.those(&scripts::FORGET, digests, &[until.0, 0]).await?))
+    }
+
+    async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
+        self.each(&scripts::RELEASE, digests, &[until.0, 0]).await.map(drop)
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        let command = redis::Cmd::mget(vec![self.bytes_key(), self.blobs_key()]);
+        let (bytes, blobs): (Option<i64>, Option<i64>) = self.connection.command(&command).await?;
+        let unsigned = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
+        if blobs.is_some() {
+            return Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) });
+        }
+        self.count().await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.connection.probe().await
+    }
+}
+
+impl RedisIndex {
+    /// Counts everything, and sets the counters: for an index that BuildGrid made, which counts no blobs.
+    ///
+    /// # Errors
+    /// The server's trouble.
+    pub async fn count(&self) -> Result<Totals, StoreError> {
+        let (mut scan, mut sum) = (scan::Scan::new(self, 0), Totals::default());
+        while let Some(stretch) = scan.next(Timestamp(0)).await? {
+            sum = sum.plus(Totals::of(stretch.iter().map(|found| &found.digest)));
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().set(self.bytes_key(), sum.bytes).ignore().set(self.blobs_key(), sum.blobs).ignore();
+        self.connection.pipeline::<()>(&pipeline).await?;
+        Ok(sum)
+    }
+
+    /// Claims what a scan found, where it was neither used nor claimed since.
+    async fn claim_unused(&self, found: &[scan::Found], claim: &Claim) -> Result<Vec<Digest>, StoreError> {
+        let mut claimed = Vec::new();
+        for part in found.chunks(KEYS) {
+            let mut call = scripts::CLAIM_UNUSED.prepare_invoke();
+            call.key(self.bytes_key()).key(self.blobs_key()).arg(claim.now.0).arg(claim.until.0);
+            for found in part {
+                call.key(self.key(&found.digest)).arg(found.expires);
+            }
+            let answers: Vec<i64> = self.connection.script(&call).await?;
+            let won = part.iter().zip(answers).filter(|(_, answer)| *answer == 1);
+            claimed.extend(won.map(|(found, _)| found.digest));
+        }
+        Ok(claimed)
+    }
+}

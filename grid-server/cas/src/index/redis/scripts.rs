@@ -1,0 +1,112 @@
+//! What the index does to its keys, each in one step of the server.
+//!
+//! Keys: the counter of bytes, that of blobs, then one key a blob. Arguments: two times, then one number a blob, its size
+//! unless something else is said. Answers: one number a blob.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// Tells until when a key's value claims the blob: 0 for no claim, `nil` for no key.
+const UNTIL: &str = "
+local function until_of(key)
+    local value = redis.call('GET', key)
+    if not value then return nil end
+    return tonumber(string.match(value, '^claimed:(%d+)$')) or 0
+end
+local answers = {}
+";
+
+fn script(body: &str) -> Script {
+    Script::new(&format!("{UNTIL}{body}\nreturn answers"))
+}
+
+/// Whether each is there and not claimed; notes its use. Times: now, and when its key is to expire.
+pub(super) static PRESENT: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local claimed = until_of(KEYS[i])
+             local there = claimed and claimed <= tonumber(ARGV[1])
+             if there and claimed > 0 then redis.call('SET', KEYS[i], '1') end
+             if there then redis.call('PEXPIREAT', KEYS[i], ARGV[2]) end
+             answers[i - 2] = there and 1 or 0
+         end",
+    )
+});
+
+/// Notes each, and counts those that are new. Times: now, and when its key is to expire.
+pub(super) static INSERT: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local new = redis.call('EXISTS', KEYS[i]) == 0
+             redis.call('SET', KEYS[i], '1')
+             redis.call('PEXPIREAT', KEYS[i], ARGV[2])
+             if new then
+                 redis.call('INCRBY', KEYS[1], ARGV[i])
+                 redis.call('INCR', KEYS[2])
+             end
+             answers[i - 2] = new and 1 or 0
+         end",
+    )
+});
+
+/// Whether each is claimed. Times: now.
+pub(super) static CLAIMED: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             answers[i - 2] = (until_of(KEYS[i]) or 0) > tonumber(ARGV[1]) and 1 or 0
+         end",
+    )
+});
+
+/// Claims each that is there and not claimed. Times: now, and until when.
+pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local claimed = until_of(KEYS[i])
+             local free = claimed and claimed <= tonumber(ARGV[1])
+             if free then redis.call('SET', KEYS[i], 'claimed:' .. ARGV[2], 'KEEPTTL') end
+             answers[i - 2] = free and 1 or 0
+         end",
+    )
+});
+
+/// As [`CLAIM`], of those whose key still expires in as many milliseconds at most as the number says: a use would have put
+/// it off.
+pub(super) static CLAIM_UNUSED: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local claimed = until_of(KEYS[i])
+             local free = claimed and claimed <= tonumber(ARGV[1])
+             local unused = free and redis.call('PTTL', KEYS[i]) <= tonumber(ARGV[i])
+             if unused then redis.call('SET', KEYS[i], 'claimed:' .. ARGV[2], 'KEEPTTL') end
+             answers[i - 2] = unused and 1 or 0
+         end",
+    )
+});
+
+/// Removes each that is claimed until exactly this time, and counts it out.
+pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local ours = redis.call('GET', KEYS[i]) == 'claimed:' .. ARGV[1]
+             if ours then
+                 redis.call('DEL', KEYS[i])
+                 redis.call('DECRBY', KEYS[1], ARGV[i])
+                 redis.call('DECR', KEYS[2])
+             end
+             answers[i - 2] = ours and 1 or 0
+         end",
+    )
+});
+
+/// Ends the claim on each that is claimed until exactly this time.
+pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local ours = redis.call('GET', KEYS[i]) == 'claimed:' .. ARGV[1]
+             if ours then redis.call('SET', KEYS[i], '1', 'KEEPTTL') end
+             answers[i - 2] = ours and 1 or 0
+         end",
+    )
+});
