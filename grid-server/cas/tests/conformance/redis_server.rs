@@ -14,18 +14,27 @@ use tokio::sync::OnceCell;
 static SHARED: OnceCell<Server> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A server, stopped when it is dropped.
+/// Runs the server, and kills it when our end of the pipe closes: with this process, however that ends.
+const SCRIPT: &str = r#"
+command -v redis-server >/dev/null || exit 127
+redis-server "$@" >/dev/null 2>&1 &
+cat >/dev/null
+kill -9 $!
+wait
+"#;
+
+/// A server, killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) port: u16,
-    child: Child,
+    script: Child,
     _folder: TempDir,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        drop(self.script.stdin.take());
+        self.script.wait().ok();
     }
 }
 
@@ -46,25 +55,25 @@ impl Server {
 
     async fn run(port: u16, config: Option<&str>, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "redis"]);
         if let Some(config) = config {
             let path = folder.path().join("redis.conf");
             std::fs::write(&path, config).unwrap();
             command.arg(path);
         }
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path());
-        command.args(["--daemonize", "no"]).args(more).stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("Redis is needed by these tests: apt-get install -y redis-server ({error})")
-        });
+        let mut script = command.args(more).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         // It says that it is ready by listening.
         let ready = async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                let ended = script.try_wait().unwrap();
+                assert!(ended.is_none(), "Redis is needed by these tests: apt-get install -y redis-server");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(60), ready).await.unwrap();
-        Self { port, child, _folder: folder }
+        Self { port, script, _folder: folder }
     }
 }
 
