@@ -72,16 +72,26 @@ async fn s3_server() -> (Arc<S3Connection>, TempDir) {
     std::fs::create_dir(folder.path().join("main")).unwrap();
     let mut service = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
     service.set_auth(s3s::auth::SimpleAuth::from_single("access", "secret"));
-    let service = service.build();
+    // One request at a time: s3s-fs looks before it writes, where a real service decides in one step.
+    let (service, turn) = (service.build(), Arc::new(tokio::sync::Mutex::new(())));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (socket, service) = (hyper_util::rt::TokioIo::new(socket), service.clone());
-            let executor = hyper_util::rt::TokioExecutor::new();
+            let (service, turn) = (service.clone(), Arc::clone(&turn));
+            let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (service, turn) = (service.clone(), Arc::clone(&turn));
+                async move {
+                    let _turn = turn.lock().await;
+                    let answer = service.call(request.map(s3s::Body::from)).await;
+                    Ok::<_, std::convert::Infallible>(answer.unwrap())
+                }
+            });
+            let (socket, executor) =
+                (hyper_util::rt::TokioIo::new(socket), hyper_util::rt::TokioExecutor::new());
             tokio::spawn(async move {
                 let server = hyper_util::server::conn::auto::Builder::new(executor);
-                server.serve_connection(socket, service).await.ok();
+                server.serve_connection(socket, answer).await.ok();
             });
         }
     });
