@@ -57,6 +57,13 @@ pub struct Settings {
     /// work is taken. By default 1 GiB, or 3 % of a smaller disk.
     #[arg(long, env = "GRID_WORKER_DISK_RESERVE")]
     pub disk_reserve: Option<u64>,
+    /// Bytes of memory that the machine must have available for new work to be taken. By default 256 MiB, or 2 %
+    /// of a smaller machine.
+    #[arg(long, env = "GRID_WORKER_MEMORY_RESERVE")]
+    pub memory_reserve: Option<u64>,
+    /// A file whose appearance means that the machine is about to go: the worker leaves as for SIGTERM.
+    #[arg(long, env = "GRID_WORKER_PREEMPTION_FILE")]
+    pub preemption_file: Option<PathBuf>,
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "GRID_WORKER_ADMIN")]
     pub admin: Option<std::net::SocketAddr>,

@@ -13,6 +13,7 @@ use crate::bot::Fate;
 use crate::disk::Disks;
 use crate::execute::Executor;
 use crate::execute::janitor::Janitor;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::probe::{self, Probe};
 
@@ -34,6 +35,7 @@ pub struct Health {
     metrics: Arc<Metrics>,
     janitor: Janitor,
     disks: Disks,
+    memory_reserve: Option<u64>,
     probe: Probe,
 }
 
@@ -46,9 +48,10 @@ impl Health {
         metrics: Arc<Metrics>,
         janitor: Janitor,
         disks: Disks,
+        memory_reserve: Option<u64>,
         probe: Probe,
     ) -> Self {
-        Self { fate, executor, metrics, janitor, disks, probe }
+        Self { fate, executor, metrics, janitor, disks, memory_reserve, probe }
     }
 
     /// Looks until the worker leaves.
@@ -86,6 +89,9 @@ impl Health {
     /// What keeps the worker from taking work.
     async fn trouble(&self) -> Option<String> {
         if let Some(trouble) = self.disks.trouble(&self.executor.cache).await {
+            return Some(trouble);
+        }
+        if let Some(trouble) = memory::trouble(self.memory_reserve) {
             return Some(trouble);
         }
         let failed = self.executor.faults.in_a_row();

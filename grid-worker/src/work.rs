@@ -28,6 +28,7 @@ use crate::execute::workspace::Workspaces;
 use crate::faults::Faults;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::notice::Notice;
 use crate::probe::{self, Probe};
 use crate::retry::{Backoff, Retry};
 use crate::runner_client::{Limits, RunnerClient};
@@ -52,7 +53,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         let bound = admin::start(address, metrics.clone(), fate.clone()).await?;
         tracing::info!(address = %bound, "admin port");
     }
-    let mut leave = signals(fate_sender.clone(), Duration::from_secs(settings.grace))?;
+    let mut leave = departure(fate_sender.clone(), &settings)?;
 
     let janitor = Janitor::start();
     let build = directory(&settings.build_dir, "--build-dir")?;
@@ -90,7 +91,8 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
     });
     tracing::info!(takes_work = became, "the worker is proved");
     let disks = Disks::new(&[&build, executor.cache.root()], settings.disk_reserve);
-    let health = Health::new(fate_sender, executor.clone(), metrics.clone(), janitor, disks, probe);
+    let reserve = settings.memory_reserve;
+    let health = Health::new(fate_sender, executor.clone(), metrics.clone(), janitor, disks, reserve, probe);
     tokio::spawn(health.watch());
     let identity = Identity {
         instance: settings.instance.clone(),
@@ -202,21 +204,30 @@ fn default_name() -> String {
     format!("{host}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
 }
 
-/// Leads SIGTERM and SIGINT into the worker's fate; the future ends with the first of them.
-fn signals(
+/// Leads SIGTERM, SIGINT and the notice of preemption into the worker's fate; the future ends with the first.
+fn departure(
     fate: watch::Sender<Fate>,
-    grace: Duration,
+    settings: &Settings,
 ) -> anyhow::Result<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let notice = match &settings.preemption_file {
+        Some(file) => {
+            Some(Notice::new(file).with_context(|| format!("--preemption-file {}", file.display()))?)
+        }
+        None => None,
+    };
+    let grace = Duration::from_secs(settings.grace);
     let mut watched = fate.subscribe();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!(?grace, "leaving: running actions may finish");
-        fate.send_replace(Fate::Leaving { reboot: false });
+        let notice = futures::future::OptionFuture::from(notice.as_ref().map(Notice::given));
+        let reboot = tokio::select! {
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+            Some(()) = notice => true,
+        };
+        tracing::info!(?grace, reboot, "leaving: running actions may finish");
+        fate.send_replace(Fate::Leaving { reboot });
         tokio::time::sleep(grace).await;
         fate.send_replace(Fate::GivingBack);
     });

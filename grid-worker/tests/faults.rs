@@ -371,6 +371,34 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_notice_of_preemption_is_told_and_what_runs_is_shown_and_finished() {
+        let notice = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(notice.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let file = notice.path().join("notice");
+        let mut grid = Grid::with(&["--preemption-file", file.to_str().unwrap()]).await;
+        let word = word(8);
+        let (command, gate) = gated(&grid, &word);
+        let lease = grid.submit(&command, &Tree::default(), |_| {});
+        grid.begun(&word).await;
+        std::fs::write(&file, "").unwrap();
+        grid.server.until(|state| state.report.status() == BotStatus::HostRebooting).await;
+        let reached = grid.server.state.lock().progress[&lease].clone();
+        assert!(reached.execution_start_timestamp.is_some(), "{reached:?}");
+        assert_eq!(reached.execution_completed_timestamp, None);
+        tokio::task::spawn_blocking(move || std::fs::write(gate, "").unwrap()).await.unwrap();
+        let (status, _) = grid.result(&lease).await;
+        assert_eq!(status.code, 0);
+        let mut worker = grid.worker.take().unwrap();
+        assert!(tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap().success());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_memory_no_work_is_taken() {
+        let grid = Grid::with(&["--memory-reserve", "4611686018427387904"]).await;
+        grid.server.until(|state| state.report.status() == BotStatus::Unhealthy).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_does_not_finish_in_time_is_given_back() {
         let mut grid = Grid::with(&["--grace", "1"]).await;
         let word = word(6);

@@ -4,17 +4,19 @@
 
 use std::time::Duration;
 
-use grid_proto::reapi::ExecuteOperationMetadata;
+use grid_proto::reapi::{ExecuteOperationMetadata, ExecutedActionMetadata};
 use grid_proto::rwapi::bots_client::BotsClient;
 use grid_proto::rwapi::{BotSession, CreateBotSessionRequest, UpdateBotSessionRequest};
 use prost::Message;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
 use tonic::{Code, Request, Status};
 
 use crate::connect::Remote;
 
 /// Trailing metadata: an ExecuteOperationMetadata for each lease, with the names of its log streams.
 const OPERATION_METADATA: &str = "executeoperationmetadata-bin";
+/// Leading metadata of an update: how far a lease got, as an ExecutedActionMetadata, with the lease's id within.
+const PROGRESS: (&str, &str) = ("partial-execution-metadata-", "-bin");
 /// The largest message that is taken: a session with the actions of all its leases.
 const MESSAGE_LIMIT: usize = 64 << 20;
 
@@ -68,15 +70,26 @@ pub(super) async fn create(
     Ok(Answer { session, metadata: about_leases(&metadata) })
 }
 
+/// How far leases got, by their ids.
+pub(super) type Progress = Vec<(String, ExecutedActionMetadata)>;
+
 /// Reports the session's state; the server may wait up to `patience` for something to answer.
 pub(super) async fn update(
     remote: &Remote,
     session: BotSession,
+    progress: Progress,
     patience: Duration,
 ) -> Result<Answer, Status> {
     let name = session.name.clone();
     let mut request =
         Request::new(UpdateBotSessionRequest { name, bot_session: Some(session), update_mask: None });
+    for (lease, metadata) in progress {
+        // An id that can't be part of a key is none of ours, and the report says enough without it.
+        if let Ok(key) = format!("{}{lease}{}", PROGRESS.0, PROGRESS.1).parse::<BinaryMetadataKey>() {
+            let value = BinaryMetadataValue::from_bytes(&metadata.encode_to_vec());
+            request.metadata_mut().insert_bin(key, value);
+        }
+    }
     request.set_timeout(patience);
     let (metadata, session, _) = stub(remote).update_bot_session(request).await?.into_parts();
     Ok(Answer { session, metadata: about_leases(&metadata) })

@@ -63,9 +63,17 @@ pub struct Bot {
     ledger: Ledger,
     session: BotSession,
     opening: Duration,
-    tasks: HashMap<String, AbortHandle>,
+    tasks: HashMap<String, Running>,
     sender: mpsc::UnboundedSender<(String, Outcome)>,
     done: mpsc::UnboundedReceiver<(String, Outcome)>,
+}
+
+/// A lease that is worked on.
+#[derive(Debug)]
+struct Running {
+    task: AbortHandle,
+    /// How far it got.
+    timeline: Arc<Mutex<Timeline>>,
 }
 
 /// What ended the wait for an answer.
@@ -176,17 +184,23 @@ impl Bot {
         }
     }
 
+    /// How far the running leases got.
+    fn progress(&self) -> call::Progress {
+        let metadata = |running: &Running| running.timeline.lock().metadata(&self.identity.bot_id);
+        self.tasks.iter().map(|(id, running)| (id.clone(), metadata(running))).collect()
+    }
+
     /// Makes the call, and gives it up for news of our own unless it carries results.
     async fn converse(&mut self, report: BotSession) -> Event {
         let carries_results = self.ledger.has_results();
         let (remote, poll, instance) =
             (self.remote.clone(), self.identity.poll, self.identity.instance.clone());
-        let opening = self.opening;
+        let (opening, progress) = (self.opening, self.progress());
         let call = async move {
             if report.name.is_empty() {
                 call::create(&remote, &instance, report, opening).await
             } else {
-                call::update(&remote, report, poll).await
+                call::update(&remote, report, progress, poll).await
             }
         };
         let mut call = std::pin::pin!(call);
@@ -277,20 +291,21 @@ impl Bot {
         // The same lease anew: what still runs of the old one has no reader.
         self.end(&id);
         let (executor, sender) = (self.executor.clone(), self.sender.clone());
-        let timeline = Mutex::new(Timeline::new(self.clock.clone()));
+        let timeline = Arc::new(Mutex::new(Timeline::new(self.clock.clone())));
+        let reached = timeline.clone();
         let task = tokio::spawn(async move {
-            let outcome = execute(&executor, &lease, &metadata, &timeline).await;
+            let outcome = execute(&executor, &lease, &metadata, &reached).await;
             // The receiver only goes away with the whole worker.
             let _ = sender.send((lease.id, outcome));
         });
-        self.tasks.insert(id, task.abort_handle());
+        self.tasks.insert(id, Running { task: task.abort_handle(), timeline });
         self.metrics.running.inc();
     }
 
     /// Ends a lease's work; dropping it kills the command.
     fn end(&mut self, id: &str) {
-        if let Some(task) = self.tasks.remove(id) {
-            task.abort();
+        if let Some(running) = self.tasks.remove(id) {
+            running.task.abort();
             self.metrics.running.dec();
         }
     }
@@ -306,7 +321,7 @@ impl Bot {
     /// Tells the server that nobody is here any more; it would find out by itself, later.
     async fn say_farewell(&self) {
         if !self.session.name.is_empty() {
-            let last = call::update(&self.remote, self.report(), FAREWELL);
+            let last = call::update(&self.remote, self.report(), Vec::new(), FAREWELL);
             if let Ok(Err(status)) = tokio::time::timeout(FAREWELL, last).await {
                 tracing::debug!(%status, "the last word did not arrive");
             }

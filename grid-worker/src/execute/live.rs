@@ -12,14 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid_proto::bytestream::WriteRequest;
-use rustix::fs::inotify;
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::workspace::Workspace;
 use crate::cas::Cas;
+use crate::watch::Watch;
 
 /// Bytes of one piece.
 const PIECE: usize = 64 << 10;
@@ -98,7 +97,7 @@ async fn read_pieces(
     ended: CancellationToken,
     sender: mpsc::Sender<WriteRequest>,
 ) -> io::Result<()> {
-    let watch = watch(&directory)?;
+    let watch = Watch::new(&directory)?;
     let (mut name, mut offset) = (stream, 0_u64);
     let mut log = None;
     loop {
@@ -120,7 +119,7 @@ async fn read_pieces(
             return Ok(());
         }
         tokio::select! {
-            changed = changed(&watch) => changed?,
+            changed = watch.changed() => changed?,
             () = ended.cancelled() => {}
         }
     }
@@ -129,22 +128,6 @@ async fn read_pieces(
 fn request(name: &mut String, offset: u64, finish_write: bool, data: Bytes) -> WriteRequest {
     let write_offset = i64::try_from(offset).unwrap_or(i64::MAX);
     WriteRequest { resource_name: std::mem::take(name), write_offset, finish_write, data }
-}
-
-/// A watch as an asynchronous reader: to the runtime, whatever can be polled and read is a pipe's end.
-fn watch(directory: &Path) -> io::Result<Receiver> {
-    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-    let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MODIFY;
-    inotify::add_watch(&watch, directory, events)?;
-    Receiver::from_owned_fd_unchecked(watch)
-}
-
-/// Waits for any event, and forgets all that came.
-async fn changed(watch: &Receiver) -> io::Result<()> {
-    watch.readable().await?;
-    let mut events = [0; 4096];
-    while watch.try_read(&mut events).is_ok_and(|count| count > 0) {}
-    Ok(())
 }
 
 /// The log, once it is there; only a regular file is taken for it.

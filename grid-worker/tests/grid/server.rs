@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// All statuses that the bot had.
     pub(crate) statuses: Vec<BotStatus>,
     pub(crate) sessions: usize,
+    /// How far the bot last said that each running lease got.
+    pub(crate) progress: BTreeMap<String, ExecutedActionMetadata>,
     pub(crate) stdout_stream: String,
     pub(crate) stderr_stream: String,
     /// Whether results are taken but their leases go on being listed.
@@ -249,6 +251,18 @@ impl FakeGrid {
         response
     }
 
+    fn take_progress(&self, metadata: &tonic::metadata::MetadataMap) {
+        for entry in metadata.iter() {
+            if let tonic::metadata::KeyAndValueRef::Binary(key, value) = entry
+                && let Some(lease) = key.as_str().strip_prefix("partial-execution-metadata-")
+            {
+                let lease = lease.strip_suffix("-bin").unwrap().to_owned();
+                let reached = ExecutedActionMetadata::decode(value.to_bytes().unwrap()).unwrap();
+                self.state.lock().progress.insert(lease, reached);
+            }
+        }
+    }
+
     /// Takes in a report; whether it changed anything.
     fn take(&self, report: &BotSession) {
         let mut state = self.state.lock();
@@ -305,6 +319,7 @@ impl Bots for FakeGrid {
         request: Request<UpdateBotSessionRequest>,
     ) -> Result<Response<BotSession>, Status> {
         self.called("UpdateBotSession")?;
+        self.take_progress(request.metadata());
         let report = request.into_inner().bot_session.unwrap();
         self.take(&report);
         let wait = async {

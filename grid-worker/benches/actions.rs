@@ -1,0 +1,138 @@
+//! What the worker adds to an action: `cargo bench -p grid-worker --bench actions`.
+//!
+//! The servers are in memory and in this process, worker and runner are the real ones, as two users where this runs
+//! as root. It prints a table and judges nothing: what is expected stands in `docs/performance.md`.
+#![allow(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark is a test")]
+
+#[path = "../tests/grid/mod.rs"]
+mod grid;
+
+use std::path::Path;
+use std::process::Command as Process;
+use std::time::{Duration, Instant};
+
+use grid::Grid;
+use grid::tree::Tree;
+use grid_proto::reapi::Command;
+
+/// A program that does nothing, static: it runs in any root.
+fn nothing() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, program) = (directory.path().join("nothing.c"), directory.path().join("nothing"));
+    std::fs::write(&source, "int main(void) { return 0; }").unwrap();
+    let built = Process::new("cc").args(["-static", "-O1", "-o"]).arg(&program).arg(source).status();
+    assert!(built.unwrap().success(), "cc -static is needed");
+    std::fs::read(program).unwrap()
+}
+
+fn command(number: usize) -> Command {
+    Command { arguments: vec!["./nothing".to_owned(), number.to_string()], ..Command::default() }
+}
+
+/// The processor time that worker and runner have taken, with all that the runner has waited for.
+fn processor_time(grid: &Grid) -> f64 {
+    let ticks = |process: &Option<std::process::Child>| -> u64 {
+        let path = format!("/proc/{}/stat", process.as_ref().unwrap().id());
+        let stat = std::fs::read_to_string(path).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        fields.skip(11).take(4).map(|field| field.parse::<u64>().unwrap()).sum()
+    };
+    let all = ticks(&grid.worker) + ticks(&grid.runner);
+    all as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// The time from the lease to its result, of `count` actions one after the other.
+async fn times(grid: &Grid, inputs: &Tree, count: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for number in 0..count {
+        let start = Instant::now();
+        let (status, result) = grid.run(&command(number), inputs).await;
+        times.push(start.elapsed());
+        assert_eq!((status.code, result.exit_code), (0, 0), "{}", status.message);
+    }
+    times.sort_unstable();
+    times
+}
+
+fn say(what: &str, times: &[Duration], processor: f64) {
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+    let processor = processor * 1e3 / times.len() as f64;
+    println!("{what:<50} p50 {:>8.2} ms   p95 {:>8.2} ms   processor {processor:>8.2} ms", at(50), at(95));
+}
+
+/// Measures and prints.
+async fn measure(what: &str, grid: &Grid, inputs: &Tree, count: usize) {
+    let before = processor_time(grid);
+    let times = times(grid, inputs, count).await;
+    say(what, &times, processor_time(grid) - before);
+}
+
+async fn overhead(program: &[u8]) {
+    for mode in ["plain", "bubblewrap"] {
+        let grid = Grid::isolated(mode, &["--probe", "none"]).await;
+        let inputs = Tree::default().program("nothing", program);
+        times(&grid, &inputs, 20).await;
+        measure(&format!("an action that does nothing, {mode}"), &grid, &inputs, 200).await;
+    }
+}
+
+/// A warm root of 10,000 files, and the links of it alone.
+async fn large_root(program: &[u8]) {
+    let grid = Grid::with(&["--probe", "none"]).await;
+    let mut inputs = Tree::default().program("nothing", program);
+    for number in 0..10_000 {
+        inputs = inputs.file(&format!("d{}/f{number}", number % 100), number.to_string());
+    }
+    times(&grid, &inputs, 1).await;
+    measure("a warm root of 10,000 files in 100 directories", &grid, &inputs, 10).await;
+    let own = own_time();
+    let mut links: Vec<Duration> = (0..10).map(|_| link_alone(grid.directory.path())).collect();
+    links.sort_unstable();
+    say("the same links, made and removed by a bare loop", &links, own_time() - own);
+}
+
+/// The processor time of this process.
+fn own_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+fn link_alone(directory: &Path) -> Duration {
+    let source = directory.join("source");
+    std::fs::write(&source, "x").unwrap();
+    let root = directory.join("links");
+    let start = Instant::now();
+    for number in 0..100 {
+        std::fs::create_dir_all(root.join(format!("d{number}"))).unwrap();
+    }
+    for number in 0..10_000 {
+        std::fs::hard_link(&source, root.join(format!("d{}/f{number}", number % 100))).unwrap();
+    }
+    std::fs::remove_dir_all(&root).unwrap();
+    start.elapsed()
+}
+
+/// Inputs that the worker hasn't got: small files in batches, large ones in streams.
+async fn cold(program: &[u8]) {
+    for (count, size) in [(5_000_usize, 20_000), (10, 10_000_000)] {
+        let grid = Grid::with(&["--probe", "none"]).await;
+        let mut inputs = Tree::default().program("nothing", program);
+        for number in 0..count {
+            let mut content = vec![b'-'; size];
+            content[..8].copy_from_slice(&u64::try_from(number).unwrap().to_be_bytes());
+            inputs = inputs.file(&format!("d{}/f{number}", number % 100), content);
+        }
+        measure(&format!("a cold root of {count} files of {size} bytes"), &grid, &inputs, 1).await;
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let program = nothing();
+    overhead(&program).await;
+    large_root(&program).await;
+    cold(&program).await;
+}
