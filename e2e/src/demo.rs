@@ -46,9 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Kube::Test(&cluster)
         }
     };
-    step("helm install grid-operator", || {
-        kube.install(&environment::root().join("charts/grid-operator"), registry)
-    })?;
+    step("helm install grid-operator", || grid::install(&kube, registry))?;
     step("kubectl apply -f examples/buildgrid.yaml", || {
         kube.namespace(NAMESPACE)?;
         kube.apply(NAMESPACE, &grid::example("buildgrid.yaml", registry)?)?;

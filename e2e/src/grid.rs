@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::bazel::Workspace;
 use crate::clients::Clients;
@@ -24,8 +25,17 @@ pub(crate) fn cluster_with_operator(nodes: u32) -> Result<Cluster> {
     let cluster = Cluster::up(nodes)?;
     let archives: Vec<PathBuf> = IMAGES.iter().map(|name| environment::image(name)).collect::<Result<_>>()?;
     cluster.load(&archives)?;
-    Kube::Test(&cluster).install(&environment::root().join("charts/grid-operator"), "localhost")?;
+    install(&Kube::Test(&cluster), "localhost")?;
     Ok(cluster)
+}
+
+/// Installs the chart with the images under test, or upgrades it to them.
+///
+/// # Errors
+/// Where helm fails.
+pub(crate) fn install(kube: &Kube<'_>, registry: &str) -> Result<()> {
+    let digest = Sha256::digest(std::fs::read(environment::image("grid-operator")?)?);
+    kube.install(&environment::root().join("charts/grid-operator"), registry, &hex::encode(&digest[..8]))
 }
 
 /// A manifest of `examples`, with the images' names as this cluster knows them.

@@ -175,12 +175,14 @@ impl Kube<'_> {
         )
     }
 
-    /// Installs the chart, or upgrades it to what the checkout has.
+    /// Installs the chart, or upgrades it to what the checkout has. `build` names what is in the images: another build
+    /// under the same tag replaces the operator's pods.
     ///
     /// # Errors
     /// Where helm fails.
-    pub(crate) fn install(&self, chart: &Path, registry: &str) -> Result<()> {
+    pub(crate) fn install(&self, chart: &Path, registry: &str, build: &str) -> Result<()> {
         let registry = format!("image.registry={registry}");
+        let build = format!("podAnnotations.build={build}");
         let mut command = self.helm(["upgrade", "--install", "grid-operator"]);
         command.arg(chart).args([
             "--namespace",
@@ -190,6 +192,6 @@ impl Kube<'_> {
             "--timeout",
             "3m",
         ]);
-        process::run(command.args(["--set", &registry]))
+        process::run(command.args(["--set", &registry, "--set-string", &build]))
     }
 }

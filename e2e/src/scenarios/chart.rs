@@ -33,7 +33,7 @@ pub(crate) fn lifecycle() -> Result<()> {
     );
     helm(&["uninstall", "grid-operator", "--wait", "--timeout", "3m"])?;
     anyhow::ensure!(test.names("pods")? == pods, "the grid's pods did not outlive the operator");
-    test.kube.install(chart.as_ref().as_ref(), "localhost")?;
+    grid::install(&test.kube, "localhost")?;
     for object in test.names("grid")? {
         test.kube.wait(test.namespace, &object, "condition=Ready", 120)?;
     }

@@ -9,6 +9,7 @@ use crate::gridcluster::Cluster;
 use crate::kube::Kube;
 use crate::{environment, grid, process};
 
+/// The host in the examples; each test has one of its own, for one ingress controller serves them all.
 const HOST: &str = "grid.example.com";
 /// Seconds until what was applied is ready: images are there, databases start and are migrated.
 const READY: u32 = 300;
@@ -36,6 +37,9 @@ impl<'a> TestGrid<'a> {
         example: &str,
     ) -> Result<Self> {
         let kube = Kube::Test(cluster);
+        // An earlier run may have failed and left its own.
+        let left = ["delete", "namespace", namespace, "--ignore-not-found", "--wait", "--timeout=180s"];
+        process::run(&mut kube.kubectl(left))?;
         kube.namespace(namespace)?;
         if !needs.is_empty() {
             cluster.load(&cluster.service_images()?)?;
@@ -46,7 +50,8 @@ impl<'a> TestGrid<'a> {
                 std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
             kube.apply(namespace, &text)?;
         }
-        kube.apply(namespace, &grid::example(example, "localhost")?)?;
+        let manifest = grid::example(example, "localhost")?.replace(HOST, &host(namespace));
+        kube.apply(namespace, &manifest)?;
         let grid = Self { cluster, kube, namespace, dir: tempfile::tempdir_in(environment::cache()?)? };
         for object in grid.names("cas,grid,pool")? {
             grid.kube.wait(namespace, &object, "condition=Ready", READY)?;
@@ -71,7 +76,7 @@ impl<'a> TestGrid<'a> {
         let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
         let workspace = Workspace::new(self.dir.path())?;
         let address = grid::ingress_address(self.cluster)?;
-        let clients = grid::clients(&workspace, self.cluster, &files, HOST, &address)?;
+        let clients = grid::clients(&workspace, self.cluster, &files, &host(self.namespace), &address)?;
         Ok((workspace, clients))
     }
 
@@ -92,4 +97,8 @@ impl<'a> TestGrid<'a> {
             "--timeout=180s",
         ]))
     }
+}
+
+fn host(namespace: &str) -> String {
+    format!("{namespace}.example.com")
 }
