@@ -11,7 +11,8 @@ use crate::shell;
 /// Which crates have generated files, and the test that owns them.
 const OWNERS: &[(&str, &str)] = &[
     ("grid-proto", "committed"),
-    ("grid-config", "generated_configuration_reference_is_current"),
+    ("grid-config", "the_documentation_is_generated_from_the_table"),
+    ("grid-rpc", "the_documentation_is_current"),
     ("grid-operator-api", "generated_crds_are_current"),
 ];
 

@@ -99,7 +99,9 @@ fn cache(item: &Shared<ActionCache>) -> Vec<String> {
         }
         ActionCache::WriteOnce(once) => wanted.extend(cache(&once.action_cache)),
         ActionCache::Redis(redis) => wanted.push(redis.storage.place.to_string()),
-        ActionCache::Sql(sql) => wanted.push(sql.storage.place.to_string()),
+        ActionCache::Sql(sql) => {
+            wanted.extend([sql.storage.place.to_string(), databases::name(sql.sql.as_ref())]);
+        }
         ActionCache::S3(s3) => wanted.push(s3.storage.place.to_string()),
         ActionCache::Remote(_) => {}
     }

@@ -1,8 +1,7 @@
 //! The protocol's rules, each against a real server on loopback, over each kind of store.
 //!
 //! A rule has a name, its source in the protocol, and a check; [`rules`] lists them by service. Every rule makes
-//! its own blobs, so that all of them share one server. With `CONFORMANCE_REPORT=FILE` the results are written as
-//! a table.
+//! its own blobs, so that all of them share one server. `docs/conformance.md` is written from the rules.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +31,7 @@ mod rule;
 mod tree;
 
 use grid::{Grid, StoreKind};
-use rule::{Rule, run};
+use rule::{Rule, document, run};
 
 fn rules() -> Vec<Rule> {
     [
@@ -63,6 +62,17 @@ fn names_are_unique_and_negative_rules_are_at_least_half() {
     assert_eq!(names.len(), rules.len());
     let negative = rules.iter().filter(|r| r.negative).count();
     assert!(negative * 2 >= rules.len(), "{negative} of {} rules are negative", rules.len());
+}
+
+#[test]
+fn the_documentation_is_current() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md");
+    let generated = document(&rules());
+    if std::env::var_os("GRID_BLESS").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == generated, "docs/conformance.md is not current: GRID_BLESS=1 writes it anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
