@@ -17,6 +17,7 @@ mod readiness;
 mod settings;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use cli::Command;
@@ -26,6 +27,11 @@ use grid_telemetry::logs::{self, LogFormat};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Libraries beneath us bring another provider along, so that rustls can't choose by itself. It is set only once.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Some(code) = client() {
+        return code;
+    }
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => error.exit(),
@@ -39,9 +45,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Called by the name `bgd`, a client command of BuildGrid's goes to the client.
+fn client() -> Option<ExitCode> {
+    let name = std::env::args_os().next()?;
+    (Path::new(&name).file_stem()? == "bgd").then(|| grid_cli::bgd(std::env::args_os())).flatten()
+}
+
 fn run(command: Command) -> anyhow::Result<ExitCode> {
-    // Libraries beneath us bring another provider along, so that rustls can't choose by itself. It is set only once.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
         Command::Check(arguments) => commands::check::run(&arguments, &mut io::stdout().lock()),
         Command::Serve(arguments) => {

@@ -109,11 +109,14 @@ impl Args {
     }
 }
 
-/// The action of `upload-dummy` and `request-dummy`, and its command: both empty, but for what links them.
+/// The action of `upload-dummy` and `request-dummy`, and its command: both empty, but for what links them, as the input
+/// root is.
 pub(crate) fn dummy_action(blobs: &mut Uploads, function: grid_core::DigestFunction) -> (Digest, Digest) {
     let command = scan::insert_message(blobs, &reapi::Command::default(), function);
+    let root = scan::insert_message(blobs, &reapi::Directory::default(), function);
     let action = reapi::Action {
         command_digest: Some(digests::to_wire(&command)),
+        input_root_digest: Some(digests::to_wire(&root)),
         do_not_cache: true,
         ..Default::default()
     };
