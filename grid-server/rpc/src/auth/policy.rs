@@ -7,11 +7,14 @@ use crate::RpcError;
 
 use std::sync::Arc;
 
+/// The methods that decide what others build on.
+const RECORDING: [&str; 3] = ["UpdateActionResult", "PushBlob", "PushDirectory"];
+
 /// The rules of a server.
 ///
-/// Without an ACL every authenticated caller may call everything, but one thing: in an instance with execution the
-/// scheduler alone records results, so that no client can poison what others build on. Subjects that are trusted
-/// with it are named.
+/// Without an ACL every authenticated caller may call everything, but this: in an instance with execution the scheduler
+/// alone records results, and nobody says what an asset is, so that no client can poison what others build on. Subjects
+/// that are trusted with it are named.
 #[derive(Debug, Default)]
 pub struct Policy {
     /// BuildGrid's ACL, where there is one; it then decides alone.
@@ -20,7 +23,7 @@ pub struct Policy {
     pub unauthenticated_instances: HashSet<String>,
     /// Instances with execution.
     pub execution_instances: HashSet<String>,
-    /// Subjects that may call `UpdateActionResult` there.
+    /// Subjects that may record results and push assets there.
     pub cache_writers: HashSet<String>,
 }
 
@@ -42,7 +45,7 @@ impl Policy {
         let permitted = match &self.acl {
             Some(acl) => acl.permits(instance, method, identity),
             None => {
-                method != "UpdateActionResult"
+                !RECORDING.contains(&method)
                     || !self.execution_instances.contains(instance)
                     || self.cache_writers.contains(&identity.subject)
             }
@@ -74,6 +77,12 @@ mod tests {
         assert!(update("main", "ci").is_ok());
         assert!(matches!(update("main", "dev"), Err(RpcError::PermissionDenied(_))));
         assert!(update("cache-only", "dev").is_ok());
+        for method in ["PushBlob", "PushDirectory"] {
+            assert!(policy.permit("main", method, &known("ci")).is_ok());
+            assert!(policy.permit("main", method, &known("dev")).is_err(), "{method}");
+            assert!(policy.permit("artifacts", method, &known("dev")).is_ok());
+        }
+        assert!(policy.permit("main", "FetchBlob", &known("dev")).is_ok());
         assert!(policy.permit("main", "GetActionResult", &known("dev")).is_ok());
     }
 
