@@ -31,10 +31,13 @@ pub(crate) async fn roll_out(
     applied: &mut Applied,
 ) -> Result<()> {
     let (uid, namespace) = (&grid.owner.uid, &grid.owner.namespace);
-    let phases = phases(objects, grid)?;
+    let mut phases = phases(objects, grid)?;
+    if grid.asleep {
+        // It runs no pods, that of a migration neither: it migrates when it wakes.
+        phases.migration = None;
+    }
     context.applier.apply(uid, namespace, &phases.foundation, applied).await?;
-    // A grid that hibernates runs no pods, that of a migration neither: it migrates when it wakes.
-    if let Some(job) = phases.migration.as_ref().filter(|_| !grid.asleep) {
+    if let Some(job) = &phases.migration {
         // A Job can't be changed: one that exists is the one that is wanted, for its name says what it does.
         if applied.observed.get(job.kind(), job.name()).is_none() {
             context.applier.apply(uid, namespace, std::slice::from_ref(job), applied).await?;

@@ -28,21 +28,20 @@ fn declared(grid: &Key, pool: &WorkerPool, asleep: bool) -> fleet::Pool {
     let spec = &pool.spec;
     let mut properties: Vec<fleet::Property> =
         spec.properties.iter().map(|p| property(&p.name, &p.value)).collect();
-    let offers = |key: &str| properties.iter().any(|p| p.key == key);
-    let (system, processor) = (!offers("OSFamily"), !offers("ISA"));
-    if system {
-        properties.push(property("OSFamily", "linux"));
+    // Fleet adds these to what each worker of the pool says of itself, so nothing here may be a guess: where no node
+    // selector says otherwise, the workers' images are for the processor that this operator's own image is for.
+    let own = [("OSFamily", "linux"), ("ISA", isa(architecture(pool).unwrap_or(std::env::consts::ARCH)))];
+    for (key, value) in own {
+        if properties.iter().all(|p| p.key != key) {
+            properties.push(property(key, value));
+        }
     }
-    let isa = architecture(pool).map(isa);
-    // Without a node selector nobody knows before there is a pod.
-    let ignored_keys = if processor && isa.is_none() { vec!["ISA".to_owned()] } else { vec![] };
-    properties.extend(isa.filter(|_| processor).map(|isa| property("ISA", isa)));
     fleet::Pool {
         name: Key::new(&pool.namespace().unwrap_or_default(), &pool.name_any()).path(),
         grid: grid.path(),
         instance_names: vec![spec.instance_name.clone()],
         properties,
-        ignored_keys,
+        ignored_keys: vec![],
         runner_images: vec![spec.image.clone()],
         stands_for_images: vec![],
         max_workers: if asleep { 0 } else { max_workers(pool) },
@@ -69,10 +68,10 @@ fn architecture(pool: &WorkerPool) -> Option<&str> {
     spec.get("nodeSelector")?.get(ARCHITECTURE_LABEL)?.as_str()
 }
 
-/// Kubernetes' name of an architecture as a worker offers it.
+/// Kubernetes' or the compiler's name of an architecture as a worker offers it.
 fn isa(architecture: &str) -> &str {
     match architecture {
-        "amd64" => "x86-64",
+        "amd64" | "x86_64" => "x86-64",
         "arm64" => "aarch64",
         other => other,
     }
@@ -101,18 +100,24 @@ mod tests {
         assert_eq!(offers, [("toolchain", "gcc12"), ("OSFamily", "linux"), ("ISA", "aarch64")]);
         assert_eq!((declared.name.as_str(), declared.grid.as_str()), ("builds/gcc", "builds/demo"));
         assert_eq!((declared.max_workers, declared.concurrency, declared.autoscaled), (7, 4, true));
-        assert!(declared.ignored_keys.is_empty());
         assert_eq!(declare(&grid, &[pool], true).pools[0].max_workers, 0, "nothing runs while it hibernates");
     }
 
     #[test]
-    fn a_processor_that_nobody_knows_yet_is_no_reason_to_refuse_an_action() {
+    fn a_pool_says_of_its_system_what_the_user_says() {
         let declared = declare(
             &Key::new("builds", "demo"),
-            &[pool(&json!({"gridRef": {"name": "demo"}, "image": "gcc:12", "replicas": 3}))],
+            &[pool(&json!({"gridRef": {"name": "demo"}, "image": "gcc:12", "replicas": 3,
+                "properties": [{"name": "ISA", "value": "sparc"}]}))],
             false,
         );
-        assert_eq!(declared.pools[0].ignored_keys, ["ISA"]);
+        let isas: Vec<&str> = declared.pools[0]
+            .properties
+            .iter()
+            .filter(|p| p.key == "ISA")
+            .map(|p| p.value.as_str())
+            .collect();
+        assert_eq!(isas, ["sparc"]);
         assert_eq!((declared.pools[0].max_workers, declared.pools[0].autoscaled), (3, false));
     }
 }

@@ -31,11 +31,11 @@ fn world() -> Vec<Value> {
     vec![secret, to(&tier), to(&grid), to(&pool)]
 }
 
-fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
+pub(crate) fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 
-fn to<K: serde::Serialize>(value: &K) -> Value {
+pub(crate) fn to<K: serde::Serialize>(value: &K) -> Value {
     serde_json::to_value(value).unwrap()
 }
 
@@ -48,7 +48,7 @@ fn new_world() -> Model {
 }
 
 /// One pass of all reconcilers; what fails is left for the next.
-async fn pass(model: &Model) {
+pub(crate) async fn pass(model: &Model) {
     let context = context(model);
     if let Some(tier) = model.object("casstorages", "tier") {
         let _ = casstorage::reconcile(&from(tier), &context).await;
@@ -62,7 +62,7 @@ async fn pass(model: &Model) {
 }
 
 /// Passes until nothing is written any more.
-async fn converge(model: &Model) {
+pub(crate) async fn converge(model: &Model) {
     for _ in 0..20 {
         model.settle();
         model.forget_writes();
@@ -75,14 +75,18 @@ async fn converge(model: &Model) {
 }
 
 /// The objects without what differs between two runs of the same.
-fn shape(model: &Model) -> Vec<Value> {
+pub(crate) fn shape(model: &Model) -> Vec<Value> {
     let mut objects: Vec<Value> = model.objects().into_values().filter(|o| o["kind"] != "Event").collect();
     for object in &mut objects {
+        in_order(object);
         for field in ["uid", "resourceVersion", "generation", "annotations"] {
             object["metadata"].as_object_mut().unwrap().remove(field);
         }
         if let Some(owner) = object["metadata"].get_mut("ownerReferences") {
             owner[0]["uid"] = json!("");
+        }
+        if object["metadata"]["finalizers"] == json!([]) {
+            object["metadata"].as_object_mut().unwrap().remove("finalizers");
         }
         object.as_object_mut().unwrap().remove("status");
         // Certificates are new in each world.
@@ -93,8 +97,23 @@ fn shape(model: &Model) -> Vec<Value> {
     objects
 }
 
+/// In one order: where others' entries stand in a list of named things is the API server's affair.
+fn in_order(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(in_order),
+        Value::Array(items) => {
+            items.iter_mut().for_each(in_order);
+            let key = ["mountPath", "name"].into_iter().find(|key| items.iter().all(|i| i[key].is_string()));
+            if let Some(key) = key {
+                items.sort_by_key(|item| item[key].as_str().map(str::to_owned));
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Fails with the first object that differs.
-fn assert_same(is: &[Value], wanted: &[Value], when: &str) {
+pub(crate) fn assert_same(is: &[Value], wanted: &[Value], when: &str) {
     let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
     let names = |objects: &[Value]| objects.iter().map(name).collect::<Vec<_>>();
     assert_eq!(names(is), names(wanted), "{when}");

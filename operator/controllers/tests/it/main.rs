@@ -15,3 +15,4 @@ mod golden;
 mod model;
 mod restricted;
 mod scaling;
+mod simulation;

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
+use super::faults::Fault;
 use super::store::{Key, Model, Refusal};
 
 impl Model {
@@ -32,6 +33,15 @@ impl Model {
         let result = self.admit().and_then(|()| {
             let path = Path::parse(parts.uri.path())?;
             self.check_group(&path.group)?;
+            match self.next_fault() {
+                Some(Fault::Refused(refusal)) => return Err(refusal),
+                Some(Fault::AnswerLost) => {
+                    self.route(&parts.method, &path, query, &content_type, body)?;
+                    return Err(Refusal::new(504, "Timeout", "the answer was lost"));
+                }
+                Some(Fault::Overtaken) if path.name.is_some() => self.touch(&path.key()),
+                Some(Fault::Overtaken) | None => {}
+            }
             self.route(&parts.method, &path, query, &content_type, body)
         });
         let (code, body) = match result {

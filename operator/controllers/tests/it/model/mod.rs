@@ -5,9 +5,11 @@
 //! It refuses what it doesn't know, so that a test never passes on an answer that was made up.
 
 mod apply;
+mod faults;
 mod http_api;
 mod store;
 
+pub(crate) use faults::{Chance, Faults};
 pub(crate) use store::Model;
 
 use std::sync::{Arc, Mutex};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::apply;
+use super::faults::{Fault, Faults};
 
 /// Group, plural, namespace, name.
 pub(crate) type Key = (String, String, String, String);
@@ -34,6 +35,8 @@ struct State {
     budget: Option<usize>,
     /// API groups that nobody has installed.
     lacking: Vec<String>,
+    /// What goes wrong.
+    faults: Option<Faults>,
 }
 
 /// The API server.
@@ -58,6 +61,27 @@ impl Model {
         self.state.lock().unwrap().budget = writes;
     }
 
+    /// From now on requests fail at random, and others write in between; `None` ends that.
+    pub(crate) fn faults(&self, faults: Option<Faults>) {
+        self.state.lock().unwrap().faults = faults;
+    }
+
+    /// What goes wrong with the next request.
+    pub(super) fn next_fault(&self) -> Option<Fault> {
+        self.state.lock().unwrap().faults.as_mut().and_then(Faults::next)
+    }
+
+    /// Someone else changes an object, if it exists.
+    pub(super) fn touch(&self, key: &Key) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(old) = state.objects.get(key).cloned() {
+            let mut new = old.clone();
+            let version = state.version.to_string();
+            new["metadata"]["annotations"]["example.org/touched"] = json!(version);
+            state.store(key.clone(), Some(&old), new);
+        }
+    }
+
     /// No kind of that API group exists.
     pub(crate) fn lacks(&self, group: &str) {
         self.state.lock().unwrap().lacking.push(group.to_owned());
@@ -77,7 +101,8 @@ impl Model {
 
     /// The only object of that plural and name.
     pub(crate) fn object(&self, plural: &str, name: &str) -> Option<Value> {
-        self.objects().into_iter().find(|(k, _)| k.1 == plural && k.3 == name).map(|(_, v)| v)
+        let state = self.state.lock().unwrap();
+        state.objects.iter().find(|(k, _)| k.1 == plural && k.3 == name).map(|(_, v)| v.clone())
     }
 
     /// Puts an object there as a user would.
@@ -116,7 +141,10 @@ impl Model {
     /// Does what the controllers of workloads and Jobs would: everything starts, and is ready at once.
     pub(crate) fn settle(&self) {
         let mut state = self.state.lock().unwrap();
-        for (key, old) in state.objects.clone() {
+        let started = |key: &Key| matches!(key.1.as_str(), "deployments" | "statefulsets" | "jobs");
+        let workloads: Vec<Key> = state.objects.keys().filter(|key| started(key)).cloned().collect();
+        for key in workloads {
+            let old = state.objects[&key].clone();
             let mut new = old.clone();
             let replicas = old["spec"]["replicas"].as_i64().unwrap_or(1);
             let generation = &old["metadata"]["generation"];
