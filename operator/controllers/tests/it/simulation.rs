@@ -13,7 +13,7 @@ use crate::convergence::{assert_same, converge, from, pass, shape, to};
 use crate::model::{Chance, Faults, Model, context};
 
 /// Seeds where `GRID_SEEDS` says nothing.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 20;
 
 #[tokio::test]
 async fn whatever_happens_in_between_the_end_is_the_same() {
