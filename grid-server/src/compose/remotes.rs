@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use grid_cas::client::{Connection, ConnectionOptions, Patience};
-use grid_config::model::{ActionCache, Place, Remote, Shared, Storage};
+use grid_cas::client::{Connection, ConnectionOptions, Patience, Tuning};
+use grid_config::model::{ActionCache, ClientOptions, LoadBalancing, Place, Remote, Shared, Storage};
 use grid_core::InstanceName;
 
 use super::{ComposeError, Composer};
@@ -57,6 +57,35 @@ pub(super) fn behind_cache(item: &Shared<ActionCache>) -> Option<(&Remote, &Plac
     }
 }
 
+fn tuning(options: &ClientOptions) -> Tuning {
+    let ClientOptions {
+        keepalive_time,
+        keepalive_timeout,
+        keepalive_without_calls,
+        max_receive_message,
+        max_send_message,
+        stream_window,
+        adaptive_window,
+        load_balancing,
+        authority,
+        tls_name,
+        user_agent,
+    } = options.clone();
+    Tuning {
+        keepalive_time,
+        keepalive_timeout,
+        keepalive_without_calls,
+        max_receive_message,
+        max_send_message,
+        stream_window,
+        adaptive_window,
+        one_address: load_balancing == LoadBalancing::PickFirst,
+        authority,
+        tls_name,
+        user_agent,
+    }
+}
+
 fn connect(remote: &Remote, instance: &str, place: &Place) -> Result<Connection, ComposeError> {
     let credentials = &remote.credentials;
     let options = ConnectionOptions {
@@ -71,6 +100,7 @@ fn connect(remote: &Remote, instance: &str, place: &Place) -> Result<Connection,
             request_timeout: remote.request_timeout,
             ..Patience::default()
         },
+        tuning: tuning(&remote.options),
         name: format!("{place} at {}", remote.url).into(),
         ..ConnectionOptions::new(&remote.url, "")
     };

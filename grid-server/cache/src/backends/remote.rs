@@ -29,7 +29,9 @@ impl Remote {
     /// The cache behind `connection`. Nothing is sent yet.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
-        let client = ActionCacheClient::new(connection.channel()).max_decoding_message_size(MESSAGE);
+        let client = ActionCacheClient::new(connection.channel())
+            .max_decoding_message_size(connection.max_receive(MESSAGE))
+            .max_encoding_message_size(connection.max_send());
         Self { connection, client }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tonic::transport::channel::Change;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::ConnectionOptions;
+use super::{ConnectionOptions, Tuning};
 use crate::StoreError;
 
 /// How often a host's addresses are looked up.
@@ -19,10 +19,6 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(15);
 /// How soon again where that failed.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Room on the way for one large blob at full speed, bounded for a thousand slow ones. In bytes.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
 /// An address in its parts.
 #[derive(Clone, Debug)]
@@ -30,18 +26,22 @@ struct Target {
     host: String,
     port: u16,
     tls: Option<ClientTlsConfig>,
+    tuning: Tuning,
 }
 
 pub(super) fn channel(options: &ConnectionOptions) -> Result<Channel, StoreError> {
     let refuse = |message: String| StoreError::Refused { backend: Arc::clone(&options.name), message };
     if options.url.starts_with("unix:") {
         let endpoint = Endpoint::from_shared(options.url.clone());
-        return Ok(tuned(endpoint.map_err(|error| refuse(format!("url: {error}")))?).connect_lazy());
+        let endpoint = endpoint.map_err(|error| refuse(format!("url: {error}")))?;
+        return Ok(tuned(endpoint, &options.tuning).map_err(refuse)?.connect_lazy());
     }
     let target = target(options).map_err(refuse)?;
-    if target.host.parse::<std::net::IpAddr>().is_ok() || target.host.starts_with('[') {
-        let authority = format!("{}:{}", target.host, target.port);
-        return Ok(target.endpoint(&authority).map_err(refuse)?.connect_lazy());
+    // Made for every kind of target: so what is wrong with the options is said at once.
+    let endpoint = target.endpoint(&format!("{}:{}", target.host, target.port)).map_err(refuse)?;
+    let is_address = target.host.parse::<std::net::IpAddr>().is_ok() || target.host.starts_with('[');
+    if is_address || options.tuning.one_address {
+        return Ok(endpoint.connect_lazy());
     }
     let (channel, changes) = Channel::balance_channel(64);
     tokio::spawn(follow(target, changes));
@@ -62,12 +62,13 @@ fn target(options: &ConnectionOptions) -> Result<Target, String> {
     if tls.is_none() && (options.tls_ca.is_some() || options.tls_identity.is_some()) {
         return Err(format!("url {:?} is not secure, but TLS files are given; write https://", options.url));
     }
-    Ok(Target { host, port, tls })
+    Ok(Target { host, port, tls, tuning: options.tuning.clone() })
 }
 
 fn tls(options: &ConnectionOptions, host: &str) -> Result<ClientTlsConfig, String> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    let mut tls = ClientTlsConfig::new().domain_name(host.trim_matches(['[', ']']));
+    let mut tls = ClientTlsConfig::new()
+        .domain_name(options.tuning.tls_name.as_deref().unwrap_or_else(|| host.trim_matches(['[', ']'])));
     tls = match &options.tls_ca {
         Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
         None => tls.with_native_roots(),
@@ -83,10 +84,12 @@ impl Target {
     fn endpoint(&self, authority: &str) -> Result<Endpoint, String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let describe = |error: tonic::transport::Error| format!("{error:?}");
+        let named = format!("{}:{}", self.host, self.port);
+        let named = self.tuning.authority.as_deref().unwrap_or(&named);
         let origin: Uri =
-            format!("{scheme}://{}:{}", self.host, self.port).parse().map_err(|error| format!("{error}"))?;
+            format!("{scheme}://{named}").parse().map_err(|error| format!("{named}: {error}"))?;
         let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(describe)?;
-        let endpoint = tuned(endpoint).origin(origin);
+        let endpoint = tuned(endpoint, &self.tuning)?.origin(origin);
         match &self.tls {
             Some(tls) => endpoint.tls_config(tls.clone()).map_err(describe),
             None => Ok(endpoint),
@@ -94,14 +97,8 @@ impl Target {
     }
 }
 
-fn tuned(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+fn tuned(endpoint: Endpoint, tuning: &Tuning) -> Result<Endpoint, String> {
+    tuning.apply(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
 /// Keeps the channel's endpoints the same as the host's addresses, until the channel is gone. A look-up that fails

@@ -6,6 +6,7 @@
 mod auth;
 mod endpoint;
 mod patience;
+mod tuning;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tonic::transport::Channel;
 
 pub use self::auth::Auth;
 pub use self::patience::Patience;
+pub use self::tuning::Tuning;
 use crate::StoreError;
 
 /// A channel whose requests carry the token.
@@ -40,6 +42,8 @@ pub struct ConnectionOptions {
     pub token_refresh: Duration,
     /// How calls are tried again.
     pub patience: Patience,
+    /// What differs from our defaults about the connection itself.
+    pub tuning: Tuning,
     /// Its place in the configuration, for errors.
     pub name: Arc<str>,
 }
@@ -56,6 +60,7 @@ impl ConnectionOptions {
             token_file: None,
             token_refresh: Duration::from_secs(60),
             patience: Patience::default(),
+            tuning: Tuning::default(),
             name: url.into(),
         }
     }
@@ -90,6 +95,18 @@ impl Connection {
     #[must_use]
     pub fn instance_name(&self) -> &str {
         &self.options.instance_name
+    }
+
+    /// The largest message to take, in bytes, where `usual` is what the service's clients take.
+    #[must_use]
+    pub fn max_receive(&self, usual: usize) -> usize {
+        self.options.tuning.max_receive_message.unwrap_or(usual)
+    }
+
+    /// The largest message to send, in bytes.
+    #[must_use]
+    pub fn max_send(&self) -> usize {
+        self.options.tuning.max_send_message.unwrap_or(usize::MAX)
     }
 
     /// How to try again.

@@ -1,9 +1,11 @@
 //! `!sql-index`, `!redis-index` and cleanup on each database.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
 use grid_cas::SharedStore;
 use grid_cas::cleanup::{Policy, Reason, Report, clean};
@@ -15,6 +17,7 @@ use grid_cas::index::{BlobIndex, Claim, NewBlob, Totals};
 use grid_cas::observer::unobserved;
 use grid_core::{Clock, Digest, SystemClock, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use tokio::sync::watch;
 
 use super::trees::{ROOM, broken, lru, verify};
 use super::{postgres, redis_server};
@@ -23,21 +26,26 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
-pub(crate) struct Hands(AtomicI64);
+pub(crate) struct Hands {
+    now: AtomicI64,
+    /// How often it was looked at.
+    looks: watch::Sender<u32>,
+}
 
 impl Hands {
     fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(SystemClock.now().0)))
+        Arc::new(Self { now: AtomicI64::new(SystemClock.now().0), looks: watch::Sender::new(0) })
     }
 
     fn forward(&self, time: Duration) {
-        self.0.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
+        self.now.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
     }
 }
 
 impl Clock for Hands {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        self.looks.send_modify(|looks| *looks += 1);
+        Timestamp(self.now.load(Ordering::SeqCst))
     }
 }
 
@@ -47,19 +55,27 @@ pub(crate) async fn postgres_pool() -> (SqlPool, Option<tempfile::TempDir>) {
 
 pub(crate) async fn sqlite_pool() -> (SqlPool, Option<tempfile::TempDir>) {
     let folder = tempfile::tempdir().unwrap();
-    let file = SqliteConnectOptions::new().filename(folder.path().join("db")).create_if_missing(true);
-    let file = file.busy_timeout(Duration::from_secs(60)).foreign_keys(true);
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(file).await.unwrap();
-    let migration = include_str!("../../../../migrations/sqlite/0201_cas_index.sql");
-    sqlx::raw_sql(migration).execute(&pool).await.unwrap();
-    (SqlPool::Sqlite(pool), Some(folder))
+    (sqlite_pool_at(&folder.path().join("db")).await, Some(folder))
 }
 
-fn index(pool: SqlPool, precision: Duration) -> Arc<dyn BlobIndex> {
+/// The database in this file, made if it is not there.
+pub(crate) async fn sqlite_pool_at(path: &Path) -> SqlPool {
+    let is_new = !path.exists();
+    let file = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let file = file.busy_timeout(Duration::from_secs(60)).foreign_keys(true);
+    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(file).await.unwrap();
+    if is_new {
+        let migration = include_str!("../../../../migrations/sqlite/0201_cas_index.sql");
+        sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+    }
+    SqlPool::Sqlite(pool)
+}
+
+pub(crate) fn index(pool: SqlPool, precision: Duration) -> Arc<dyn BlobIndex> {
     sql::index(pool, sql::SqlIndexOptions { store: "main".into(), precision, name: "index".into() })
 }
 
-fn indexed(
+pub(crate) fn indexed(
     storage: SharedStore,
     index: Arc<dyn BlobIndex>,
     clock: Arc<dyn Clock>,
@@ -227,10 +243,19 @@ async fn a_writer_waits_for_a_deletion_and_its_blob_stays(f: Fixture) {
     let claim = f.claim(1_000);
     assert_eq!(f.index.claim(&claim).await.unwrap(), [digest]);
     let store = f.subject.store.clone();
-    let content = pieces(&bytes, 100);
-    let upload = tokio::spawn(async move { store.write(&digest, content).await });
-    // The cleaner's deletion comes as late as it can; had the writer not waited, its blob would be gone.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (taken, deleted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let note = (Arc::clone(&taken), Arc::clone(&deleted));
+    let content = pieces(&bytes, 100).inspect(move |_| {
+        note.0.store(true, Ordering::SeqCst);
+        assert!(note.1.load(Ordering::SeqCst), "the writer did not wait for the deletion");
+    });
+    let mut looks = f.clock.looks.subscribe();
+    let before = *looks.borrow();
+    let upload = tokio::spawn(async move { store.write(&digest, Box::pin(content)).await });
+    // It asks for the blob, asks for claims, and asks for them again: then it waits.
+    looks.wait_for(|looks| *looks >= before + 3 || upload.is_finished()).await.unwrap();
+    assert!(!taken.load(Ordering::SeqCst));
+    deleted.store(true, Ordering::SeqCst);
     assert!(f.storage.delete(&[digest]).await[0].is_ok());
     f.index.forget(&[digest], claim.until).await.unwrap();
     upload.await.unwrap().unwrap();

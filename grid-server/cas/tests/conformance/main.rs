@@ -5,6 +5,7 @@ mod decorators;
 mod disk;
 mod faults;
 mod index;
+mod kills;
 mod lru;
 mod postgres;
 mod redis;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use grid_cas::backends::remote::Remote;
-use grid_cas::client::{Connection, ConnectionOptions, Patience};
+use grid_cas::client::{Connection, ConnectionOptions, Patience, Tuning};
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::{BlobStore, StoreError};
 
@@ -93,6 +93,42 @@ async fn a_token_is_sent_and_its_absence_is_explained() {
     let remote = Remote::new(Connection::new(options).unwrap());
     assert_eq!(remote.find_missing(&[digest]).await.unwrap(), [digest]);
     assert!(!format!("{remote:?}").contains("sesame"));
+}
+
+#[tokio::test]
+async fn what_is_said_about_the_connection_has_an_effect() {
+    let server = Served::start(lru(ROOM)).await;
+    let tuned = |tuning| {
+        let options = ConnectionOptions { tuning, ..ConnectionOptions::new(&server.url(), "main") };
+        Subject::new(Arc::new(Remote::new(Connection::new(options).unwrap())))
+    };
+    let (digest, bytes) = blob(1, 100_000);
+    let subject = tuned(Tuning {
+        user_agent: Some("ours/1".into()),
+        one_address: true,
+        stream_window: Some(70_000),
+        adaptive_window: Some(true),
+        keepalive_time: Some(Duration::from_secs(5)),
+        keepalive_without_calls: true,
+        authority: Some("cas.example:80".into()),
+        ..Tuning::default()
+    });
+    subject.put(&digest, &bytes).await;
+    assert_eq!(subject.get_all(&digest).await.unwrap(), bytes);
+    assert!(server.state.agent.lock().starts_with("ours/1 "), "{}", server.state.agent.lock());
+    let small = tuned(Tuning { max_receive_message: Some(10_000), ..Tuning::default() });
+    assert!(small.store.read_batch(&[digest]).await[0].is_err(), "a message over the limit was taken");
+    let (other, other_bytes) = blob(2, 100_000);
+    let small = tuned(Tuning { max_send_message: Some(10_000), ..Tuning::default() });
+    let refused = small.store.write(&other, pieces(&other_bytes, 1_000)).await;
+    assert!(refused.is_err(), "a message over the limit was sent");
+    for tuning in [
+        Tuning { user_agent: Some("a\nb".into()), ..Tuning::default() },
+        Tuning { authority: Some("not an authority".into()), one_address: true, ..Tuning::default() },
+    ] {
+        let options = ConnectionOptions { tuning, ..ConnectionOptions::new("http://127.0.0.1:1", "main") };
+        assert!(matches!(Connection::new(options), Err(StoreError::Refused { .. })));
+    }
 }
 
 #[tokio::test]

@@ -102,8 +102,13 @@ impl Server {
     }
 
     pub(crate) async fn store(&self, layout: Layout) -> SharedStore {
-        Arc::new(S3::new(self.connection().await, S3Options { layout, versioned_deletes: false }))
+        store(self.options(), layout).await
     }
+}
+
+pub(crate) async fn store(options: S3ConnectionOptions, layout: Layout) -> SharedStore {
+    let connection = Arc::new(S3Connection::new(options).await.unwrap());
+    Arc::new(S3::new(connection, S3Options { layout, versioned_deletes: false }))
 }
 
 async fn answer(

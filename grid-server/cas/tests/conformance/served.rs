@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) break_write_after: AtomicU64,
     pub(crate) break_read_after: AtomicU64,
     pub(crate) token: Mutex<Option<String>>,
+    /// The user agent of the last call.
+    pub(crate) agent: Mutex<String>,
 }
 
 impl Served {
@@ -45,6 +47,7 @@ impl Served {
             break_write_after: AtomicU64::new(0),
             break_read_after: AtomicU64::new(0),
             token: Mutex::default(),
+            agent: Mutex::default(),
         });
         let mut served = Self { address: ([127, 0, 0, 1], 0).into(), state, running: None };
         served.restart().await;
@@ -88,6 +91,8 @@ struct Service(Arc<State>);
 impl Service {
     fn check<T>(&self, request: &Request<T>, instance: &str) -> Result<(), Status> {
         assert_eq!(instance, "main");
+        let agent = request.metadata().get("user-agent").map(|value| value.to_str().unwrap().to_owned());
+        *self.0.agent.lock() = agent.unwrap_or_default();
         let sent = request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         match &*self.0.token.lock() {
             Some(token) if sent.as_ref() != Some(token) => Err(Status::unauthenticated("no token")),

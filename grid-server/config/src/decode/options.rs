@@ -105,8 +105,8 @@ impl Decode for ClientOptions {
     fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
         let mut options = read(child, Side::Client, decoder)?;
         let load_balancing = match options.texts.get("grpc.lb_policy_name").map(String::as_str) {
-            None | Some("pick_first") => LoadBalancing::PickFirst,
-            Some("round_robin") => LoadBalancing::RoundRobin,
+            None | Some("round_robin") => LoadBalancing::RoundRobin,
+            Some("pick_first") => LoadBalancing::PickFirst,
             Some(other) => {
                 let message = format!("expected pick_first or round_robin, found `{other}`");
                 decoder.at_key("lb-policy-name", |decoder| decoder.error(child.mark, message));

@@ -87,9 +87,9 @@ pub struct ClientCredentials {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoadBalancing {
     /// All calls go to one address.
-    #[default]
     PickFirst,
-    /// Calls go to all addresses in turn.
+    /// Calls go to all addresses.
+    #[default]
     RoundRobin,
 }
 

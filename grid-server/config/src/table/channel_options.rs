@@ -53,7 +53,7 @@ impl ChannelOption {
 }
 
 /// How the documentation introduces the two spellings.
-pub const SIDE_NOTE: &str = "In `channel-options` the name is written without `grpc.` and with `-` for `_`; in `grpc-server-options` as it stands here.";
+pub const SIDE_NOTE: &str = "In `channel-options` the name is written without `grpc.` and with `-` for `_`; in `grpc-server-options` as it stands here. Without `lb-policy-name` calls go to all addresses of a name.";
 
 const CORE: Effect = Effect::Warned("it tunes gRPC Core's own machinery, which isn't used here");
 const WRONG_SIDE: Effect = Effect::Refused("it is an option of the other side of a connection");

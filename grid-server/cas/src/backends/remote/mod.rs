@@ -45,9 +45,13 @@ impl Remote {
     /// The storage behind `connection`. Nothing is sent yet.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
-        let cas =
-            ContentAddressableStorageClient::new(connection.channel()).max_decoding_message_size(MESSAGE);
-        let streams = ByteStreamClient::new(connection.channel()).max_decoding_message_size(MESSAGE);
+        let (take, send) = (connection.max_receive(MESSAGE), connection.max_send());
+        let cas = ContentAddressableStorageClient::new(connection.channel())
+            .max_decoding_message_size(take)
+            .max_encoding_message_size(send);
+        let streams = ByteStreamClient::new(connection.channel())
+            .max_decoding_message_size(take)
+            .max_encoding_message_size(send);
         Self { connection, cas, streams }
     }
 
