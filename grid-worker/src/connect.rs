@@ -13,12 +13,15 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
+
+use crate::tls::Tls;
 
 /// How long one attempt to connect to one address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,38 +62,36 @@ pub fn remote(url: &str, credentials: &Credentials) -> anyhow::Result<Remote> {
     let port = uri.port_u16().unwrap_or(default_port);
     let scheme = if default_port == 443 { "https" } else { "http" };
     let authority = uri.authority().map_or_else(|| host.clone(), ToString::to_string);
-    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))?
+    let endpoint = Endpoint::from_static("http://server")
+        // The connector speaks TLS by itself; of it the endpoint needs to know the scheme of requests only.
+        .origin(format!("{scheme}://{authority}").parse()?)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * 4);
-    if scheme == "https" {
-        endpoint = endpoint.tls_config(tls(&host, credentials)?)?;
-    }
-    let addresses =
-        Arc::new(Addresses { host: host.trim_matches(['[', ']']).to_owned(), port, turn: first_turn() });
+    let host = host.trim_matches(['[', ']']);
+    let tls = (scheme == "https").then(|| Tls::new(host, credentials)).transpose()?.map(Arc::new);
+    let addresses = Arc::new(Addresses { host: host.to_owned(), port, turn: first_turn() });
     let connector = tower::service_fn(move |_: Uri| {
-        let addresses = addresses.clone();
-        async move { addresses.connect().await.map(TokioIo::new) }
+        let (addresses, tls) = (addresses.clone(), tls.clone());
+        async move {
+            let stream = addresses.connect().await?;
+            let stream: Box<dyn Stream> = match tls {
+                Some(tls) => Box::new(tokio::time::timeout(CONNECT_TIMEOUT, tls.handshake(stream)).await??),
+                None => Box::new(stream),
+            };
+            std::io::Result::Ok(TokioIo::new(stream))
+        }
     });
     let token = Token::new(credentials.token_file.clone())?;
     Ok(InterceptedService::new(endpoint.connect_with_connector_lazy(connector), token))
 }
 
-fn tls(host: &str, credentials: &Credentials) -> anyhow::Result<ClientTlsConfig> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
-    let mut tls = ClientTlsConfig::new().domain_name(host);
-    tls = match &credentials.tls_ca {
-        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
-        None => tls.with_native_roots(),
-    };
-    if let Some((certificate, key)) = &credentials.tls_identity {
-        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-    }
-    Ok(tls)
-}
+/// A connection, secure or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// The addresses of one name, taken in turn.
 #[derive(Debug)]

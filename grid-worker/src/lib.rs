@@ -26,6 +26,7 @@ pub mod runner;
 pub mod runner_client;
 pub mod runner_protocol;
 pub mod stage;
+mod tls;
 pub mod upload;
 pub mod watch;
 pub mod work;
