@@ -66,6 +66,9 @@ pub struct Session {
     /// Since when it has held no lease; `None` while it holds one.
     #[serde(default, with = "crate::job::micros_opt")]
     pub idle_since: Option<Timestamp>,
+    /// How many of its calls the store has seen.
+    #[serde(default)]
+    pub calls: u64,
     /// Leases in a row that failed by its own fault.
     #[serde(default)]
     pub faults: u32,

@@ -115,6 +115,7 @@ pub(crate) fn session(number: u128, bot_id: &str, expires_at: i64) -> Session {
         drain_told: false,
         last_seen: Timestamp(7),
         idle_since: None,
+        calls: 0,
         faults: 0,
         owner: ReplicaId(Uuid::from_u128(9)),
         version: 1,

@@ -1,7 +1,5 @@
 //! Leases that were given to a bot which went away before it could hear of them.
 
-use grid_core::Timestamp;
-
 use super::Effects;
 use crate::ids::{JobId, ReplicaId, SessionId};
 use crate::job::Job;
@@ -13,8 +11,8 @@ use crate::transition::{self, Cause, RetryPolicy};
 pub struct Undelivered {
     /// The session that they were given to.
     pub session: SessionId,
-    /// The end of that session when they were given: it moves with each call of the bot.
-    pub expires_at: Timestamp,
+    /// The calls of its bot that the store had seen when they were given.
+    pub calls: u64,
     /// The jobs.
     pub jobs: Vec<JobId>,
 }
@@ -31,7 +29,7 @@ pub async fn give_back(
 ) -> StoreResult<Effects> {
     let mut tx = store.begin().await?;
     let session = tx.lock_sessions(&[undelivered.session]).await?.pop();
-    let silent = |s: &crate::session::Session| s.owner == replica && s.expires_at == undelivered.expires_at;
+    let silent = |s: &crate::session::Session| s.owner == replica && s.calls == undelivered.calls;
     let mut effects = Effects::default();
     let Some(session) = session.filter(silent) else {
         return Ok(effects);

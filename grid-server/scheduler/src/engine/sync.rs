@@ -123,6 +123,7 @@ fn update(session: &mut Session, report: &BotReport, replica: ReplicaId, now: gr
     session.owner = replica;
     session.expires_at = now.after(report.lifetime);
     session.last_seen = now;
+    session.calls += 1;
     if let Some(properties) = &report.properties {
         properties.clone_into(&mut session.properties);
     }

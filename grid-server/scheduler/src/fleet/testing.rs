@@ -53,6 +53,7 @@ pub(super) fn bot(name: &str, worker_pool: &str, pairs: &[(&str, &str)]) -> Sess
         drain_told: false,
         last_seen: NOW,
         idle_since: None,
+        calls: 0,
         faults: 0,
         owner: ReplicaId(Uuid::nil()),
         version: 1,

@@ -69,6 +69,7 @@ impl Scheduler {
             drain_told: false,
             last_seen: grid_core::Timestamp::default(),
             idle_since: None,
+            calls: 0,
             faults: 0,
             owner: self.core.replica,
             version: 1,
@@ -94,9 +95,13 @@ impl Scheduler {
         // A bot that brings results is answered at once, with more work if there is any.
         let brings = told.len() < report.leases.len();
         let mut next = report;
-        loop {
+        for round in 0_u32.. {
             let mut place = self.core.dispatcher.enter(next.session);
-            let synced = self.reports.call(next.clone()).await??;
+            let known = if round == 0 { self.core.dispatcher.recall(&next) } else { None };
+            let synced = match known {
+                Some(session) => Synced { session, held: Vec::new(), drain_is_news: false },
+                None => self.reports.call(next.clone()).await??,
+            };
             let session = &synced.session;
             let free = session.capacity.saturating_sub(u32::try_from(synced.held.len()).unwrap_or(u32::MAX));
             let leaving = matches!(session.status, BotStatus::HostRebooting | BotStatus::Terminating);
@@ -114,6 +119,7 @@ impl Scheduler {
                 Ok(Wake::Resync) => next = again(next, &synced.held),
             }
         }
+        Err(SchedulerError::Stopped)
     }
 
     /// Names the log streams of leases that a session holds; gives their jobs. Streams that a lease has already stay.

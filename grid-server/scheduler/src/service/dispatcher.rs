@@ -3,7 +3,7 @@
 //! Knowledge of the queue is a set of hints: requirements of which jobs may wait. A claim takes its hints out
 //! before it looks and puts back those that had more, so news that comes while it looks is never lost.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,10 +11,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::assign::{self, Slots};
-use crate::engine::Undelivered;
+use crate::engine::{BotReport, Undelivered};
 use crate::ids::SessionId;
 use crate::job::Job;
 use crate::properties::{Requirement, RequirementId};
+use crate::session::Session;
 
 /// How long a requirement counts as known to the store: much less than the store keeps it.
 const KNOWN: Duration = Duration::from_hours(1);
@@ -36,10 +37,15 @@ pub(super) struct Dispatcher {
     state: Mutex<State>,
     work: Notify,
     undelivered: mpsc::UnboundedSender<Undelivered>,
+    called: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Bots that hold nothing and were told nothing but that, as the store saw them last, and when that was.
+    idle: HashMap<SessionId, (Session, Instant)>,
+    /// Those of them that called again since the store was told of any.
+    called: BTreeSet<SessionId>,
     next_place: u64,
     /// In the order of arrival: the bot that has waited longest comes first.
     waiting: BTreeMap<u64, Waiting>,
@@ -74,7 +80,7 @@ pub(super) struct Place<'a> {
     dispatcher: &'a Dispatcher,
     place: u64,
     session: SessionId,
-    offered: Option<grid_core::Timestamp>,
+    offered: Option<u64>,
     woken: oneshot::Receiver<Wake>,
 }
 
@@ -82,7 +88,7 @@ impl Dispatcher {
     /// A dispatcher, and where leases come out whose bots had gone.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Undelivered>) {
         let (undelivered, returned) = mpsc::unbounded_channel();
-        (Self { state: Mutex::default(), work: Notify::new(), undelivered }, returned)
+        (Self { state: Mutex::default(), work: Notify::new(), undelivered, called: Notify::new() }, returned)
     }
 
     /// A bot calls: from now on it hears of changes to what it holds. An earlier call of the same session ends.
@@ -97,6 +103,36 @@ impl Dispatcher {
         state.places.insert(session, place);
         state.waiting.insert(place, Waiting { session, offer: None, impatient: false, wake });
         Place { dispatcher: self, place, session, offered: None, woken }
+    }
+
+    /// The session of a bot that holds nothing, that says what it said before, and of which nothing new is known
+    /// here: the store need not be asked, only told some time that the bot lives.
+    pub(super) fn recall(&self, report: &BotReport) -> Option<Session> {
+        let state = &mut *self.state.lock();
+        let (session, at) = state.idle.get(&report.session)?;
+        let same = report.leases.is_empty()
+            && report.bot_id == session.bot_id
+            && report.status == session.status
+            && report.properties.as_ref().is_none_or(|properties| *properties == session.properties)
+            && report.capacity.is_none_or(|capacity| capacity == session.capacity);
+        if !same {
+            state.idle.remove(&report.session);
+            return None;
+        }
+        let session = Session { expires_at: session.expires_at.after(at.elapsed()), ..session.clone() };
+        state.called.insert(session.id);
+        self.called.notify_one();
+        Some(session)
+    }
+
+    /// Waits for a call that the store is not told of yet.
+    pub(super) async fn calls(&self) {
+        self.called.notified().await;
+    }
+
+    /// The sessions of such calls, which the caller tells the store of.
+    pub(super) fn called(&self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut self.state.lock().called)
     }
 
     /// Jobs with these requirements may wait.
@@ -127,6 +163,8 @@ impl Dispatcher {
     /// Forgets requirements that nobody asked for here of late and of which no job is known to wait.
     pub(super) fn forget(&self) {
         let state = &mut *self.state.lock();
+        // Who has gone calls no more; who is there is known again with the next call.
+        state.idle.retain(|id, _| state.places.contains_key(id));
         state.interned.retain(|_, at| at.elapsed() < KNOWN);
         state.requirements.retain(|id, _| state.queued.contains(id) || state.interned.contains_key(id));
     }
@@ -166,6 +204,7 @@ impl Dispatcher {
     pub(super) fn resync(&self, sessions: impl IntoIterator<Item = SessionId>) {
         let mut state = self.state.lock();
         for session in sessions {
+            state.idle.remove(&session);
             if let Some(place) = state.places.get(&session).copied() {
                 state.wake(place, Wake::Resync);
             }
@@ -174,7 +213,11 @@ impl Dispatcher {
 
     /// Has every session look again at what it holds.
     pub(super) fn resync_all(&self) {
-        let sessions: Vec<SessionId> = self.state.lock().places.keys().copied().collect();
+        let sessions: Vec<SessionId> = {
+            let mut state = self.state.lock();
+            state.idle.clear();
+            state.places.keys().copied().collect()
+        };
         self.resync(sessions);
     }
 
@@ -202,6 +245,7 @@ impl Dispatcher {
     /// Gives a session what a claim brought it. Where the bot has gone, the leases go back.
     pub(super) fn grant(&self, session: SessionId, jobs: Vec<Job>, slots: &[Slots]) {
         let mut state = self.state.lock();
+        state.idle.remove(&session);
         let place = state.places.get(&session).copied();
         let offered = place.and_then(|place| state.waiting.get(&place)).is_some_and(|w| w.offer.is_some());
         let undelivered = match place {
@@ -216,14 +260,14 @@ impl Dispatcher {
         drop(state);
         let offer = slots.iter().find(|s| s.session.id == session);
         if let (Some(Wake::Granted(jobs)), Some(offer)) = (undelivered, offer) {
-            self.give_back(session, offer.session.expires_at, &jobs);
+            self.give_back(session, offer.session.calls, &jobs);
         }
     }
 
-    fn give_back(&self, session: SessionId, expires_at: grid_core::Timestamp, jobs: &[Job]) {
+    fn give_back(&self, session: SessionId, calls: u64, jobs: &[Job]) {
         let jobs = jobs.iter().map(|job| job.id).collect();
         // The receiver ends with the scheduler; the session's end then gives the leases back.
-        let _ = self.undelivered.send(Undelivered { session, expires_at, jobs });
+        let _ = self.undelivered.send(Undelivered { session, calls, jobs });
     }
 }
 
@@ -272,8 +316,15 @@ impl Place<'_> {
     /// The report has been worked on: from now on the bot can be given work.
     pub(super) fn offer(&mut self, slots: Slots, impatient: bool) {
         let mut state = self.dispatcher.state.lock();
-        self.offered = Some(slots.session.expires_at);
+        self.offered = Some(slots.session.calls);
+        let state = &mut *state;
         if let Some(waiting) = state.waiting.get_mut(&self.place) {
+            if slots.free == slots.session.capacity && slots.session.takes_work() {
+                let session = slots.session.clone();
+                state.idle.entry(session.id).or_insert_with(|| (session, Instant::now()));
+            } else {
+                state.idle.remove(&self.session);
+            }
             waiting.offer = Some(slots);
             waiting.impatient = impatient;
             self.dispatcher.work.notify_one();
@@ -294,8 +345,8 @@ impl Drop for Place<'_> {
             state.places.remove(&self.session);
         }
         drop(state);
-        if let (Ok(Wake::Granted(jobs)), Some(expires_at)) = (self.woken.try_recv(), self.offered) {
-            self.dispatcher.give_back(self.session, expires_at, &jobs);
+        if let (Ok(Wake::Granted(jobs)), Some(calls)) = (self.woken.try_recv(), self.offered) {
+            self.dispatcher.give_back(self.session, calls, &jobs);
         }
     }
 }

@@ -25,6 +25,8 @@ const CHUNK: usize = 1_000;
 const FORGET_ROUNDS: u64 = 120;
 /// How long a requirement is kept that nobody asks for: longer than a replica counts on its being there.
 const UNUSED: Duration = Duration::from_hours(24);
+/// How long idle bots' calls are gathered before the store is told of them.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// The least time between two looks at the fleet.
 const FLEET_PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,6 +42,7 @@ pub(super) fn spawn(
     tasks.spawn(look(Arc::clone(core), Arc::clone(ids)));
     tasks.spawn(take_back(Arc::clone(core), returned));
     tasks.spawn(follow_fleet(Arc::clone(core)));
+    tasks.spawn(renew(Arc::clone(core)));
     tasks.spawn(waits::explain(Arc::clone(core)));
     if core.options.discard_unwatched_jobs {
         tasks.spawn(keep_watched(Arc::clone(core)));
@@ -162,6 +165,24 @@ async fn sweep(core: Arc<Core>, ids: Arc<dyn Ids>) {
                     note(&error, "sweep failed");
                     break;
                 }
+            }
+        }
+    }
+}
+
+/// Tells the store, of many at once, that idle bots live.
+async fn renew(core: Arc<Core>) {
+    loop {
+        core.dispatcher.calls().await;
+        sleep(RENEWAL).await;
+        let called = core.dispatcher.called();
+        let lifetime = core.options.bot_session_keepalive_timeout;
+        match engine::renew(core.store.as_ref(), core.replica, &called, lifetime).await {
+            Ok(stale) => core.dispatcher.resync(stale),
+            Err(error) => {
+                note(&error, "sessions were not renewed");
+                // Their bots' calls go to the store themselves.
+                core.dispatcher.resync(called);
             }
         }
     }
