@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod compose;
 mod hand_over;
+mod limits;
 mod listen;
 mod monitoring;
 mod paths;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use grid_core::{Digest, DigestFunction};
 use sqlx::{PgPool, SqlitePool};
 
 use crate::StoreError;
@@ -27,6 +28,41 @@ pub fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// A blob's key: the function's number and the hash.
+#[must_use]
+pub(crate) fn key(digest: &Digest) -> Vec<u8> {
+    let mut key = Vec::with_capacity(65);
+    key.push(digest.function() as u8);
+    key.extend_from_slice(digest.hash_bytes());
+    key
+}
+
+/// The digest of a row.
+pub(crate) fn digest(name: &Arc<str>, key: &[u8], size: i64) -> Result<Digest, StoreError> {
+    let parsed = key.split_first().and_then(|(function, hash)| {
+        let function = DigestFunction::from_wire(i32::from(*function))?;
+        Digest::new(function, hash, u64::try_from(size).ok()?).ok()
+    });
+    let message = || format!("the index has a key that is none: {}", hex::encode(key));
+    parsed.ok_or_else(|| StoreError::Internal { backend: Arc::clone(name), message: message() })
+}
+
+/// Keys of blobs as a JSON array of hexadecimal texts.
+pub(crate) fn json_keys(digests: &[Digest]) -> String {
+    let mut json = String::with_capacity(digests.len() * 70 + 2);
+    json.push('[');
+    for digest in digests {
+        if json.len() > 1 {
+            json.push(',');
+        }
+        json.push('"');
+        json.push_str(&hex::encode(key(digest)));
+        json.push('"');
+    }
+    json.push(']');
+    json
+}
+
 /// What a database's error means: the connection's troubles pass, a statement's don't.
 #[must_use]
 pub fn error(name: &Arc<str>, error: &sqlx::Error) -> StoreError {
@@ -46,7 +82,7 @@ pub fn error(name: &Arc<str>, error: &sqlx::Error) -> StoreError {
             Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("40") => {
                 unavailable(message)
             }
-            Some("53300" | "5" | "6") => unavailable(message),
+            Some("53300" | "55P03" | "5" | "6") => unavailable(message),
             // No room on the disk; SQLite: full.
             Some("53100" | "13") => StoreError::Full { backend, message },
             _ => StoreError::Internal { backend, message },

@@ -14,6 +14,9 @@ use thiserror::Error;
 /// The schema that all tables lie in on PostgreSQL.
 pub const SCHEMA: &str = "grid";
 
+/// The age at which a connection is replaced where nothing is said.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+
 /// A pool of connections.
 #[derive(Clone, Debug)]
 pub enum Database {
@@ -30,11 +33,20 @@ pub struct DatabaseOptions {
     pub max_connections: u32,
     /// How long a call waits for a free connection, and a connection attempt may take.
     pub acquire_timeout: Duration,
+    /// How long a statement of PostgreSQL waits for a lock; `None` for ever.
+    pub lock_timeout: Option<Duration>,
+    /// The age at which a connection is replaced; `None` for the driver's own, half an hour.
+    pub max_lifetime: Option<Duration>,
 }
 
 impl Default for DatabaseOptions {
     fn default() -> Self {
-        Self { max_connections: 10, acquire_timeout: Duration::from_secs(5) }
+        Self {
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+            lock_timeout: None,
+            max_lifetime: None,
+        }
     }
 }
 
@@ -76,9 +88,16 @@ impl Database {
                     .application_name("grid-server")
                     .options([("search_path", SCHEMA)])
                     .statement_cache_capacity(200);
+                let connect = match options.lock_timeout {
+                    Some(timeout) => {
+                        connect.options([("lock_timeout", format!("{}ms", timeout.as_millis()))])
+                    }
+                    None => connect,
+                };
                 let pool = PgPoolOptions::new()
                     .max_connections(options.max_connections)
                     .acquire_timeout(options.acquire_timeout)
+                    .max_lifetime(options.max_lifetime.or(Some(LIFETIME)))
                     .connect_lazy_with(connect);
                 Ok(Self::Postgres(pool))
             }
@@ -105,6 +124,7 @@ impl Database {
         let pool = SqlitePoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
+            .max_lifetime(options.max_lifetime.or(Some(LIFETIME)))
             .connect_with(connect)
             .await?;
         Ok(Self::Sqlite(pool))

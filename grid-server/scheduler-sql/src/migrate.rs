@@ -38,10 +38,10 @@ impl SchemaError {
         };
         match source {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-            // Starting up, shutting down, no connection left.
-            sqlx::Error::Database(error) => {
-                error.code().is_some_and(|code| code.starts_with("57P") || code == "53300")
-            }
+            // Starting up, shutting down, no connection left; another process migrates.
+            sqlx::Error::Database(error) => error
+                .code()
+                .is_some_and(|code| code.starts_with("57P") || ["53300", "55P03"].contains(&&*code)),
             _ => false,
         }
     }

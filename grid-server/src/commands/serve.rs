@@ -17,12 +17,11 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::util::option_layer;
 
 use crate::cli::Serve;
 use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
+use crate::limits::Limits;
 use crate::listen::Listener;
 use crate::readiness::{self, Health, Readiness};
 use crate::{admin, cleaning, monitoring, paths, settings};
@@ -53,6 +52,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         routes,
         metrics: RpcMetrics::new(&metrics, paths::all(), bus.clone()),
         authorization: authorization::layer(&config)?,
+        limits: Limits::new(config.max_concurrent_calls),
         ending: ending.clone(),
     };
     let mut serving = JoinSet::new();
@@ -125,17 +125,17 @@ struct Server<'a> {
     routes: Routes,
     metrics: RpcMetrics,
     authorization: AuthLayer,
+    limits: Limits,
     ending: CancellationToken,
 }
 
 impl Server<'_> {
     fn spawn(&self, listener: Listener, serving: &mut JoinSet<Result<(), tonic::transport::Error>>) {
-        let limit = self.config.max_concurrent_calls.map(GlobalConcurrencyLimitLayer::new);
         let router = transport(&self.config.options)
             .server(rand::random())
             .layer(self.metrics.clone())
             .layer(HandOver::new(self.ending.clone()))
-            .layer(option_layer(limit))
+            .layer(self.limits.clone())
             .layer(self.authorization.clone())
             .add_routes(self.routes.clone());
         let ended = self.ending.clone().cancelled_owned();

@@ -63,6 +63,8 @@ impl Composer<'_> {
         let options = DatabaseOptions {
             max_connections: connection.pool_size.saturating_add(connection.max_overflow).max(1),
             acquire_timeout: connection.connection_timeout.max(connection.pool_timeout),
+            lock_timeout: Some(connection.lock_timeout).filter(|timeout| !timeout.is_zero()),
+            max_lifetime: connection.pool_recycle,
         };
         let opened = Database::open(connection.connection_string.reveal(), options).await;
         let database = opened.map_err(|source| ComposeError::Database { place: place(), source })?;

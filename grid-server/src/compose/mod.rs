@@ -32,7 +32,7 @@ use grid_cas::client::Connection;
 use grid_cas::observer::SharedObserver;
 use grid_cas::redis_client::RedisConnection;
 use grid_config::ServerConfig;
-use grid_config::model::{Item, Place, Remote};
+use grid_config::model::{Item, Remote};
 use grid_core::InstanceName;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
@@ -173,8 +173,4 @@ impl Composer<'_> {
             Err(source) => Err(ComposeError::StateDirectory { path, source }),
         }
     }
-}
-
-fn not_yet(place: &Place) -> ComposeError {
-    ComposeError::NotYet { place: place.to_string() }
 }

@@ -8,6 +8,7 @@ use grid_cas::backends::disk::{Disk, DiskOptions};
 use grid_cas::backends::lru::{Lru, LruOptions};
 use grid_cas::backends::redis::Redis;
 use grid_cas::backends::remote::Remote;
+use grid_cas::backends::sql::Sql;
 use grid_cas::decorators::metrics::Metrics;
 use grid_cas::decorators::redis_fmb_cache::{RedisFmbCache, RedisFmbCacheOptions};
 use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
@@ -19,8 +20,9 @@ use grid_cas::{SharedStore, StoreError};
 use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
+use super::databases::pool;
 use super::remotes::storage_varies;
-use super::{ComposeError, Composer, key, not_yet, s3};
+use super::{ComposeError, Composer, key, s3};
 use crate::readiness::Dependency;
 
 /// How many bytes of blobs may wait for a deferred write; what comes then is written at once.
@@ -85,7 +87,10 @@ impl Composer<'_> {
             Storage::SqlIndex(index) => self.sql_index(item, index, instance).await,
             Storage::RedisIndex(index) => self.redis_index(item, index, instance).await,
             Storage::RedisFmbCache(storage) => self.redis_fmb_cache(storage, instance).await,
-            Storage::Sql(_) => Err(not_yet(place)),
+            Storage::Sql(storage) => {
+                let pool = pool(self.sql(&storage.sql).await?);
+                Ok(Arc::new(Sql::new(pool, Arc::new(SystemClock), place.to_string().into())))
+            }
         }
     }
 

@@ -6,3 +6,5 @@ pub mod lru;
 pub mod redis;
 pub mod remote;
 pub mod s3;
+#[cfg(feature = "sql")]
+pub mod sql;

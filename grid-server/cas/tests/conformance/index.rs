@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use grid_cas::SharedStore;
+use grid_cas::backends::sql::Sql;
 use grid_cas::cleanup::{Policy, Reason, Report, clean};
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
@@ -65,8 +66,12 @@ pub(crate) async fn sqlite_pool_at(path: &Path) -> SqlPool {
     let file = file.busy_timeout(Duration::from_secs(60)).foreign_keys(true);
     let pool = SqlitePoolOptions::new().max_connections(4).connect_with(file).await.unwrap();
     if is_new {
-        let migration = include_str!("../../../../migrations/sqlite/0201_cas_index.sql");
-        sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+        for migration in [
+            include_str!("../../../../migrations/sqlite/0201_cas_index.sql"),
+            include_str!("../../../../migrations/sqlite/0203_sql_storage.sql"),
+        ] {
+            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+        }
     }
     SqlPool::Sqlite(pool)
 }
@@ -83,6 +88,10 @@ pub(crate) fn indexed(
 ) -> SharedStore {
     let options = SqlIndexOptions { max_inline_blob_size: inline, window: 10_000, observer: unobserved() };
     Arc::new(SqlIndex::new(storage, index, clock, options))
+}
+
+pub(crate) async fn sql_storage((pool, folder): (SqlPool, Option<tempfile::TempDir>)) -> Subject {
+    Subject::new(Arc::new(Sql::new(pool, Hands::new(), "sql".into()))).keeping(folder)
 }
 
 pub(crate) async fn subject((pool, folder): (SqlPool, Option<tempfile::TempDir>), inline: u64) -> Subject {

@@ -32,6 +32,8 @@ blob_store_conformance!(
     Subject::new(fmb_cache(lru(ROOM), redis_server::database().await))
 );
 blob_store_conformance!(s3_storage, s3_server::subject(false).await);
+blob_store_conformance!(sql_storage_on_sqlite, index::sql_storage(index::sqlite_pool().await).await);
+blob_store_conformance!(sql_storage_on_postgresql, index::sql_storage(index::postgres_pool().await).await);
 blob_store_conformance!(remote_storage, remote::subject().await);
 blob_store_conformance!(verify_over_remote, map(remote::subject().await, verify).verifying());
 blob_store_conformance!(verify_over_lru, Subject::new(verify(lru(ROOM))).verifying());

@@ -64,7 +64,11 @@ pub(crate) async fn database() -> PgPool {
     let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
     let pool = PgPoolOptions::new().max_connections(8).connect_with(options.database(&name)).await.unwrap();
-    let migration = include_str!("../../../../migrations/postgres/0201_cas_index.sql");
-    sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+    for migration in [
+        include_str!("../../../../migrations/postgres/0201_cas_index.sql"),
+        include_str!("../../../../migrations/postgres/0203_sql_storage.sql"),
+    ] {
+        sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+    }
     pool
 }

@@ -37,7 +37,6 @@ impl Tagged for SqlConnection {
             pool_size: or("pool-size"),
             max_overflow: or("max-overflow"),
             pool_timeout: or("pool-timeout"),
-            pool_pre_ping: or("pool-pre-ping"),
             pool_recycle: opt("pool-recycle"),
             automigrate: or("automigrate"),
             name: or("name"),

@@ -11,13 +11,12 @@ use crate::table::tagged;
 pub(super) const DATABASE_SCHEMES: [&str; 5] =
     ["postgresql://", "postgresql+psycopg2://", "postgresql+psycopg://", "postgres://", "sqlite://"];
 
-const POOL_KEYS: [&str; 8] = [
+const POOL_KEYS: [&str; 7] = [
     "connection-timeout",
     "lock-timeout",
     "pool-size",
     "max-overflow",
     "pool-timeout",
-    "pool-pre-ping",
     "pool-recycle",
     "automigrate",
 ];
@@ -53,11 +52,6 @@ fn read_sql(f: &mut Fields<'_, '_>) -> Option<Shared<SqlConnection>> {
     let pool_size = f.or_of(section, "pool-size");
     let max_overflow = f.or_of(section, "max-overflow");
     let pool_timeout = f.or_of(section, "pool-timeout");
-    let pool_pre_ping = if f.section.key("pool-pre-ping").is_some() {
-        f.or_of(section, "pool-pre-ping")
-    } else {
-        Some(false)
-    };
     let pool_recycle = f.opt("pool-recycle");
     let automigrate = f.or_of(section, "automigrate");
     let connection = SqlConnection {
@@ -67,7 +61,6 @@ fn read_sql(f: &mut Fields<'_, '_>) -> Option<Shared<SqlConnection>> {
         pool_size: pool_size?,
         max_overflow: max_overflow?,
         pool_timeout: pool_timeout?,
-        pool_pre_ping: pool_pre_ping?,
         pool_recycle: pool_recycle?,
         automigrate: automigrate?,
         name: "sql-provider".to_owned(),

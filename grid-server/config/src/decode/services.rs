@@ -80,7 +80,6 @@ fn cas(f: &mut Fields<'_, '_>) -> Option<Cas> {
     record!(f => Cas {
         storage: req("storage"),
         read_only: or("read-only"),
-        tree_cache_size: opt("tree-cache-size"),
         chunking: or("enable-chunking"),
     })
 }

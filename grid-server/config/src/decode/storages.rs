@@ -111,7 +111,7 @@ pub(super) fn bucket_template(f: &mut Fields<'_, '_>, bucket: &str) -> bool {
 }
 
 fn sql(f: &mut Fields<'_, '_>) -> Option<SqlStorage> {
-    record!(f => SqlStorage { sql: req("sql"), sql_ro: opt("sql-ro") })
+    record!(f => SqlStorage { sql: req("sql") })
 }
 
 fn with_cache(f: &mut Fields<'_, '_>) -> Option<WithCacheStorage> {

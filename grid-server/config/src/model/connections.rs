@@ -20,8 +20,6 @@ pub struct SqlConnection {
     pub max_overflow: u32,
     /// How long a call waits for a free connection.
     pub pool_timeout: Duration,
-    /// Whether a connection is tried before each use.
-    pub pool_pre_ping: bool,
     /// The age at which a connection is replaced.
     pub pool_recycle: Option<Duration>,
     /// Whether the server migrates the database at start.

@@ -44,8 +44,6 @@ pub struct Cas {
     pub storage: Shared<Storage>,
     /// Whether writes are refused.
     pub read_only: bool,
-    /// How many directories GetTree keeps.
-    pub tree_cache_size: Option<usize>,
     /// Whether SplitBlob and SpliceBlob are served.
     pub chunking: bool,
 }

@@ -90,8 +90,6 @@ pub struct S3Storage {
 pub struct SqlStorage {
     /// The database.
     pub sql: Shared<SqlConnection>,
-    /// A read-only copy.
-    pub sql_ro: Option<Shared<SqlConnection>>,
 }
 
 /// The CAS of another server.

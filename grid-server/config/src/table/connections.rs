@@ -5,11 +5,26 @@ use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, refused, requ
 /// The keys of a connection to a database, which `!sql-scheduler` takes inline too.
 pub(super) const POOL: [Key; 9] = [
     default("connection-timeout", Ty::Seconds(0.0), "5", "How long a connection may take to be made."),
-    default("lock-timeout", Ty::Seconds(0.0), "5", "How long a statement waits for a lock; 0 for ever."),
-    default("pool-size", Ty::Whole(0, 10_000), "5", "How many connections are kept open."),
-    default("max-overflow", Ty::Whole(0, 10_000), "10", "How many more may be open for a while."),
+    default(
+        "lock-timeout",
+        Ty::Seconds(0.0),
+        "5",
+        "How long a statement of PostgreSQL waits for a lock before it is made again; 0 for ever.",
+    ),
+    default(
+        "pool-size",
+        Ty::Whole(0, 10_000),
+        "5",
+        "How many connections may be open, together with `max-overflow`.",
+    ),
+    default(
+        "max-overflow",
+        Ty::Whole(0, 10_000),
+        "10",
+        "How many more may be open; all that are idle for ten minutes are closed.",
+    ),
     default("pool-timeout", Ty::Seconds(0.0), "30", "How long a call waits for a free connection."),
-    default("pool-pre-ping", Ty::Flag, "no", "Whether a connection is tried before each use."),
+    warned("pool-pre-ping", Ty::Flag, "every connection is tried before each use"),
     key("pool-recycle", Ty::Seconds(0.0), "The age at which a connection is replaced."),
     refused("connect-args", Ty::TextMap, "put the driver's options into `connection-string`, after a `?`"),
     default(

@@ -55,7 +55,7 @@ static SQL_KEYS: &[Key] = &[
     inline(POOL[2]),
     inline(POOL[3]),
     inline(POOL[4]),
-    inline(POOL[5]),
+    POOL[5],
     inline(POOL[6]),
     inline(POOL[8]),
     key("action-cache", Ty::Object(Kind::ActionCache), "Where results are looked up and kept."),

@@ -29,7 +29,7 @@ static TOP_KEYS: &[Key] = &[
     key(
         "maximum-concurrent-rpcs",
         Ty::Whole(1, 1_000_000),
-        "How many calls run at once; more wait in a bounded queue, then get RESOURCE_EXHAUSTED.",
+        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, then get RESOURCE_EXHAUSTED. Bots, and clients that wait for an action, take no place.",
     ),
     default(
         "server-reflection",

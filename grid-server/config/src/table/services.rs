@@ -37,15 +37,15 @@ static CAS: Section = service(
     &[
         required("storage", STORAGE, "The storage to serve."),
         default("read-only", Ty::Flag, "no", "Whether writes are refused."),
-        key(
+        warned(
             "tree-cache-size",
             Ty::Whole(0, 100_000_000),
-            "How many directories GetTree keeps in memory; without it 10000.",
+            "GetTree reads each directory of a tree once, in batches, and keeps none",
         ),
         warned(
             "tree-cache-redis",
             Ty::Object(Kind::RedisConnection),
-            "directories are kept in memory, for GetTree reads each once; `tree-cache-size` bounds it",
+            "GetTree reads each directory of a tree once, in batches, and keeps none",
         ),
         warned(
             "tree-cache-ttl-minutes",

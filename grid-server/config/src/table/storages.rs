@@ -12,7 +12,6 @@ const NO_THREADS: &str = "work runs in tasks, not in threads of its own";
 pub(super) const ACCESS_KEY: &str = "The access key; without it the environment's credentials are used: variables, the profile's files, a web identity, the machine's role.";
 /// Of S3 storages and action caches.
 pub(super) const SECRET_KEY: &str = "The secret key; goes with `access-key`.";
-const SQL_RO: &str = "A connection to a read-only copy, for what may be a little old.";
 
 const fn storage(name: &'static str, doc: &'static str, keys: &'static [super::Key]) -> Section {
     Section { name, kind: Some(Kind::Storage), status: Status::Done, doc, keys }
@@ -73,8 +72,11 @@ static S3: Section = storage(
 
 static SQL_STORAGE: Section = storage(
     "!sql-storage",
-    "Blobs as rows of a database; for small ones.",
-    &[required("sql", SQL, "The connection."), key("sql-ro", SQL, SQL_RO)],
+    "Blobs as rows of a database, in parts of 1 MiB, up to 1 GiB each; for small ones.",
+    &[
+        required("sql", SQL, "The connection."),
+        warned("sql-ro", SQL, "a copy may lack what was acknowledged just now"),
+    ],
 );
 
 static REMOTE: Section = storage(
@@ -239,7 +241,7 @@ static SQL_INDEX: Section = storage(
         inline(POOL[2]),
         inline(POOL[3]),
         inline(POOL[4]),
-        inline(POOL[5]),
+        POOL[5],
         inline(POOL[6]),
         inline(POOL[8]),
         warned(

@@ -10,10 +10,11 @@ use rand::RngExt;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::{SqlIndexOptions, digest, error, key, signed, unsigned};
+use super::SqlIndexOptions;
 use crate::StoreError;
 use crate::content::DigestSet;
 use crate::index::{BlobIndex, Claim, NewBlob, Totals};
+use crate::sql::{digest, error, key, signed, unsigned};
 
 /// In how many parts the totals are kept.
 const PARTS: i16 = 16;

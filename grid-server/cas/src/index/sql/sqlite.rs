@@ -9,10 +9,11 @@ use grid_core::{Digest, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 
-use super::{SqlIndexOptions, digest, error, key, signed, unsigned};
+use super::SqlIndexOptions;
 use crate::StoreError;
 use crate::content::DigestSet;
 use crate::index::{BlobIndex, Claim, NewBlob, Totals};
+use crate::sql::{digest, error, json_keys, key, signed, unsigned};
 
 const NOTE: &str = "
 UPDATE cas_blobs SET accessed = ?3 WHERE store = ?1 AND accessed < ?4 AND deleting IS NULL
@@ -59,22 +60,6 @@ UPDATE cas_blobs SET deleting = NULL WHERE store = ?1 AND deleting = ?3
 pub struct SqliteIndex {
     pool: SqlitePool,
     options: SqlIndexOptions,
-}
-
-/// Keys as a JSON array of hexadecimal texts.
-fn keys(digests: &[Digest]) -> String {
-    let mut json = String::with_capacity(digests.len() * 70 + 2);
-    json.push('[');
-    for digest in digests {
-        if json.len() > 1 {
-            json.push(',');
-        }
-        json.push('"');
-        json.push_str(&hex::encode(key(digest)));
-        json.push('"');
-    }
-    json.push(']');
-    json
 }
 
 impl SqliteIndex {
@@ -127,7 +112,7 @@ impl SqliteIndex {
 #[async_trait]
 impl BlobIndex for SqliteIndex {
     async fn present(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
-        let (keys, stale) = (keys(digests), now.before(self.options.precision));
+        let (keys, stale) = (json_keys(digests), now.before(self.options.precision));
         let old =
             sqlx::query(STALE).bind(self.store()).bind(&keys).bind(stale.0).fetch_optional(&self.pool).await;
         if old.map_err(|source| self.error(&source))?.is_some() {
@@ -143,7 +128,8 @@ impl BlobIndex for SqliteIndex {
     }
 
     async fn contents(&self, digests: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError> {
-        let rows = sqlx::query(CONTENTS).bind(self.store()).bind(keys(digests)).fetch_all(&self.pool).await;
+        let rows =
+            sqlx::query(CONTENTS).bind(self.store()).bind(json_keys(digests)).fetch_all(&self.pool).await;
         let rows = rows.map_err(|source| self.error(&source))?;
         let data =
             |row: &SqliteRow| row.try_get::<Vec<u8>, _>(2).map(Bytes::from).map_err(|e| self.error(&e));
@@ -176,7 +162,7 @@ impl BlobIndex for SqliteIndex {
     }
 
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
-        let query = sqlx::query(CLAIMED).bind(self.store()).bind(keys(digests)).bind(now.0);
+        let query = sqlx::query(CLAIMED).bind(self.store()).bind(json_keys(digests)).bind(now.0);
         self.digests(query.fetch_all(&self.pool).await)
     }
 
@@ -200,7 +186,7 @@ impl BlobIndex for SqliteIndex {
         oldest.truncate(enough.unwrap_or(oldest.len()));
         let mark = sqlx::query(CLAIM_THESE)
             .bind(self.store())
-            .bind(keys(&oldest))
+            .bind(json_keys(&oldest))
             .bind(claim.now.0)
             .bind(claim.until.0);
         let marked = self.digests(mark.fetch_all(&mut *transaction).await)?;
@@ -226,13 +212,14 @@ impl BlobIndex for SqliteIndex {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Digest>, StoreError> {
-        let query = sqlx::query(CLAIM_THESE).bind(self.store()).bind(keys(digests)).bind(now.0).bind(until.0);
+        let query =
+            sqlx::query(CLAIM_THESE).bind(self.store()).bind(json_keys(digests)).bind(now.0).bind(until.0);
         self.digests(query.fetch_all(&self.pool).await)
     }
 
     async fn forget(&self, digests: &[Digest], until: Timestamp) -> Result<Totals, StoreError> {
         let mut transaction = self.begin().await?;
-        let forget = sqlx::query(FORGET).bind(self.store()).bind(keys(digests)).bind(until.0);
+        let forget = sqlx::query(FORGET).bind(self.store()).bind(json_keys(digests)).bind(until.0);
         let gone: Vec<Digest> = self.digests(forget.fetch_all(&mut *transaction).await)?;
         let freed = Totals::of(&gone);
         self.count(&mut transaction, -signed(freed.bytes), -signed(freed.blobs)).await?;
@@ -241,7 +228,7 @@ impl BlobIndex for SqliteIndex {
     }
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
-        let query = sqlx::query(RELEASE).bind(self.store()).bind(keys(digests)).bind(until.0);
+        let query = sqlx::query(RELEASE).bind(self.store()).bind(json_keys(digests)).bind(until.0);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
     }
 
