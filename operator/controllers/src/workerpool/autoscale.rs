@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::build::WORKER;
-use super::scaling::{self, Departure, Goal, History, Limits};
+use super::scaling::{self, Departure, Goal, History, Limits, LivePod};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::fleet::{FleetApi, Key};
@@ -151,11 +151,16 @@ async fn tell(
 }
 
 /// The pods of a pool that aren't leaving.
-async fn live_pods(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<Vec<String>> {
+async fn live_pods(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<Vec<LivePod>> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let selector = Owner::new(pool, "WorkerPool").pod_selector(WORKER);
-    let list = api.list_metadata(&ListParams::default().labels(&selector)).await;
+    let list = api.list(&ListParams::default().labels(&selector)).await;
     let list = list.map_err(Error::read(format!("the pods of the WorkerPool {}", pool.name_any())))?;
     let live = list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    Ok(live.map(|pod| pod.name_any()).collect())
+    Ok(live.map(|pod| LivePod { name: pod.name_any(), ready: is_ready(&pod) }).collect())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }

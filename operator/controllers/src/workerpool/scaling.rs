@@ -123,10 +123,19 @@ pub(crate) struct Departure {
     pub(crate) leave: Vec<String>,
 }
 
-/// The next step from `current` pods to `goal`, where these are the pods that exist.
-pub(crate) fn depart(goal: i32, current: i32, pods: &[String], bots: &[Bot]) -> Departure {
+/// A pod that exists and isn't leaving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LivePod {
+    pub(crate) name: String,
+    /// Its worker says that it takes actions.
+    pub(crate) ready: bool,
+}
+
+/// The next step from `current` pods to `goal`, where these are the pods that exist. One that is ready and of which
+/// Fleet knows nothing may well be at work: it stays.
+pub(crate) fn depart(goal: i32, current: i32, pods: &[LivePod], bots: &[Bot]) -> Departure {
     let mut workers: BTreeMap<&str, Vec<&Bot>> = BTreeMap::new();
-    for bot in bots.iter().filter(|bot| pods.iter().any(|pod| pod == bot.pod())) {
+    for bot in bots.iter().filter(|bot| pods.iter().any(|pod| pod.name == bot.pod())) {
         workers.entry(bot.pod()).or_default().push(bot);
     }
     let existing = i32::try_from(pods.len()).unwrap_or(i32::MAX);
@@ -142,10 +151,10 @@ pub(crate) fn depart(goal: i32, current: i32, pods: &[String], bots: &[Bot]) -> 
         .filter(|(_, b)| !is(b, Drain::Done) && b.iter().any(|bot| bot.drain != Drain::None))
         .map(|(pod, _)| *pod)
         .collect();
-    let silent = (existing - i32::try_from(workers.len()).unwrap_or(0)).max(0);
+    let silent = pods.iter().filter(|pod| !pod.ready && !workers.contains_key(pod.name.as_str())).count();
     let wish = usize::try_from(surplus.max(0)).unwrap_or(0);
     // Pods that have not come up are the first that a ReplicaSet removes.
-    let of_silent = wish.min(usize::try_from(silent).unwrap_or(0));
+    let of_silent = wish.min(silent);
     let leave: Vec<String> = done.iter().take(wish - of_silent).map(ToString::to_string).collect();
     let open = wish - of_silent - leave.len();
     let spared = done.iter().skip(leave.len()).chain(going.iter().skip(open));
@@ -243,9 +252,13 @@ mod tests {
         pods.iter().map(ToString::to_string).collect()
     }
 
+    fn ready(pods: &[&str]) -> Vec<LivePod> {
+        pods.iter().map(|name| LivePod { name: (*name).to_owned(), ready: true }).collect()
+    }
+
     #[test]
     fn the_longest_idle_drain_first_and_leave_once_they_are_drained() {
-        let pods = names(&["a", "b", "c", "d"]);
+        let pods = ready(&["a", "b", "c", "d"]);
         let idle = [
             bot("a", 1, 0, Drain::None),
             bot("b", 0, 20, Drain::None),
@@ -266,7 +279,7 @@ mod tests {
 
     #[test]
     fn who_was_to_leave_stays_where_the_demand_is_back() {
-        let pods = names(&["a", "b"]);
+        let pods = ready(&["a", "b"]);
         let bots = [bot("a", 0, 0, Drain::Done), bot("b", 1, 0, Drain::Going)];
         let back = depart(2, 2, &pods, &bots);
         assert_eq!((back.replicas, back.undrain), (2, names(&["a/0", "b/0"])));
@@ -276,15 +289,18 @@ mod tests {
 
     #[test]
     fn pods_that_have_not_come_up_leave_before_anyone_is_drained() {
-        let pods = names(&["a", "b", "pending"]);
+        let mut pods = ready(&["a", "b", "pending"]);
+        pods[2].ready = false;
         let bots = [bot("a", 0, 0, Drain::None), bot("b", 1, 0, Drain::None)];
         let one = depart(2, 3, &pods, &bots);
         assert_eq!(one, Departure { replicas: 2, ..Departure::default() });
+        pods[2].ready = true;
+        assert_eq!(depart(2, 3, &pods, &bots).replicas, 3, "who is ready and unknown may be at work");
     }
 
     #[test]
     fn a_pod_of_several_sessions_leaves_as_a_whole() {
-        let pods = names(&["a"]);
+        let pods = ready(&["a"]);
         let session = |n: usize, leases, drain| Bot { id: format!("a/{n}"), ..bot("a", leases, 0, drain) };
         let half_busy = [session(0, 0, Drain::None), session(1, 1, Drain::None)];
         assert!(depart(0, 1, &pods, &half_busy).drain.is_empty());
@@ -305,8 +321,9 @@ mod tests {
             silent in 0..4_usize,
             goal in 0..16_i32,
         ) {
-            let mut pods: Vec<String> = (0..workers.len()).map(|n| format!("p{n}")).collect();
-            pods.extend((0..silent).map(|n| format!("new{n}")));
+            let pod = |name: String, ready| LivePod { name, ready };
+            let mut pods: Vec<LivePod> = (0..workers.len()).map(|n| pod(format!("p{n}"), true)).collect();
+            pods.extend((0..silent).map(|n| pod(format!("new{n}"), false)));
             let bots: Vec<Bot> = workers.iter().enumerate().map(|(n, (leases, idle, drain))| {
                 // Drained means that nothing runs.
                 let leases = if *drain == Drain::Done { 0 } else { *leases };
