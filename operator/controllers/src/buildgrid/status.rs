@@ -90,7 +90,7 @@ pub(crate) fn with_status(
         paused(&old)
     } else {
         let servers = Servers::of(grid, observed);
-        conditions(grid, report, &servers)
+        conditions(grid, report, &servers, &old)
     };
     let name = grid.metadata.name.as_deref().unwrap_or_default();
     let status = BuildGridStatus {
@@ -116,7 +116,7 @@ fn paused(old: &BuildGridStatus) -> Vec<Wanted> {
     vec![ready, Wanted::new("Paused", true, "Asked", message)]
 }
 
-fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers) -> Vec<Wanted> {
+fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers, old: &BuildGridStatus) -> Vec<Wanted> {
     let mut said = vec![
         dependencies(report),
         clients(report),
@@ -124,7 +124,10 @@ fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers) -> Vec<Wante
         degraded(report, servers),
         ready(report, servers),
     ];
-    said.extend(report.unplaced.as_ref().map(|unplaced| unsatisfiable(unplaced)));
+    said.extend(match &report.unplaced {
+        Some(unplaced) => Some(unsatisfiable(unplaced)),
+        None => still_unsatisfiable(old),
+    });
     if grid.spec.hibernate {
         said.push(hibernated(report));
     }
@@ -268,6 +271,13 @@ fn unsatisfiable(unplaced: &[String]) -> Wanted {
             format!("{}: add a pool that offers it, or correct the build's platform", several.join("; ")),
         ),
     }
+}
+
+/// What was known last, while the grid can't be asked: an operator that starts anew has nothing else to say.
+fn still_unsatisfiable(old: &BuildGridStatus) -> Option<Wanted> {
+    let last = old.conditions.iter().find(|condition| condition.type_ == "UnsatisfiableActions")?;
+    let reason = if last.status == "True" { "NoPoolFits" } else { "Placed" };
+    Some(Wanted::new("UnsatisfiableActions", last.status == "True", reason, &last.message))
 }
 
 fn hibernated(report: &Report) -> Wanted {
