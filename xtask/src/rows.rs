@@ -113,15 +113,15 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 7, 1: 100,000 schedules of crashes and lost news",
         &simulation!("GRID_SIM_SEEDS=100000"),
     ),
-    full("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
-    full("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
+    always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
+    always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full(
         "buildstream-artifacts",
         "issue 5, 6 and B10: BuildStream pushes and pulls artifacts and sources",
         scenario!("buildstream-artifacts"),
     ),
     full("downloader", "issue 6, 2 and C6: Bazel's remote downloader", scenario!("downloader")),
-    full("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
+    always("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
     full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
     full(
         "postgres",
@@ -132,7 +132,7 @@ pub(crate) const ROWS: &[Row] = &[
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),
     full("broken", "issue 4, 5: broken manifests on the real API server", scenario!("broken")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
-    full(
+    always(
         "cluster-down",
         "issue 4, A7: the cluster leaves nothing behind",
         &["cargo", "run", "--quiet", "--locked", "-p", "grid-e2e", "--", "down"],
