@@ -129,6 +129,7 @@ pub(crate) const ROWS: &[Row] = &[
         scenario!("postgres"),
     ),
     full("kills", "issue 4, 4: builds succeed while each pod in turn is killed", scenario!("kills")),
+    full("one-pod", "issue 4, 4: the outage of the one-pod grid on SQLite", scenario!("one-pod")),
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),
     full("broken", "issue 4, 5: broken manifests on the real API server", scenario!("broken")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),

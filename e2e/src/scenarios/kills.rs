@@ -35,6 +35,37 @@ pub(crate) fn postgres() -> Result<()> {
     test.delete()
 }
 
+/// How often the only server is killed in a build.
+const KILLS: usize = 5;
+/// What Bazel is told for a grid whose only server may restart: `docs/availability.md` says so to users.
+const PATIENT: [&str; 2] = ["--remote_retries=15", "--remote_retry_max_delay=10s"];
+
+/// The one-pod grid on SQLite: its server is killed again and again in a build, which succeeds with the flags that
+/// the documentation names, and loses no action.
+///
+/// # Errors
+/// Where the build fails, or the pod does not come back.
+pub(crate) fn one_pod() -> Result<()> {
+    let cluster = grid::cluster_with_operator(1)?;
+    let test = TestGrid::apply(&cluster, "one-pod-test", &[], "buildgrid.yaml")?;
+    let (workspace, clients) = test.bazel("demo")?;
+    let servers = pods::names(&test.kube, test.namespace, "app.kubernetes.io/instance=demo")?;
+    let flags = PATIENT.map(str::to_owned);
+    std::thread::scope(|scope| -> Result<()> {
+        let builder = scope.spawn(|| workspace.build(&clients, &[grid::bazelrc()], &flags));
+        for pod in servers.iter().cycle().take(KILLS) {
+            let start = std::time::Instant::now();
+            pods::kill(&test.kube, test.namespace, pod, "grid-server")?;
+            println!("    killed the server: ready again after {:.1} s", start.elapsed().as_secs_f64());
+        }
+        anyhow::ensure!(!builder.is_finished(), "the build ended before the kills did");
+        let summary = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))??;
+        println!("    build: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
+        summary.expect_remote(COMPILE_ACTIONS)
+    })?;
+    test.delete()
+}
+
 /// Builds from nothing, again and again, until all kills are done, and gives how many builds that were.
 fn builds(workspace: &mut Workspace, clients: &Clients<'_>, killed: &AtomicBool) -> Result<usize> {
     let flags = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];

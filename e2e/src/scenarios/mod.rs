@@ -75,6 +75,11 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "builds succeed while each pod in turn is killed",
         run: kills::postgres,
     },
+    Scenario {
+        name: "one-pod",
+        shows: "a build outlives its only server with the flags that the documentation names",
+        run: kills::one_pod,
+    },
 ];
 
 /// Runs the scenario of this name.
