@@ -70,7 +70,9 @@ pub(crate) fn one_pod() -> Result<()> {
 /// Builds from nothing, again and again, until all kills are done, and gives how many builds that were.
 fn builds(workspace: &mut Workspace, clients: &Clients<'_>, killed: &AtomicBool) -> Result<usize> {
     let flags = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
-    for count in 1.. {
+    let mut count = 0;
+    loop {
+        count += 1;
         let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
         println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
         summary.expect_remote(COMPILE_ACTIONS)?;
@@ -79,7 +81,6 @@ fn builds(workspace: &mut Workspace, clients: &Clients<'_>, killed: &AtomicBool)
         }
         workspace.clean()?;
     }
-    Ok(0)
 }
 
 fn kill_all(test: &TestGrid<'_>, ended: impl Fn() -> bool) -> Result<()> {

@@ -45,6 +45,10 @@ mod tests {
     fn trouble_that_passes_is_told_from_defects() {
         assert!(matches!(by_code("57P01", String::new()), SchedulerError::Unavailable(_)));
         assert!(matches!(by_code("40P01", String::new()), SchedulerError::Conflict(_)));
+        assert!(
+            matches!(by_code("55P03", String::new()), SchedulerError::Conflict(_)),
+            "a lock timeout passes"
+        );
         assert!(matches!(by_code("42P01", String::new()), SchedulerError::Schema(_)));
         assert!(matches!(by_code("23505", String::new()), SchedulerError::Internal(_)));
         assert!(matches!(by_code("5", String::new()), SchedulerError::Conflict(_)));

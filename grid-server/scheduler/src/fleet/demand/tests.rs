@@ -1,3 +1,5 @@
+//! Rules of the demand for pools, and properties that hold for any of it.
+
 use proptest::prelude::*;
 
 use super::super::testing::{NOW, bot, pool, requirement, view};

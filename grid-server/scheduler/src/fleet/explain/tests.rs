@@ -1,3 +1,5 @@
+//! What is said of a job that waits, for each reason there is.
+
 use super::super::testing::{bot, pool, requirement, view};
 use super::*;
 use crate::fleet::Pool;
