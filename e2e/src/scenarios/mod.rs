@@ -5,6 +5,7 @@ mod bare;
 mod broken;
 mod builds;
 mod chart;
+mod expiry;
 mod ingress;
 mod kills;
 mod on_cluster;
@@ -59,6 +60,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "postgres",
         shows: "Bazel on PostgreSQL with two replicas of each server",
         run: topologies::postgres,
+    },
+    Scenario {
+        name: "s3",
+        shows: "Bazel on a bucket that is cleaned every minute down to less than a build needs",
+        run: expiry::s3,
     },
     Scenario {
         name: "chart",

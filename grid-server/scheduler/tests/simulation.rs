@@ -376,7 +376,7 @@ fn nothing_is_lost_or_doubled_whatever_fails() {
     if let Some(seed) = number("GRID_SIM_SEED") {
         return run(seed);
     }
-    let (next, seeds) = (AtomicU64::new(0), number("GRID_SIM_SEEDS").unwrap_or(200));
+    let (next, seeds) = (AtomicU64::new(0), number("GRID_SIM_SEEDS").unwrap_or(2_000));
     let failed = Mutex::new(None);
     let work = || {
         loop {

@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{ByteSize, SecretKeyRef};
+use crate::common::{ByteSize, SecretKeyRef, Span};
 
 /// One storage: a name and exactly one kind.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
@@ -219,6 +219,10 @@ pub struct SqlIndex {
     /// Blobs up to this size are kept in the index itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_inline_blob_size: Option<ByteSize>,
+    /// How long a blob stays after a client was told of it; 3 hours where it is not given, which is how long Bazel
+    /// relies on it. Expiry keeps what is younger, whatever the watermarks say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promised_lifetime: Option<Span>,
 }
 
 /// The kind of a storage, borrowed: what exactly one of [`NamedStorage`]'s fields says.

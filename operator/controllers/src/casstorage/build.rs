@@ -285,7 +285,7 @@ fn cron_job(tier: &Tier<'_>, cleanup: &CleanupSpec, config: String) -> CronJob {
             schedule: cleanup.schedule.clone(),
             suspend: Some(tier.spec.hibernate),
             concurrency_policy: Some("Forbid".into()),
-            successful_jobs_history_limit: Some(1),
+            successful_jobs_history_limit: Some(3),
             failed_jobs_history_limit: Some(2),
             starting_deadline_seconds: Some(300),
             job_template: JobTemplateSpec {

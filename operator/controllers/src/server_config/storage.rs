@@ -211,6 +211,10 @@ impl<'a> Composer<'a> {
         if let Some(inline) = &s.max_inline_blob_size {
             map.push(("max-inline-blob-size", size(inline, name)?));
         }
+        if let Some(promised) = &s.promised_lifetime {
+            let seconds = Node::number(promised.seconds().unwrap_or_default());
+            map.push(("promised-lifetime", Node::Map(vec![("seconds", seconds)])));
+        }
         self.tree.indexes.push(name.to_owned());
         Ok(map)
     }
