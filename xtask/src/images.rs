@@ -3,8 +3,9 @@
 //! The product's are FROM scratch: one static binary each, without a shell, for a user that is not root.
 
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::debian::{self, TOOLCHAINS};
@@ -67,7 +68,14 @@ pub(crate) fn build(
     profile: &str,
     toolchains: bool,
 ) -> Result<Vec<(String, PathBuf)>> {
-    let binaries = shell::step("build the binaries", || binaries(profile))?;
+    let toolchains: Vec<_> = TOOLCHAINS.iter().filter(|_| toolchains).collect();
+    // Debian's packages unpack on one core, beside the compiler.
+    let (binaries, layers) = std::thread::scope(|scope| {
+        let threads: Vec<_> = toolchains.iter().map(|t| scope.spawn(|| debian::layer(t))).collect();
+        let binaries = shell::step("build the binaries", || binaries(profile));
+        (binaries, threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>())
+    });
+    let binaries = binaries?;
     let dir = workspace::cache()?.join("images");
     std::fs::create_dir_all(&dir)?;
     let mut archives = Vec::new();
@@ -86,8 +94,8 @@ pub(crate) fn build(
         archives.push(archive(&image, &layer, &dir.join(format!("{}.tar", product.name)))?);
         std::fs::remove_file(&layer)?;
     }
-    for toolchain in TOOLCHAINS.iter().filter(|_| toolchains) {
-        let layer = debian::layer(toolchain)?;
+    for (toolchain, layer) in toolchains.into_iter().zip(layers) {
+        let layer = layer.map_err(|_| anyhow!("the thread that makes {} panicked", toolchain.name))??;
         let image = Image {
             reference: format!("{registry}/{}:{tag}", toolchain.name),
             command: &["/bin/sh"],

@@ -35,6 +35,11 @@ impl Row {
         shell::run(&mut self.prepare()?)
     }
 
+    /// Whether it runs clients or the cluster.
+    pub(crate) fn uses_cluster(&self) -> bool {
+        self.command.contains(&"grid-e2e")
+    }
+
     fn prepare(&self) -> Result<Command> {
         let (program, arguments) = self.command.split_first().map_or(("true", &[][..]), |(p, a)| (*p, a));
         let itself = std::env::current_exe()?;
@@ -61,25 +66,6 @@ macro_rules! scenario {
     };
 }
 
-/// The simulation of the scheduler, optimised: it is all computing.
-macro_rules! simulation {
-    ($seeds:literal) => {
-        [
-            "env",
-            $seeds,
-            "cargo",
-            "test",
-            "--profile",
-            "e2e",
-            "-p",
-            "grid-scheduler",
-            "--test",
-            "simulation",
-            "--locked",
-        ]
-    };
-}
-
 /// Every row, in the order in which they run: what is quick to fail comes first.
 pub(crate) const ROWS: &[Row] = &[
     always("fmt", "house style: formatting", &["cargo", "fmt", "--all", "--check"]),
@@ -90,28 +76,30 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     always(
         "unit",
-        "unit, property, simulation and conformance tests; generated files are current",
-        &["cargo", "test", "--workspace", "--exclude", "grid-worker", "--locked", "--quiet"],
-    ),
-    always(
-        "worker",
-        "issue 8, E1 to E10: unit tests, and worker and runner as two users' processes",
-        &["cargo", "test", "-p", "grid-worker", "--locked", "--quiet"],
+        "unit, property, conformance and process tests; 2,000 schedules of the scheduler; generated files are current",
+        &["cargo", "test", "--workspace", "--locked", "--quiet"],
     ),
     always(
         "cluster-unit",
         "issue 4, A7: the test cluster's own tests",
         &["sh", "-c", "cd e2e/cluster && test -z \"$(gofmt -l .)\" && go vet ./... && go test ./..."],
     ),
-    always(
-        "simulation",
-        "issue 7, 1: the 2,000 schedules of crashes and lost news that every change shall pass",
-        &simulation!("GRID_SIM_SEEDS=2000"),
-    ),
     full(
         "simulation-full",
         "issue 7, 1: 100,000 schedules of crashes and lost news",
-        &simulation!("GRID_SIM_SEEDS=100000"),
+        &[
+            "env",
+            "GRID_SIM_SEEDS=100000",
+            "cargo",
+            "test",
+            "--profile",
+            "e2e",
+            "-p",
+            "grid-scheduler",
+            "--test",
+            "simulation",
+            "--locked",
+        ],
     ),
     always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
