@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Kube::Test(cluster) => grid::ingress_address(cluster)?,
         Kube::Context(_) => grid::published_address(&kube, NAMESPACE, "demo")?,
     };
-    let clients = grid::clients(&workspace, &cluster, &files, HOST, &address)?;
+    let clients = grid::clients(workspace.clients(&cluster)?, &files, HOST, &address)?;
     workspace.clean()?;
     let build = |workspace: &Workspace| workspace.build(&clients, &[grid::bazelrc()], &[]);
     let first = step("bazel build, on the grid", || build(&workspace))?;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::bazel::Workspace;
 use crate::clients::Clients;
 use crate::environment::{self, VERSION};
 use crate::gridcluster::Cluster;
@@ -89,15 +88,14 @@ pub(crate) fn published_address(kube: &Kube<'_>, namespace: &str, grid: &str) ->
 /// # Errors
 /// Where a file can't be written.
 pub(crate) fn clients<'a>(
-    workspace: &Workspace,
-    cluster: &'a Cluster,
+    place: Clients<'a>,
     files: &Path,
     host: &str,
     address: &str,
 ) -> Result<Clients<'a>> {
     let hosts = files.with_extension("hosts");
     std::fs::write(&hosts, format!("127.0.0.1 localhost\n{address} {host}\n"))?;
-    Ok(workspace.clients(cluster)?.bind(files, CLIENT_FILES).bind(&hosts, "/etc/hosts"))
+    Ok(place.bind(files, CLIENT_FILES).bind(&hosts, "/etc/hosts"))
 }
 
 /// Bazel's startup option that reads the file which the operator wrote.

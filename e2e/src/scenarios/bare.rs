@@ -10,8 +10,7 @@ use super::builds::{self, DOWNLOAD_ALL};
 use crate::bazel::Workspace;
 use crate::gridcluster::Cluster;
 use crate::process::{self, Background};
-use crate::project::COMPILE_ACTIONS;
-use crate::{environment, reference, toolchain};
+use crate::{environment, toolchain};
 
 /// The address in the server's configuration.
 const ADDRESS: &str = "grpc://127.0.0.1:50051";
@@ -36,26 +35,6 @@ pub(crate) fn remote() -> Result<()> {
     drop(runner);
     anyhow::ensure!(server.terminate()? == Some(0), "grid-server did not end with 0 on SIGTERM");
     Ok(())
-}
-
-/// What one build has put into the cache, a second one takes from it, without any worker.
-///
-/// # Errors
-/// Where that is not so.
-pub(crate) fn cache_only() -> Result<()> {
-    let cluster = Cluster::command_only();
-    let dir = tempfile::tempdir_in(environment::cache()?)?;
-    let _server = start_server(dir.path())?;
-    let mut workspace = Workspace::new(dir.path())?;
-    let root = toolchain::root("toolchain-gcc12")?;
-    let clients = reference::with_toolchain(&workspace, &cluster, &root, dir.path())?;
-    let flags = ["--config=local".to_owned(), format!("--remote_cache={ADDRESS}")];
-    let first = workspace.build(&clients, &[], &flags)?;
-    anyhow::ensure!(first.count("remote cache hit") == 0, "the cache was not empty: {first:?}");
-    workspace.clean()?;
-    let second = workspace.build(&clients, &[], &flags)?;
-    println!("    second clean build: {:?} in {:.1} s", second.processes, second.took.as_secs_f64());
-    second.expect_all_hits(COMPILE_ACTIONS)
 }
 
 fn start_server(dir: &Path) -> Result<Background> {

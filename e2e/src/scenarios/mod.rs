@@ -34,7 +34,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "cache-only",
         shows: "Bazel with a remote cache and no execution",
-        run: bare::cache_only,
+        run: topologies::cache_only,
     },
     Scenario {
         name: "buildstream-artifacts",

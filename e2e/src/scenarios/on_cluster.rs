@@ -1,5 +1,7 @@
 //! A namespace of the test cluster with a grid from one of the examples, and a Bazel that reaches it by the ingress.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
@@ -7,7 +9,7 @@ use crate::bazel::Workspace;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::kube::Kube;
-use crate::{environment, grid, process};
+use crate::{environment, grid, process, reference};
 
 /// The host in the examples; each test has one of its own, for one ingress controller serves them all.
 const HOST: &str = "grid.example.com";
@@ -73,11 +75,26 @@ impl<'a> TestGrid<'a> {
     /// # Errors
     /// Where a file can't be read or written.
     pub(crate) fn bazel(&self, grid: &str) -> Result<(Workspace, Clients<'a>)> {
-        let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
         let workspace = Workspace::new(self.dir.path())?;
-        let address = grid::ingress_address(self.cluster)?;
-        let clients = grid::clients(&workspace, self.cluster, &files, &host(self.namespace), &address)?;
+        let place = workspace.clients(self.cluster)?;
+        let clients = self.reached_from(place, grid)?;
         Ok((workspace, clients))
+    }
+
+    /// As [`TestGrid::bazel`], in a place whose local actions have the compiler of the toolchain at `root`.
+    ///
+    /// # Errors
+    /// Where a file can't be read or written.
+    pub(crate) fn local_bazel(&self, grid: &str, root: &Path) -> Result<(Workspace, Clients<'a>)> {
+        let workspace = Workspace::new(self.dir.path())?;
+        let place = reference::with_toolchain(&workspace, self.cluster, root, self.dir.path())?;
+        let clients = self.reached_from(place, grid)?;
+        Ok((workspace, clients))
+    }
+
+    fn reached_from(&self, place: Clients<'a>, grid: &str) -> Result<Clients<'a>> {
+        let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
+        grid::clients(place, &files, &host(self.namespace), &grid::ingress_address(self.cluster)?)
     }
 
     /// Deletes the grid, and fails unless all that the operator made for it goes too; then the namespace.
