@@ -11,7 +11,7 @@ use crate::gridcluster::Cluster;
 use crate::kube::Kube;
 
 /// The images that a test cluster gets.
-const IMAGES: [&str; 5] =
+pub(crate) const IMAGES: [&str; 5] =
     ["grid-server", "grid-worker", "grid-operator", "toolchain-gcc12", "toolchain-gcc14"];
 /// Where the files for clients say that they lie.
 const CLIENT_FILES: &str = "/etc/grid-clients";

@@ -76,7 +76,7 @@ pub(crate) fn build(
         (binaries, threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>())
     });
     let binaries = binaries?;
-    let dir = workspace::cache()?.join("images");
+    let dir = folder(registry)?;
     std::fs::create_dir_all(&dir)?;
     let mut archives = Vec::new();
     for product in products(&binaries) {
@@ -107,6 +107,12 @@ pub(crate) fn build(
         archives.push(archive(&image, &layer, &dir.join(format!("{}.tar", toolchain.name)))?);
     }
     Ok(archives)
+}
+
+/// Where the archives for a registry lie: those of another leave the tests' own as they are.
+fn folder(registry: &str) -> Result<PathBuf> {
+    let images = workspace::cache()?.join("images");
+    Ok(if registry == LOCAL { images } else { images.join(registry.replace(['/', ':'], "_")) })
 }
 
 /// Builds the static binaries; gives the folder that they are in.

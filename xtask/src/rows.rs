@@ -117,6 +117,7 @@ pub(crate) const ROWS: &[Row] = &[
         scenario!("postgres"),
     ),
     full("s3", "issue 5, 3: Bazel on a bucket that is cleaned beside the builds", scenario!("s3")),
+    full("push", "issue 4, A8: the images in a registry", scenario!("push")),
     full("kills", "issue 4, 4: builds succeed while each pod in turn is killed", scenario!("kills")),
     full("one-pod", "issue 4, 4: the outage of the one-pod grid on SQLite", scenario!("one-pod")),
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),

@@ -20,11 +20,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("iptables", "iptables"),
 ];
 
-/// Installs the cargo tools that only `test --full` needs.
+/// What only `test --full` needs.
+const NEEDED_BY_FULL: &[(&str, &str)] = &[("docker-registry", "docker-registry")];
+
+/// Installs what only `test --full` needs.
 ///
 /// # Errors
-/// Where an installation fails.
-pub(crate) fn cargo_tools() -> Result<()> {
+/// As [`run`].
+pub(crate) fn full() -> Result<()> {
+    install(NEEDED_BY_FULL)?;
     if shell::exists("cargo-deny") || cargo_bin("cargo-deny") {
         return Ok(());
     }
@@ -42,8 +46,12 @@ fn cargo_bin(name: &str) -> bool {
 /// # Errors
 /// Where something is missing and can't be installed.
 pub(crate) fn run() -> Result<()> {
+    install(NEEDED)
+}
+
+fn install(needed: &[(&str, &'static str)]) -> Result<()> {
     let missing: Vec<&str> =
-        NEEDED.iter().filter(|(file, _)| !shell::exists(file)).map(|(_, package)| *package).collect();
+        needed.iter().filter(|(file, _)| !shell::exists(file)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

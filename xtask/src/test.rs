@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::run()?;
     if options.full {
-        setup::cargo_tools()?;
+        setup::full()?;
     }
     let start = Instant::now();
     let mut counts = Counts::default();

@@ -9,6 +9,7 @@ mod expiry;
 mod ingress;
 mod kills;
 mod on_cluster;
+mod push;
 mod topologies;
 
 use std::time::Instant;
@@ -66,6 +67,7 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "Bazel on a bucket that is cleaned every minute down to less than a build needs",
         run: expiry::s3,
     },
+    Scenario { name: "push", shows: "cargo xtask images --push fills a registry", run: push::images },
     Scenario {
         name: "chart",
         shows: "helm installs, tests, upgrades, rolls back and uninstalls the operator; grids live on",
