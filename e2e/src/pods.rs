@@ -3,8 +3,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use regex::Regex;
 use serde_json::Value;
 
 use crate::kube::Kube;
@@ -38,6 +40,45 @@ pub(crate) fn kill(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -
         format!("jsonpath={{.status.{field}[?(@.name==\"{container}\")].restartCount}}={}", restarts + 1);
     kube.wait(namespace, &format!("pod/{pod}"), &started, 120)?;
     kube.wait(namespace, &format!("pod/{pod}"), "condition=Ready", 120)
+}
+
+/// A counter that pods tell at `/metrics`.
+pub(crate) struct Count {
+    /// The port of their metrics.
+    pub(crate) port: u16,
+    /// The counter's name.
+    pub(crate) series: &'static str,
+    /// What is in the labels of the series that are meant.
+    pub(crate) labels: &'static str,
+}
+
+impl Count {
+    /// Waits until the counters of all these pods come to `least` together. A pod that does not answer counts nothing.
+    ///
+    /// # Errors
+    /// Where they have not done so after five minutes.
+    pub(crate) fn wait(&self, kube: &Kube<'_>, namespace: &str, pods: &[String], least: u64) -> Result<()> {
+        let line = Regex::new(&format!(r"(?m)^{}\{{([^}}]*)\}} (\d+)$", self.series))?;
+        let end = Instant::now() + Duration::from_secs(300);
+        loop {
+            let mut sum = 0;
+            for pod in pods {
+                let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{}/proxy/metrics", self.port);
+                let text = process::capture(&mut kube.kubectl(["get", "--raw", &path]))?.text;
+                let meant = line.captures_iter(&text).filter(|found| found[1].contains(self.labels));
+                sum += meant.filter_map(|found| found[2].parse::<u64>().ok()).sum::<u64>();
+            }
+            if sum >= least {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "{} is {sum} after 300 s, not yet {least}", self.series);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a counter has no event to wait for, and this is no executor's thread"
+            )]
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
 }
 
 /// The status field, name and restarts of the container whose process is `program`.

@@ -1,7 +1,5 @@
 //! On a cluster, from one manifest to a finished build through the TLS ingress.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result};
 use regex::Regex;
 
@@ -59,27 +57,10 @@ fn second_pass(test: &TestGrid<'_>) -> Result<()> {
 
 /// Waits until the operator that leads has looked at each of the test's objects.
 fn wait_for_pass(test: &TestGrid<'_>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(90);
-    let looked = Regex::new(r#"(?m)^grid_operator_reconciles_total\{[^}]*\} (\d+)$"#)?;
     let objects = test.names("grid,pool")?.len() as u64;
-    loop {
-        let mut passes = 0;
-        for pod in pods::names(&test.kube, "grid-system", "app.kubernetes.io/name=grid-operator")? {
-            let path = format!("/api/v1/namespaces/grid-system/pods/{pod}:8982/proxy/metrics");
-            let text = process::capture(&mut test.kube.kubectl(["get", "--raw", &path]))?.text;
-            passes +=
-                looked.captures_iter(&text).filter_map(|found| found[1].parse::<u64>().ok()).sum::<u64>();
-        }
-        if passes >= objects {
-            return Ok(());
-        }
-        anyhow::ensure!(Instant::now() < end, "{passes} passes over {objects} objects after 90 s");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a counter has no event to wait for, and this is no executor's thread"
-        )]
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let operators = pods::names(&test.kube, "grid-system", "app.kubernetes.io/name=grid-operator")?;
+    let looked = pods::Count { port: 8982, series: "grid_operator_reconciles_total", labels: "" };
+    looked.wait(&test.kube, "grid-system", &operators, objects)
 }
 
 /// How many mutating requests the API server has had for each kind of object that the operator writes, Leases and

@@ -38,6 +38,12 @@ pub(crate) fn postgres() -> Result<()> {
 /// How often the only server is killed in a build: from the third time on, Kubernetes lets a container wait for longer
 /// than clients do.
 const KILLS: usize = 2;
+/// The actions that have come to their end on a server since it was started.
+const EXECUTED: pods::Count = pods::Count {
+    port: 8980,
+    series: "grid_rpc_handled_total",
+    labels: r#"grpc_method="Execute",grpc_code="OK""#,
+};
 /// What Bazel is told for a grid whose only server may restart: `docs/availability.md` says so to users.
 const PATIENT: [&str; 2] = ["--remote_retries=15", "--remote_retry_max_delay=10s"];
 
@@ -55,6 +61,8 @@ pub(crate) fn one_pod() -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let builder = scope.spawn(|| workspace.build(&clients, &[grid::bazelrc()], &flags));
         for pod in servers.iter().cycle().take(KILLS) {
+            // The server that was started anew counts from nothing.
+            EXECUTED.wait(&test.kube, test.namespace, std::slice::from_ref(pod), 20)?;
             let start = std::time::Instant::now();
             pods::kill(&test.kube, test.namespace, pod, "grid-server")?;
             println!("    killed the server: ready again after {:.1} s", start.elapsed().as_secs_f64());
