@@ -8,6 +8,8 @@
 #[path = "../tests/grid/mod.rs"]
 mod grid;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
@@ -93,19 +95,44 @@ async fn overhead(program: &[u8]) {
     }
 }
 
-/// A warm root of 10,000 files, and the links of it alone.
+/// A warm root of 10,000 files, the same with one file changed each time, and the links of it alone.
 async fn large_root(program: &[u8]) {
     let grid = Grid::with(&["--probe", "none"]).await;
     let mut inputs = Tree::default().program("nothing", program);
     for number in 0..10_000 {
         inputs = inputs.file(&format!("d{}/f{number}", number % 100), number.to_string());
     }
-    times(&grid, &inputs, 1).await;
-    measure("a warm root of 10,000 files in 100 directories", &grid, &inputs, 10).await;
+    times(&grid, &inputs, 3).await;
+    measure("a warm root of 10,000 files in 100 directories", &grid, &inputs, 20).await;
+    let (mut changed, own) = (Vec::new(), processor_time(&grid));
+    for number in 0..20 {
+        let inputs = inputs.clone().file("d7/f7", format!("version {number}"));
+        changed.extend(times(&grid, &inputs, 1).await);
+    }
+    changed.sort_unstable();
+    say("the same, one file changed each time", &changed, processor_time(&grid) - own);
     let own = own_time();
     let mut links: Vec<Duration> = (0..10).map(|_| link_alone(grid.directory.path())).collect();
     links.sort_unstable();
     say("the same links, made and removed by a bare loop", &links, own_time() - own);
+}
+
+/// An output of 64 MiB that the CAS has not got.
+async fn large_output() {
+    let grid = Grid::with(&["--probe", "none"]).await;
+    let (mut times, before) = (Vec::new(), processor_time(&grid));
+    for number in 0..5 {
+        let script = format!("(echo {number}; head -c 67108800 /dev/zero) > out");
+        let start = Instant::now();
+        let (status, result) = grid.run(&grid::making(&script, &["out"]), &Tree::default()).await;
+        times.push(start.elapsed());
+        assert_eq!((status.code, result.output_files.len()), (0, 1), "{}", status.message);
+        if number == 4 {
+            say_steps(&result);
+        }
+    }
+    times.sort_unstable();
+    say("an output of 64 MiB", &times, processor_time(&grid) - before);
 }
 
 /// The processor time of this process.
@@ -131,9 +158,9 @@ fn link_alone(directory: &Path) -> Duration {
     start.elapsed()
 }
 
-/// Inputs that the worker hasn't got: small files in batches, large ones in streams.
+/// Inputs that the worker hasn't got, 1 GiB of each kind: small files in batches, large ones in streams.
 async fn cold(program: &[u8]) {
-    for (count, size) in [(5_000_usize, 20_000), (10, 10_000_000)] {
+    for (count, size) in [(20_000_usize, 53_687), (10, 107_374_182)] {
         let grid = Grid::with(&["--probe", "none"]).await;
         let mut inputs = Tree::default().program("nothing", program);
         for number in 0..count {
@@ -142,7 +169,35 @@ async fn cold(program: &[u8]) {
             inputs = inputs.file(&format!("d{}/f{number}", number % 100), content);
         }
         measure(&format!("a cold root of {count} files of {size} bytes"), &grid, &inputs, 1).await;
+        drop(inputs);
+        let own = own_time();
+        let bare = transfer_alone(grid.directory.path(), count, size);
+        say("  the same through a socket to the disk, bare", &[bare], own_time() - own);
     }
+}
+
+/// The bytes of so many files through a TCP connection, each written to a file and linked: what network stack and
+/// disk give where nothing is checked.
+fn transfer_alone(directory: &Path, count: usize, size: usize) -> Duration {
+    let root = directory.join("bare");
+    std::fs::create_dir(&root).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let start = Instant::now();
+    let sender = std::thread::spawn(move || {
+        let content = vec![b'-'; size];
+        let (mut connection, _) = listener.accept().unwrap();
+        (0..count).for_each(|_| connection.write_all(&content).unwrap());
+    });
+    let mut connection = TcpStream::connect(address).unwrap();
+    let mut content = vec![0; size];
+    for number in 0..count {
+        connection.read_exact(&mut content).unwrap();
+        std::fs::write(root.join(number.to_string()), &content).unwrap();
+        std::fs::hard_link(root.join(number.to_string()), root.join(format!("link{number}"))).unwrap();
+    }
+    sender.join().unwrap();
+    start.elapsed()
 }
 
 #[tokio::main]
@@ -153,5 +208,6 @@ async fn main() {
         return;
     }
     large_root(&program).await;
+    large_output().await;
     cold(&program).await;
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::statvfs;
 
 use crate::cache::FileCache;
+use crate::stage::SpareTrees;
 
 /// What stays free of a large disk.
 const RESERVE: u64 = 1 << 30;
@@ -31,13 +32,16 @@ impl Disks {
     }
 
     /// Makes room where it is needed, and says where that failed.
-    pub async fn trouble(&self, cache: &Arc<FileCache>) -> Option<String> {
-        let (disks, cache) = (self.clone(), cache.clone());
+    pub async fn trouble(&self, cache: &Arc<FileCache>, spares: &Arc<SpareTrees>) -> Option<String> {
+        let (disks, cache, spares) = (self.clone(), cache.clone(), spares.clone());
         let look = tokio::task::spawn_blocking(move || {
             let lacking = disks.paths.iter().map(|path| disks.lack(path)).collect::<Result<Vec<_>, _>>();
             match lacking.map(|lacking| lacking.into_iter().max().unwrap_or(0)) {
                 Ok(0) => return None,
-                Ok(lack) => cache.give_up(lack),
+                Ok(lack) => {
+                    while spares.give_up_one() {}
+                    cache.give_up(lack);
+                }
                 Err(trouble) => return Some(trouble),
             }
             disks.paths.iter().find_map(|path| match disks.lack(path) {

@@ -88,7 +88,7 @@ impl Health {
 
     /// What keeps the worker from taking work.
     async fn trouble(&self) -> Option<String> {
-        if let Some(trouble) = self.disks.trouble(&self.executor.cache).await {
+        if let Some(trouble) = self.disks.trouble(&self.executor.cache, &self.executor.spares).await {
             return Some(trouble);
         }
         if let Some(trouble) = memory::trouble(self.memory_reserve) {
@@ -115,10 +115,13 @@ impl Health {
 
     /// Reads one of the cached files again; nobody waits for it.
     fn recheck(&self) {
-        let (cache, metrics) = (self.executor.cache.clone(), self.metrics.clone());
+        let (cache, spares) = (self.executor.cache.clone(), self.executor.spares.clone());
+        let metrics = self.metrics.clone();
         tokio::task::spawn_blocking(move || {
             if let Some(file) = cache.recheck() {
                 tracing::error!(file, "a cached file had changed and was dropped");
+                // Trees on disk hold links to it.
+                spares.forget();
                 metrics.cache_corrupt.inc();
             }
         });

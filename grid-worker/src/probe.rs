@@ -64,7 +64,7 @@ pub async fn prove(
         Probe::Own(_) => vec!["./grid-worker".to_owned(), crate::config::PROBE.to_owned()],
         Probe::Command(command) => command.clone(),
     };
-    let workspace = workspaces.create(&Digest::of(DigestFunction::Sha256, b"probe"))?;
+    let workspace = workspaces.create(&Digest::of(DigestFunction::Sha256, b"probe"), None)?;
     runner.check(Path::new(&workspace.below("root"))).await?;
     if let Probe::Own(content) = probe {
         let (content, path) = (content.clone(), workspace.path().join("root/grid-worker"));

@@ -32,7 +32,7 @@ use crate::notice::Notice;
 use crate::probe::{self, Probe};
 use crate::retry::{Backoff, Retry};
 use crate::runner_client::{Limits, RunnerClient};
-use crate::stage::Trees;
+use crate::stage::{SpareTrees, Trees};
 
 /// Connections to the CAS: one carries many calls, but has one window and one replica.
 const CAS_CHANNELS: usize = 4;
@@ -72,23 +72,20 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| format!("--cache-dir {}", settings.cache_dir.display()))?;
     let (bytes, files) = cache.usage();
     tracing::info!(?placement, bytes, files, "the cache is open");
+    let spares = SpareTrees::open(settings.cache_dir.join("trees"), janitor.clone())
+        .with_context(|| format!("--cache-dir {}", settings.cache_dir.display()))?;
     let name = settings.name.clone().unwrap_or_else(default_name);
     let executor = Arc::new(Executor {
         name: name.clone(),
         trees: Trees::new(cas.clone(), DIRECTORY_MEMORY),
         cas,
         cache: Arc::new(cache),
+        spares: Arc::new(spares),
         runner: runner.clone(),
         workspaces: workspaces.clone(),
         faults: Faults::default(),
     });
-    let became = fate_sender.send_if_modified(|fate| {
-        let starting = !fate.is_final();
-        if starting {
-            *fate = Fate::Healthy;
-        }
-        starting
-    });
+    let became = take_work(&fate_sender);
     tracing::info!(takes_work = became, "the worker is proved");
     let disks = Disks::new(&[&build, executor.cache.root()], settings.disk_reserve);
     let reserve = settings.memory_reserve;
@@ -104,6 +101,17 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
     Bot::new(identity, remotes, executor, Arc::new(SystemClock), metrics, fate).run().await;
     tracing::info!("all results are taken; leaving");
     Ok(())
+}
+
+/// A worker that is proved takes work, unless it is leaving already; whether it does.
+fn take_work(fate: &watch::Sender<Fate>) -> bool {
+    fate.send_if_modified(|fate| {
+        let starting = !fate.is_final();
+        if starting {
+            *fate = Fate::Healthy;
+        }
+        starting
+    })
 }
 
 /// Files get exactly the modes that they are made with, and as many may be open as the system allows.

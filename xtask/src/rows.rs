@@ -104,6 +104,21 @@ pub(crate) const ROWS: &[Row] = &[
     always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full(
+        "fault-loop",
+        "issue 8, 2: worker and runner killed at random for half an hour of builds",
+        &[
+            "env",
+            "GRID_FAULT_LOOP_SECONDS=1800",
+            "cargo",
+            "test",
+            "-p",
+            "grid-worker",
+            "--test",
+            "fault_loop",
+            "--locked",
+        ],
+    ),
+    full(
         "buildstream-artifacts",
         "issue 5, 6 and B10: BuildStream pushes and pulls artifacts and sources",
         scenario!("buildstream-artifacts"),

@@ -4,7 +4,8 @@
 //! directories: what is there is whole, also after a crash. Neighbours: `index` decides what stays, `cas`
 //! fetches, `stage` places.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,13 +18,14 @@ use futures::stream::{self, StreamExt};
 use grid_core::Digest;
 use parking_lot::Mutex;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, open, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, open, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::index::{Index, footprint};
 use super::key::FileKey;
 use super::partial::Partial;
+use super::pins::{Claim, Pins};
 use super::place::{self, Placement};
 use super::recheck::{self, Boot};
 use crate::cas::Cas;
@@ -42,49 +44,16 @@ pub struct FileCache {
     pub(super) partial: OwnedFd,
     placement: Placement,
     capacity: u64,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     names: AtomicU64,
     cas: Cas,
 }
 
 #[derive(Debug)]
-struct State {
-    index: Index,
+pub(super) struct State {
+    pub(super) index: Index,
     /// Files that somebody fetches; the channel closes when that ended, well or not.
-    in_flight: HashMap<FileKey, watch::Receiver<()>>,
-}
-
-/// Files that stay in the cache as long as this is held.
-#[derive(Debug)]
-pub struct Pins {
-    cache: Arc<FileCache>,
-    keys: Vec<FileKey>,
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let mut state = self.cache.state.lock();
-        for key in &self.keys {
-            state.index.unpin(key);
-        }
-        self.cache.trim(&mut state);
-    }
-}
-
-/// The promise to fetch files; whoever waits for them looks again when it is dropped.
-struct Claim<'a> {
-    cache: &'a FileCache,
-    keys: Vec<FileKey>,
-    _done: watch::Sender<()>,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let mut state = self.cache.state.lock();
-        for key in &self.keys {
-            state.in_flight.remove(key);
-        }
-    }
+    pub(super) in_flight: HashMap<FileKey, watch::Receiver<()>>,
 }
 
 impl FileCache {
@@ -148,15 +117,16 @@ impl FileCache {
         self.remove(&keys);
     }
 
-    /// Has all of `keys` in the cache, and keeps them there until the result is dropped. Keys of empty files
-    /// need no place in it and are skipped.
+    /// Has all of `keys` in the cache, and keeps them there until the result is dropped; one that occurs twice is
+    /// pinned twice. Keys of empty files need no place in it and are skipped.
     ///
     /// # Errors
     /// [`WorkerError::Missing`] with all that the CAS lacks, and the other errors of fetching and of the disk.
     pub async fn acquire(self: &Arc<Self>, keys: Vec<FileKey>) -> Result<Pins, WorkerError> {
         let mut wanted = keys;
-        wanted.retain(|key| key.digest.size() > 0);
-        let needed = wanted.iter().map(|key| footprint(key.digest.size())).sum();
+        wanted.retain(needs_place);
+        let needed =
+            wanted.iter().collect::<HashSet<_>>().iter().map(|key| footprint(key.digest.size())).sum();
         if needed > self.capacity {
             return Err(WorkerError::TooLarge { needed, capacity: self.capacity });
         }
@@ -270,7 +240,7 @@ impl FileCache {
     ///
     /// # Errors
     /// Where the disk fails, or the cached file is gone.
-    pub fn place(&self, key: &FileKey, directory: impl AsFd, name: &str) -> std::io::Result<()> {
+    pub fn place(&self, key: &FileKey, directory: impl AsFd, name: &OsStr) -> std::io::Result<()> {
         if key.digest.size() == 0 {
             // Its own inode each time: file systems bound the links of one, and every tree has empty files.
             return Ok(place::finish(&place::create(directory, name)?, key)?);
@@ -291,10 +261,31 @@ impl FileCache {
         placed
     }
 
+    /// Whether `stat` is of a regular file that [`FileCache::place`] has linked for `key`.
+    pub(crate) fn is_placed(&self, key: &FileKey, stat: &Stat) -> bool {
+        if key.digest.size() == 0 {
+            return place::is_empty_input(stat, key);
+        }
+        let cached = statat(&self.shards[key.shard()], key.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+        cached.is_ok_and(|cached| (cached.st_dev, cached.st_ino) == (stat.st_dev, stat.st_ino))
+    }
+
+    /// Whether files are linked, so that a command can't change those of a tree.
+    #[must_use]
+    pub fn links(&self) -> bool {
+        self.placement == Placement::Link
+    }
+
+    /// Whether more is kept than there is room for, because it is pinned.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state.lock().index.bytes() > self.capacity
+    }
+
     /// An inode has all the links that it can have: its place in the cache goes to a new one.
-    fn renew(&self, key: &FileKey, cached: &str, directory: impl AsFd, name: &str) -> std::io::Result<()> {
+    fn renew(&self, key: &FileKey, cached: &str, directory: impl AsFd, name: &OsStr) -> std::io::Result<()> {
         let fresh = self.next_name();
-        place::copy(&self.shards[key.shard()], cached, &self.partial, &fresh, key)?;
+        place::copy(&self.shards[key.shard()], cached, &self.partial, fresh.as_ref(), key)?;
         place::link(&self.partial, &fresh, directory, name)?;
         Ok(renameat(&self.partial, &fresh, &self.shards[key.shard()], cached)?)
     }
@@ -323,7 +314,7 @@ impl FileCache {
 
     /// Removes what the index gives up. Under the lock, for a file that is fetched again must not be removed
     /// after it came back.
-    fn trim(&self, state: &mut State) {
+    pub(super) fn trim(&self, state: &mut State) {
         let keys = state.index.evict();
         self.remove(&keys);
     }
@@ -336,6 +327,11 @@ impl FileCache {
             }
         }
     }
+}
+
+/// Empty files are made in each tree.
+pub(super) fn needs_place(key: &FileKey) -> bool {
+    key.digest.size() > 0
 }
 
 /// Takes the files of a directory into the index; what is none of the cache's, or has not its size, or, unless

@@ -8,9 +8,11 @@ mod file_cache;
 mod index;
 mod key;
 mod partial;
+mod pins;
 mod place;
 mod recheck;
 
-pub use file_cache::{FileCache, Pins};
+pub use file_cache::FileCache;
 pub use key::FileKey;
+pub use pins::Pins;
 pub use place::Placement;

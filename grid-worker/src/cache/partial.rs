@@ -25,7 +25,7 @@ pub(super) struct Partial {
 impl Partial {
     pub(super) fn create(cache: Arc<FileCache>) -> std::io::Result<Self> {
         let name = cache.next_name();
-        let file = place::create(&cache.partial, &name)?.into();
+        let file = place::create(&cache.partial, name.as_ref())?.into();
         Ok(Self { cache, name, file, kept: false })
     }
 

@@ -4,14 +4,16 @@
 //! are one user, where the build directory is on another file system, or where links are forbidden, files are
 //! copied, as reflinks where the file system has them. Which it is, is decided once, at the start.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::FileExt;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Mode, OFlags, Timespec, Timestamps, copy_file_range, fchmod, futimens, ioctl_ficlone, linkat,
-    openat,
+    AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, copy_file_range, fchmod, futimens, ioctl_ficlone,
+    linkat, openat,
 };
 use rustix::io::{Errno, Result};
+use rustix::process::geteuid;
 
 use super::key::FileKey;
 
@@ -25,7 +27,7 @@ pub enum Placement {
 }
 
 /// Links `from`/`name` as `to`/`as_name`.
-pub(super) fn link(from: impl AsFd, name: &str, to: impl AsFd, as_name: &str) -> Result<()> {
+pub(super) fn link(from: impl AsFd, name: &str, to: impl AsFd, as_name: &OsStr) -> Result<()> {
     linkat(from, name, to, as_name, AtFlags::empty())
 }
 
@@ -34,7 +36,7 @@ pub(super) fn copy(
     from: impl AsFd,
     name: &str,
     to: impl AsFd,
-    as_name: &str,
+    as_name: &OsStr,
     key: &FileKey,
 ) -> std::io::Result<()> {
     let source = openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -47,7 +49,7 @@ pub(super) fn copy(
 }
 
 /// A new file that only this user can open, to be written and then given its mode by [`finish`].
-pub(super) fn create(directory: impl AsFd, name: &str) -> Result<OwnedFd> {
+pub(super) fn create(directory: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(directory, name, flags, Mode::from_raw_mode(0o600))
 }
@@ -59,6 +61,14 @@ pub(super) fn finish(file: impl AsFd, key: &FileKey) -> Result<()> {
         futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
     }
     fchmod(&file, Mode::from_raw_mode(key.mode()))
+}
+
+/// Whether `stat` is of a file that was placed for an empty input: such files are no links.
+pub(super) fn is_empty_input(stat: &Stat, key: &FileKey) -> bool {
+    let time = key.mtime.is_none_or(|(seconds, nanos)| {
+        stat.st_mtime == seconds && i64::try_from(stat.st_mtime_nsec) == Ok(nanos.into())
+    });
+    stat.st_size == 0 && stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o7777 == key.mode() && time
 }
 
 fn copy_bytes(source: &OwnedFd, target: &OwnedFd, size: u64) -> std::io::Result<()> {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::fs::CWD;
 use tokio::sync::mpsc;
 
-use super::removal;
+use crate::removal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -75,7 +76,7 @@ async fn remove(path: &Path, permits: &tokio::sync::Semaphore) {
     loop {
         let permit = permits.acquire().await;
         let target = path.to_owned();
-        let removed = tokio::task::spawn_blocking(move || removal::remove_tree(&target)).await;
+        let removed = tokio::task::spawn_blocking(move || removal::remove_tree(CWD, &target)).await;
         drop(permit);
         match removed {
             Ok(Ok(())) => return,

@@ -1,7 +1,7 @@
 //! From a lease to a result: fetch, stage, run, upload.
 //!
-//! [`Executor::execute`] is the whole way on one screen; [`assignment`] reads the lease, [`workspace`] owns
-//! the directory, [`timeline`] the timestamps, [`janitor`] what is left over. Dropping the future at any step
+//! [`Executor::execute`] is the whole way on one screen; [`assignment`] reads the lease, `staging` lays
+//! out its inputs, [`workspace`] owns the directory, [`timeline`] the timestamps, [`janitor`] what is left over. Dropping the future at any step
 //! ends the action: the runner kills the command, and the directory goes.
 
 pub mod assignment;
@@ -9,12 +9,11 @@ pub mod demands;
 pub mod janitor;
 mod live;
 mod logs;
-mod removal;
+mod staging;
 pub mod timeline;
 pub mod workspace;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ use crate::cas::Cas;
 use crate::error::WorkerError;
 use crate::faults::Faults;
 use crate::runner_client::{Ran, RunnerClient};
-use crate::stage::{self, InputTree, Trees};
+use crate::stage::{SpareTrees, Trees};
 use crate::upload::collect::{self, Collected};
 use crate::upload::declared::Declared;
 use crate::upload::send;
@@ -74,6 +73,8 @@ pub struct Executor {
     pub trees: Trees,
     /// Cached files.
     pub cache: Arc<FileCache>,
+    /// Input trees that no action uses.
+    pub spares: Arc<SpareTrees>,
     /// Runs the commands.
     pub runner: RunnerClient,
     /// Where actions get their directories.
@@ -122,49 +123,26 @@ impl Executor {
             Some(demands) => demands.clone(),
             None => Demands::new(command.platform.as_ref(), function)?,
         };
-        let mut trees = vec![inputs];
-        if let Some(root) = demands.chroot {
-            trees.insert(0, self.trees.fetch(root).await?);
-        }
         let declared = Declared::new(&command)?;
         let environment = environment(&command)?;
-        let pins = self.cache.acquire(trees.iter().flat_map(InputTree::files).collect()).await?;
-        let workspace = self.workspaces.create(&assignment.action_digest)?;
-        self.stage(trees, &workspace, &declared).await?;
+        let staged = self.stage(assignment, inputs, &demands, &declared).await?;
+        let workspace = &staged.workspace;
         timeline.lock().mark(Step::InputFetchCompleted);
 
         timeline.lock().mark(Step::ExecutionStart);
-        let request = request(command, environment, &workspace, &declared);
+        let request = request(command, environment, workspace, &declared);
         let (stdout, stderr) = (assignment.stdout_stream.as_ref(), assignment.stderr_stream.as_ref());
-        let live = LiveLogs::start(&self.cas, &workspace, stdout, stderr);
+        let live = LiveLogs::start(&self.cas, workspace, stdout, stderr);
         let ran = self.runner.run(request, assignment.timeout, &demands).await?;
         timeline.lock().mark(Step::ExecutionCompleted);
         live.finish();
-        drop(pins);
 
         timeline.lock().mark(Step::OutputUploadStart);
-        let result = self.upload(assignment, &workspace, declared, &ran).await?;
+        let result = self.upload(assignment, workspace, declared, &ran).await?;
         live.close().await;
         timeline.lock().mark(Step::OutputUploadCompleted);
+        self.keep(staged);
         Ok((result, ran))
-    }
-
-    async fn stage(
-        &self,
-        trees: Vec<InputTree>,
-        workspace: &Workspace,
-        declared: &Declared,
-    ) -> Result<(), WorkerError> {
-        let (cache, root) = (self.cache.clone(), workspace.root());
-        let parents: Vec<_> = declared.parents().into_iter().map(Path::to_owned).collect();
-        blocking(move || {
-            for tree in &trees {
-                let staged = root.try_clone().map_err(|error| WorkerError::local("the input root", error))?;
-                stage::lay_out(tree, staged, &cache)?;
-            }
-            parents.iter().try_for_each(|parent| workspace::make_parents(&root, parent))
-        })
-        .await
     }
 
     async fn upload(

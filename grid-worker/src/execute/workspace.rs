@@ -1,24 +1,30 @@
 //! The directory of an action: `build/NAME/{root,tmp,logs}`.
 //!
 //! Its name comes from the action, so that a path which finds its way into an output is the same wherever the
-//! action runs. The directory is the worker's; what is in it is open to the runner's user. Neighbours: `stage`
-//! fills it, `janitor` removes it, whatever way the action ends.
+//! action runs. The directory is the worker's; what is in it is open to the runner's user. Neighbours: `staging`
+//! fills it and may keep its input root, `janitor` removes it, whatever way the action ends.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use grid_core::Digest;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, mkdirat, openat, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::directory_name;
 use super::janitor::Janitor;
 use crate::error::WorkerError;
+use crate::removal::remove_tree;
 use crate::stage::layout::make_directory;
+use crate::stage::spare::Place;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// The input root's name in it.
+const ROOT: &str = "root";
 /// The most directories of one action at a time: equal actions that run at once, and remains that can't be
 /// removed yet.
 const MOST_ALIKE: usize = 1_000;
@@ -41,7 +47,10 @@ pub struct Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        self.janitor.remove(std::mem::take(&mut self.path));
+        // One that has retired is somebody else's.
+        if !self.path.as_os_str().is_empty() {
+            self.janitor.remove(std::mem::take(&mut self.path));
+        }
     }
 }
 
@@ -52,31 +61,34 @@ impl Workspaces {
         Self { build: build.to_owned(), janitor }
     }
 
-    /// Makes the directory of an action.
+    /// Makes the directory of an action, with an empty input root, or out of `spare`, which holds one.
     ///
     /// # Errors
     /// [`WorkerError::Local`].
-    pub fn create(&self, action: &Digest) -> Result<Workspace, WorkerError> {
+    pub fn create(&self, action: &Digest, spare: Option<&Place>) -> Result<Workspace, WorkerError> {
         let stem = directory_name(action);
         for number in 0..MOST_ALIKE {
             let name = if number == 0 { stem.clone() } else { format!("{stem}-{number}") };
-            match std::fs::create_dir(self.build.join(&name)) {
-                Ok(()) => return self.furnish(name),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            let path = self.build.join(&name);
+            let made = match spare {
+                None => mkdirat(CWD, &path, Mode::from_raw_mode(0o755)),
+                Some(spare) => renameat_with(CWD, spare.path(), CWD, &path, RenameFlags::NOREPLACE),
+            };
+            match made {
+                Ok(()) => return self.furnish(name, path, spare.is_some()),
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(WorkerError::local("making an action's directory", error)),
             }
         }
         Err(WorkerError::Internal(format!("{MOST_ALIKE} directories of {stem} are left over")))
     }
 
-    fn furnish(&self, name: String) -> Result<Workspace, WorkerError> {
-        let path = self.build.join(&name);
+    fn furnish(&self, name: String, path: PathBuf, has_root: bool) -> Result<Workspace, WorkerError> {
         let made = || -> rustix::io::Result<OwnedFd> {
             let top = openat(CWD, &path, DIRECTORY, Mode::empty())?;
-            rustix::fs::fchmod(&top, Mode::from_raw_mode(0o755))?;
             make_directory(&top, "tmp")?;
             make_directory(&top, "logs")?;
-            make_directory(&top, "root")
+            if has_root { openat(&top, ROOT, DIRECTORY, Mode::empty()) } else { make_directory(&top, ROOT) }
         };
         match made() {
             Ok(root) => Ok(Workspace { name, path, root: Arc::new(root), janitor: self.janitor.clone() }),
@@ -99,6 +111,25 @@ impl Workspace {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Moves the directory to where no command gets at it, with nothing in it but the input root; gives that.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// Where something of the command can't be removed; `place` removes the rest then.
+    pub fn retire(mut self, place: &Place) -> std::io::Result<OwnedFd> {
+        renameat(CWD, &self.path, CWD, place.path())?;
+        self.path = PathBuf::new();
+        let top = openat(CWD, place.path(), DIRECTORY, Mode::empty())?;
+        for entry in Dir::read_from(&top)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." && name != ROOT.as_bytes() {
+                remove_tree(&top, Path::new(OsStr::from_bytes(name)))?;
+            }
+        }
+        self.root.try_clone()
     }
 
     /// A path in the workspace as the runner knows it: relative to the build directory.

@@ -20,8 +20,9 @@ use super::isolation::{Enclosure, Isolation, Points};
 use super::launch::{self, LaunchError};
 use super::orphans::Children;
 use super::paths;
-use super::settle::{self, FileTime};
+use super::settle;
 use super::task::{End, Limits, Report, Task, Usage};
+use crate::file_time::FileTime;
 use crate::runner_protocol as protocol;
 
 /// The service over one build directory.

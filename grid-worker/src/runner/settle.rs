@@ -12,29 +12,14 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, openat, statat};
 use rustix::io::{Errno, Result};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::file_time::FileTime;
 
 const FOR_READERS: u32 = 0o444;
 const FOR_REMOVERS: u32 = 0o777;
 const STICKY: u32 = 0o1000;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// A moment by the clock that change times are taken from, whose ticks are coarser than the machine's.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(super) struct FileTime(i64, i64);
-
-impl FileTime {
-    fn changed(stat: &Stat) -> Self {
-        Self(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
-    }
-
-    /// Now: nothing that changes from here on has an earlier change time.
-    pub(super) fn now() -> Self {
-        let now = clock_gettime(ClockId::RealtimeCoarse);
-        Self(now.tv_sec, now.tv_nsec)
-    }
-}
 
 /// Opens up everything below `root` that `owner` owns, who is this user unless this user is root.
 ///
@@ -85,12 +70,19 @@ impl Walk {
         name: &OsStr,
         stat: &Stat,
     ) -> Option<(OwnedFd, Vec<OsString>)> {
+        let untouched = self.since.is_some_and(|since| FileTime::changed(stat).is_before(since));
+        // Two links: its name and its own `.`, so there is no directory in it.
+        if untouched && stat.st_uid != self.own && stat.st_nlink == 2 {
+            return None;
+        }
         self.add_mode(parent, name, stat, FOR_REMOVERS);
         let entered = openat(parent, name, DIRECTORY, Mode::empty())
             .and_then(|directory| Ok((Dir::read_from(&directory)?, directory)));
         let (entries, directory) = entered.map_err(|error| self.note(error)).ok()?;
         let changed = stat.st_uid == self.own
-            || self.since.is_none_or(|since| fstat(&directory).is_ok_and(|s| FileTime::changed(&s) >= since));
+            || self
+                .since
+                .is_none_or(|since| !fstat(&directory).is_ok_and(|s| FileTime::changed(&s).is_before(since)));
         let mut below = Vec::new();
         for entry in entries.flatten() {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());

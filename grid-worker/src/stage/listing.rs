@@ -72,6 +72,11 @@ impl Listing {
         links + files + directories + 128
     }
 
+    /// What its files are in the cache.
+    pub fn keys(&self) -> impl Iterator<Item = FileKey> {
+        self.files.iter().map(|(_, key)| *key)
+    }
+
     /// Entries, the directory itself counted.
     #[must_use]
     pub fn entries(&self) -> u64 {

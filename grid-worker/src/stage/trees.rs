@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::listing::Listing;
-use crate::cache::FileKey;
 use crate::cas::Cas;
 use crate::cas::plan::plan;
 use crate::error::WorkerError;
@@ -34,19 +33,26 @@ pub struct InputTree {
     pub root: Digest,
     /// Every directory in it.
     pub directories: HashMap<Digest, Arc<Listing>>,
+    /// Entries of all its directories, each as often as it occurs.
+    pub entries: u64,
 }
 
 impl InputTree {
-    /// The files that must be in the cache before the tree is laid out, each once.
+    /// Entries of the directories that another tree has too, each counted once.
     #[must_use]
-    pub fn files(&self) -> Vec<FileKey> {
-        let keys: HashSet<FileKey> =
-            self.directories.values().flat_map(|listing| listing.files.iter().map(|(_, key)| *key)).collect();
-        keys.into_iter().collect()
+    pub fn likeness(&self, other: &Self) -> u64 {
+        let shared = self.directories.iter().filter(|(digest, _)| other.directories.contains_key(*digest));
+        shared.map(|(_, listing)| listing.entries()).sum()
     }
 
-    /// Refuses trees that are too large or too deep to lay out.
-    fn check(&self) -> Result<(), WorkerError> {
+    /// Entries of all directories, each counted once.
+    #[must_use]
+    pub fn distinct(&self) -> u64 {
+        self.directories.values().map(|listing| listing.entries()).sum()
+    }
+
+    /// Refuses trees that are too large or too deep to lay out; gives the number of entries.
+    fn check(&self) -> Result<u64, WorkerError> {
         let mut known: HashMap<Digest, (u64, usize)> = HashMap::new();
         // Each directory is entered twice: first its children are put before it, then it is summed up.
         let mut open = vec![(self.root, false)];
@@ -72,7 +78,7 @@ impl InputTree {
                 open.extend(listing.directories.iter().map(|(_, child)| (*child, false)));
             }
         }
-        Ok(())
+        Ok(known.get(&self.root).map_or(0, |(entries, _)| *entries))
     }
 }
 
@@ -116,7 +122,7 @@ impl Trees {
     /// [`WorkerError::Missing`] with the directories of the first level that lacks some,
     /// [`WorkerError::Invalid`] for unsound directories, and the errors of the CAS.
     pub async fn fetch(&self, root: Digest) -> Result<InputTree, WorkerError> {
-        let mut tree = InputTree { root, directories: HashMap::new() };
+        let mut tree = InputTree { root, directories: HashMap::new(), entries: 0 };
         let mut level = vec![root];
         let mut depth = 0;
         while !level.is_empty() {
@@ -138,7 +144,7 @@ impl Trees {
                 break;
             }
         }
-        tree.check()?;
+        tree.entries = tree.check()?;
         Ok(tree)
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Grid {
     binaries: Arc<TempDir>,
     arguments: Vec<String>,
     runner_arguments: Vec<String>,
+    /// A runner that is not ours.
+    foreign_runner: Option<PathBuf>,
 }
 
 impl Drop for Grid {
@@ -93,6 +95,15 @@ impl Grid {
 
     /// Starts with a mode of isolation, and more arguments for the worker.
     pub(crate) async fn isolated(isolation: &str, arguments: &[&str]) -> Self {
+        Self::begin(None, &["--isolation", isolation], arguments).await
+    }
+
+    /// Starts with a runner that is not ours, and its own arguments.
+    pub(crate) async fn with_runner(runner: &Path, runner_arguments: &[&str], arguments: &[&str]) -> Self {
+        Self::begin(Some(runner.to_owned()), runner_arguments, arguments).await
+    }
+
+    async fn begin(foreign_runner: Option<PathBuf>, runner_arguments: &[&str], arguments: &[&str]) -> Self {
         let server = FakeGrid::default();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (served, cas) = (server.serve(any).await, server.serve(any).await);
@@ -106,8 +117,8 @@ impl Grid {
                 std::os::unix::fs::chown(&path, Some(uid), Some(uid)).unwrap();
             }
         }
-        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let runner_arguments = ["--isolation", isolation].map(str::to_owned).to_vec();
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let (arguments, runner_arguments) = (owned(arguments), owned(runner_arguments));
         let mut grid = Self {
             server,
             served,
@@ -118,6 +129,7 @@ impl Grid {
             binaries,
             arguments,
             runner_arguments,
+            foreign_runner,
         };
         grid.start_runner();
         grid.start_worker();
@@ -129,10 +141,14 @@ impl Grid {
     }
 
     pub(crate) fn start_runner(&mut self) {
-        let mut process = Process::new(self.binaries.path().join("grid-runner"));
-        process.arg("serve").arg("--socket").arg(self.path("run/socket"));
+        let ours = self.binaries.path().join("grid-runner");
+        let mut process = Process::new(self.foreign_runner.as_ref().unwrap_or(&ours));
+        if self.foreign_runner.is_none() {
+            process.arg("serve");
+        }
+        process.arg("--socket").arg(self.path("run/socket"));
         process.arg("--build-dir").arg(self.path("build"));
-        if is_root() {
+        if is_root() && self.foreign_runner.is_none() {
             process.args(["--worker-uid", &WORKER_UID.to_string()]);
         }
         process.args(&self.runner_arguments);

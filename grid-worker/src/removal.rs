@@ -2,14 +2,15 @@
 //!
 //! One directory is open at a time, for a command can nest directories deeper than files can be opened. The
 //! way back up is checked against what the parent was: something of a killed command may still be moving
-//! directories about, and then nothing else must be removed instead. Neighbour: `janitor` tries again.
+//! directories about, and then nothing else must be removed instead. Neighbours: `execute::janitor` tries again,
+//! `stage` clears what a command left in a tree.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::{Errno, Result};
 
 const DIRECTORY: OFlags =
@@ -24,15 +25,16 @@ struct Above {
     pending: Vec<OsString>,
 }
 
-/// Removes `path` and all below it; links are removed, not followed.
+/// Removes `path`, relative to `at`, and all below it; links are removed, not followed.
 ///
 /// # Errors
 /// The first obstacle; what was removed until then is gone.
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
-    let mut open = match openat(CWD, path, DIRECTORY, Mode::empty()) {
+pub(crate) fn remove_tree(at: impl AsFd, path: &Path) -> Result<()> {
+    let at = at.as_fd();
+    let mut open = match openat(at, path, DIRECTORY, Mode::empty()) {
         Ok(open) => open,
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return unlinkat(CWD, path, AtFlags::empty()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return unlinkat(at, path, AtFlags::empty()),
         Err(error) => return Err(error),
     };
     let mut above: Vec<Above> = Vec::new();
@@ -51,7 +53,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
             unlinkat(&open, &parent.child, AtFlags::REMOVEDIR)?;
             pending = parent.pending;
         } else {
-            return unlinkat(CWD, path, AtFlags::REMOVEDIR);
+            return unlinkat(at, path, AtFlags::REMOVEDIR);
         }
     }
 }
@@ -87,6 +89,8 @@ fn identity(directory: &OwnedFd) -> Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::CWD;
+
     use super::*;
 
     #[test]
@@ -103,11 +107,11 @@ mod tests {
             rustix::fs::symlinkat(&outside, &open, "link").unwrap();
             open = openat(&open, "d", DIRECTORY, Mode::empty()).unwrap();
         }
-        remove_tree(&tree).unwrap();
+        remove_tree(CWD, &tree).unwrap();
         assert!(!tree.exists() && outside.join("file").exists());
-        remove_tree(&tree).unwrap();
+        remove_tree(CWD, &tree).unwrap();
         std::os::unix::fs::symlink(&outside, &tree).unwrap();
-        remove_tree(&tree).unwrap();
+        remove_tree(CWD, &tree).unwrap();
         assert!(tree.symlink_metadata().is_err() && outside.join("file").exists());
     }
 }
