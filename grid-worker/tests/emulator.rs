@@ -72,8 +72,7 @@ mod tests {
         let runner = directory.path().join("qemu-runner");
         let built = std::env::current_exe().unwrap();
         let example = built.ancestors().nth(2).unwrap().join("examples/qemu-runner");
-        std::fs::copy(&example, &runner)
-            .expect("build the example too: cargo test --examples --test emulator");
+        std::fs::copy(&example, &runner).expect("build it first: cargo build --example qemu-runner");
         let grid = Grid::with_runner(
             &runner,
             &["--qemu", qemu.to_str().unwrap()],
