@@ -1,11 +1,11 @@
 //! [`Limits`]: how many calls run at once (`maximum-concurrent-rpcs`), by class, so that no class can starve another.
 //!
-//! Work (blobs, results, streams, operations) holds its place until the last byte of its answer left. Execute and
-//! WaitExecution hold one of their own only until the answer begins: who then waits for an action costs nothing. Bots, health
-//! and reflection are not limited: a bot that waits for work is idle, and one that can't call loses what it runs. Who finds no
-//! place waits in a bounded queue for a bounded time, and only then gets RESOURCE_EXHAUSTED with a time to come again.
+//! Work (blobs, results, streams, operations) holds its place until the last byte of its answer left, or
+//! [`crate::answers`] takes it away. Execute and WaitExecution hold one of their own only until the answer begins: who then
+//! waits for an action costs nothing. Bots, Fleet, health and reflection are not limited: a bot that waits for work is idle,
+//! and one that can't call loses what it runs. Who finds no place waits in a bounded queue for a bounded time, and only then
+//! gets RESOURCE_EXHAUSTED with a time to come again.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -14,19 +14,23 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use grid_rpc::{RpcError, to_status};
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
-use pin_project_lite::pin_project;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::{Layer, Service};
+
+use crate::answers::Answers;
 
 /// How many calls may wait for each that runs.
 const QUEUE: usize = 16;
 /// How long a call waits for its place.
 const PATIENCE: Duration = Duration::from_secs(30);
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
-const UNLIMITED: [&str; 3] =
-    ["/google.devtools.remoteworkers.v1test2.Bots/", "/grpc.health.v1.Health/", "/grpc.reflection."];
+const UNLIMITED: [&str; 4] = [
+    "/google.devtools.remoteworkers.v1test2.Bots/",
+    "/grid.fleet.v1alpha1.Fleet/",
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.",
+];
 
 /// The places of one class.
 #[derive(Debug)]
@@ -85,12 +89,16 @@ struct Gates {
 
 /// The layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits(Option<Arc<Gates>>);
+pub(crate) struct Limits {
+    gates: Arc<Gates>,
+    answers: Answers,
+}
 
 impl Limits {
-    /// Lets so many calls of each class run at once; all where there is no number.
-    pub(crate) fn new(calls: Option<usize>) -> Self {
-        Self(calls.map(|calls| Arc::new(Gates { work: Gate::new(calls), executes: Gate::new(calls) })))
+    /// Lets so many calls of each class run at once. `answers` looks after what they answer.
+    pub(crate) fn new(calls: usize, answers: Answers) -> Self {
+        let gates = Arc::new(Gates { work: Gate::new(calls), executes: Gate::new(calls) });
+        Self { gates, answers }
     }
 }
 
@@ -98,7 +106,7 @@ impl<S> Layer<S> for Limits {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        Limited { inner, gates: self.0.clone() }
+        Limited { inner, limits: self.clone() }
     }
 }
 
@@ -106,7 +114,7 @@ impl<S> Layer<S> for Limits {
 #[derive(Clone, Debug)]
 pub(crate) struct Limited<S> {
     inner: S,
-    gates: Option<Arc<Gates>>,
+    limits: Limits,
 }
 
 impl<S> Service<Request<Body>> for Limited<S>
@@ -124,55 +132,24 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        let unlimited = UNLIMITED.iter().any(|prefix| path.starts_with(prefix));
-        let Some(gates) = self.gates.clone().filter(|_| !unlimited) else {
-            return Box::pin(self.inner.call(request));
-        };
+        let limited = !UNLIMITED.iter().any(|prefix| path.starts_with(prefix));
         let executes = path.starts_with(EXECUTION);
+        let Limits { gates, answers } = self.limits.clone();
         // The clone that is ready serves this call, and a fresh one the next.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             let gate = if executes { &gates.executes } else { &gates.work };
-            let place = match gate.enter().await {
-                Ok(place) => place,
-                Err(error) => return Ok(to_status(&error).into_http()),
-            };
-            let answer = inner.call(request).await?;
-            if executes {
-                return Ok(answer);
+            let mut place = None;
+            if limited {
+                match gate.enter().await {
+                    Ok(found) => place = Some(found),
+                    Err(error) => return Ok(to_status(&error).into_http()),
+                }
             }
-            Ok(answer.map(|inner| Body::new(Held { inner, _place: place })))
+            let answer = inner.call(request).await?;
+            Ok(answer.map(|body| answers.watch(body, place.filter(|_| !executes))))
         })
-    }
-}
-
-pin_project! {
-    /// An answer that holds its call's place until it ends.
-    struct Held {
-        #[pin]
-        inner: Body,
-        _place: OwnedSemaphorePermit,
-    }
-}
-
-impl http_body::Body for Held {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().inner.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
@@ -182,6 +159,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures::FutureExt as _;
+    use http_body::Frame;
     use http_body_util::StreamBody;
     use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
@@ -204,7 +182,7 @@ mod tests {
             let silent = futures::stream::pending::<Result<Frame<Bytes>, Infallible>>();
             Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(silent))))
         });
-        ServiceBuilder::new().layer(Limits::new(Some(calls))).service(answer)
+        ServiceBuilder::new().layer(Limits::new(calls, Answers::default())).service(answer)
     }
 
     fn request(path: &str) -> Request<Body> {

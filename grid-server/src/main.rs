@@ -5,6 +5,7 @@
 //! crates beneath this one; here it is only put together.
 
 mod admin;
+mod answers;
 mod cleaning;
 mod cli;
 mod commands;

@@ -44,8 +44,8 @@ impl ActionCacheService {
         Self { instances }
     }
 
-    fn instance(&self, name: &str) -> Result<&Arc<ActionCacheInstance>, Status> {
-        self.instances.get(name).map_err(status)
+    async fn instance(&self, name: &str) -> Result<&Arc<ActionCacheInstance>, Status> {
+        self.instances.get(name).await.map_err(status)
     }
 }
 
@@ -147,7 +147,7 @@ impl ActionCache for ActionCacheService {
         request: Request<GetActionResultRequest>,
     ) -> Result<Response<ActionResult>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let reader = Reader::new(request.digest_function, &instance.functions).map_err(status)?;
         let action = reader.required("action_digest", request.action_digest.as_ref()).map_err(status)?;
         let found = instance.cache.get(&action).await.map_err(status)?;
@@ -168,7 +168,7 @@ impl ActionCache for ActionCacheService {
         request: Request<UpdateActionResultRequest>,
     ) -> Result<Response<ActionResult>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let reader = Reader::new(request.digest_function, &instance.functions).map_err(status)?;
         let action = reader.required("action_digest", request.action_digest.as_ref()).map_err(status)?;
         let unset = || RpcError::field("action_result", "is not set; a result is required");

@@ -159,7 +159,7 @@ impl PublishBuildEvent for BuildEvents {
         &self,
         request: Request<PublishLifecycleEventRequest>,
     ) -> Result<Response<()>, Status> {
-        permit(INSTANCE).map_err(status)?;
+        permit(INSTANCE).await.map_err(status)?;
         let event = request.into_inner().build_event;
         if event.as_ref().is_some_and(|event| !is_lifecycle(event)) {
             return Err(status(RpcError::field("build_event.event", "is no event of a build's life")));
@@ -173,7 +173,7 @@ impl PublishBuildEvent for BuildEvents {
         &self,
         request: Request<Streaming<PublishBuildToolEventStreamRequest>>,
     ) -> Result<Response<Self::PublishBuildToolEventStreamStream>, Status> {
-        permit(INSTANCE).map_err(status)?;
+        permit(INSTANCE).await.map_err(status)?;
         let publishing = Publishing {
             service: self.clone(),
             messages: request.into_inner(),
@@ -200,7 +200,7 @@ impl QueryBuildEvents for BuildEvents {
         &self,
         request: Request<QueryEventStreamsRequest>,
     ) -> Result<Response<QueryEventStreamsResponse>, Status> {
-        permit(INSTANCE).map_err(status)?;
+        permit(INSTANCE).await.map_err(status)?;
         let found = self.store.query(&request.get_ref().build_id_pattern).await.map_err(status)?;
         let streams = found.into_iter().map(stored).collect::<Result<_, _>>().map_err(status)?;
         Ok(Response::new(QueryEventStreamsResponse { streams }))

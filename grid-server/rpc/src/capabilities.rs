@@ -19,6 +19,7 @@ use grid_proto::reapi::{
 use grid_proto::semver::SemVer;
 use tonic::{Request, Response, Status};
 
+use crate::auth::{UPDATE_ACTION_RESULT, may};
 use crate::cas::fastcdc::Parameters;
 use crate::digests::Functions;
 use crate::error::status;
@@ -206,8 +207,14 @@ impl Capabilities for CapabilitiesService {
         &self,
         request: Request<GetCapabilitiesRequest>,
     ) -> Result<Response<ServerCapabilities>, Status> {
-        let instance = self.instances.get(&request.get_ref().instance_name).map_err(status)?;
-        let cache_capabilities = instance.cache().await.map_err(status)?;
+        let name = &request.get_ref().instance_name;
+        let instance = self.instances.get(name).await.map_err(status)?;
+        let mut cache_capabilities = instance.cache().await.map_err(status)?;
+        let updates =
+            cache_capabilities.as_mut().and_then(|cache| cache.action_cache_update_capabilities.as_mut());
+        if let Some(updates) = updates.filter(|updates| updates.update_enabled) {
+            updates.update_enabled = may(UPDATE_ACTION_RESULT, name).await;
+        }
         let execution_capabilities = instance.execution();
         Ok(Response::new(ServerCapabilities {
             cache_capabilities,

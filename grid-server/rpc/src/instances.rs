@@ -35,24 +35,30 @@ impl<T> Instances<T> {
     /// # Errors
     /// [`RpcError::UnknownInstance`] where no instance of that name has the service; where the caller may not call
     /// this there, what [`crate::auth::permit`] says.
-    pub fn get(&self, name: &str) -> Result<&Arc<T>, RpcError> {
-        self.entry(name).map(|(_, instance)| instance)
+    pub async fn get(&self, name: &str) -> Result<&Arc<T>, RpcError> {
+        self.entry(name).await.map(|(_, instance)| instance)
     }
 
     /// As [`Instances::get`], with the name as configured.
     ///
     /// # Errors
     /// As [`Instances::get`].
-    pub fn entry(&self, name: &str) -> Result<(&InstanceName, &Arc<T>), RpcError> {
+    pub async fn entry(&self, name: &str) -> Result<(&InstanceName, &Arc<T>), RpcError> {
         let found = self.by_name.get_key_value(name).ok_or_else(|| self.unknown(name))?;
         crate::auth::note_instance(found.0);
-        crate::auth::permit(name)?;
+        crate::auth::permit(name).await?;
         Ok(found)
     }
 
     /// The names that have the service, in no order.
     pub fn names(&self) -> impl Iterator<Item = &InstanceName> {
         self.by_name.keys()
+    }
+
+    /// The instance of this name, whoever asks: for names that are ours, not a caller's.
+    #[must_use]
+    pub fn own(&self, name: &str) -> Option<&Arc<T>> {
+        self.by_name.get(name)
     }
 
     /// Every instance with its name, in no order.
@@ -78,13 +84,13 @@ impl<T> Instances<T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_configured_names_are_answered() {
+    #[tokio::test]
+    async fn only_configured_names_are_answered() {
         let name = InstanceName::new("main/a").unwrap();
         let instances = Instances::new("Test", [(name, Arc::new(7))]);
-        assert_eq!(**instances.get("main/a").unwrap(), 7);
+        assert_eq!(**instances.get("main/a").await.unwrap(), 7);
         for wrong in ["", "main", "main/", "main/a/"] {
-            let error = instances.get(wrong).unwrap_err();
+            let error = instances.get(wrong).await.unwrap_err();
             assert!(!error.to_string().contains("main/a\""), "other names stay hidden: {error}");
         }
     }

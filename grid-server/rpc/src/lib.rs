@@ -25,6 +25,7 @@ pub mod metadata;
 pub mod operations;
 pub mod remote_capabilities;
 pub mod rpc_error;
+pub mod spans;
 pub mod transport;
 
 pub use error::to_status;

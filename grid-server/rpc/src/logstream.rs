@@ -101,7 +101,7 @@ impl LogStreams {
     /// # Errors
     /// A status that names what is wrong with the parent; the store's trouble.
     pub async fn create(&self, parent: &str) -> Result<LogStream, Status> {
-        self.check_parent(parent).map_err(status)?;
+        self.check_parent(parent).await.map_err(status)?;
         let id = format!("{}{}", self.prefix, uuid::Uuid::new_v4());
         let token = uuid::Uuid::new_v4().to_string();
         let name = stream_name(parent, &id);
@@ -110,7 +110,7 @@ impl LogStreams {
         Ok(LogStream { name, write_resource_name })
     }
 
-    fn check_parent(&self, parent: &str) -> Result<(), RpcError> {
+    async fn check_parent(&self, parent: &str) -> Result<(), RpcError> {
         let reserved = |segment: &str| {
             matches!(segment, "blobs" | "uploads" | "compressed-blobs" | "logstreams" | "logStreams")
         };
@@ -123,11 +123,11 @@ impl LogStreams {
             );
             return Err(RpcError::field("parent", problem));
         }
-        self.permit(parent)
+        self.permit(parent).await
     }
 
     /// Whether `parent` lies in an instance, and the caller may use that one.
-    fn permit(&self, parent: &str) -> Result<(), RpcError> {
+    async fn permit(&self, parent: &str) -> Result<(), RpcError> {
         let within = |instance: &&InstanceName| {
             let name = instance.as_str();
             name.is_empty()
@@ -139,20 +139,20 @@ impl LogStreams {
             let name = parent.chars().take(255).collect();
             return Err(RpcError::UnknownInstance { name, service: "LogStreamService" });
         };
-        crate::auth::permit(instance.as_str())
+        crate::auth::permit(instance.as_str()).await
     }
 
     /// The stream's key and the token of a write name that the caller may use.
-    fn to_write<'a>(&self, name: &'a str) -> Result<(String, &'a str), RpcError> {
+    async fn to_write<'a>(&self, name: &'a str) -> Result<(String, &'a str), RpcError> {
         let name = Name::parse(name)?;
-        self.permit(name.parent)?;
+        self.permit(name.parent).await?;
         name.to_write()
     }
 
     /// `ByteStream.Read` of a stream: what is there, then what comes, until the stream is finished.
     pub(crate) async fn read(&self, request: &ReadRequest) -> Result<ReadMessages, Status> {
         let name = Name::parse(&request.resource_name).map_err(status)?;
-        self.permit(name.parent).map_err(status)?;
+        self.permit(name.parent).await.map_err(status)?;
         let name = name.to_read().map_err(status)?;
         let offset = u64::try_from(request.read_offset).map_err(|_| {
             status(RpcError::OutOfRange(format!("read_offset {} is negative", request.read_offset)))
@@ -181,7 +181,7 @@ impl LogStreams {
         mut messages: Streaming<WriteRequest>,
         idle: Duration,
     ) -> Result<i64, Status> {
-        let (name, token) = self.to_write(name).map_err(status)?;
+        let (name, token) = self.to_write(name).await.map_err(status)?;
         let mut next = Some(first);
         let mut committed = 0;
         let mut expected = None;
@@ -212,7 +212,7 @@ impl LogStreams {
     /// `QueryWriteStatus` of a stream. While nothing has been written it waits for a reader, which is how a writer
     /// asks whether anyone looks (BuildGrid's `--wait-for-reader`).
     pub(crate) async fn query(&self, name: &str) -> Result<QueryWriteStatusResponse, Status> {
-        let (name, token) = self.to_write(name).map_err(status)?;
+        let (name, token) = self.to_write(name).await.map_err(status)?;
         let mut state = self.store.state(&name, Some(token)).await.map_err(status)?;
         if state.committed == 0 && state.readers == 0 && !state.finished {
             state = self.store.changed(&name, state, PATIENCE).await.map_err(status)?;

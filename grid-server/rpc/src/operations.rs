@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid_core::InstanceName;
 use grid_proto::longrunning::operations_server::Operations;
 use grid_proto::longrunning::{
     CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
@@ -47,20 +48,29 @@ pub(crate) async fn locate(
     let unknown = || to_status(&RpcError::NotFound(format!("operation {name:?}")));
     let (instance, id) = name.rsplit_once('/').unwrap_or(("", name));
     let id = OperationId(id.parse::<Uuid>().map_err(|_| unknown())?);
-    if name.contains('/') || instances.get("").is_ok() {
-        let found = instances.get(instance).map_err(|error| to_status(&error))?;
-        return Ok((Arc::clone(found), id));
+    crate::spans::note_operation(id.0);
+    if name.contains('/') || instances.own("").is_some() {
+        let (configured, found) = instances.entry(instance).await.map_err(|error| to_status(&error))?;
+        // Instances may share a scheduler, and a caller of one has no business in another.
+        let here = belongs(found, configured, id).await?;
+        return if here { Ok((Arc::clone(found), id)) } else { Err(unknown()) };
     }
     for (configured, candidate) in instances.iter() {
-        match candidate.scheduler.operation(id).await {
-            Ok((operation, _)) if operation.instance == configured.as_str() => {
-                return Ok((Arc::clone(candidate), id));
-            }
-            Ok(_) | Err(SchedulerError::OperationNotFound(_)) => {}
-            Err(error) => return Err(to_status(&error)),
+        if belongs(candidate, configured, id).await? {
+            crate::auth::permit(configured.as_str()).await.map_err(|_| unknown())?;
+            return Ok((Arc::clone(candidate), id));
         }
     }
     Err(unknown())
+}
+
+/// Whether an operation is this instance's.
+async fn belongs(instance: &ExecutionInstance, name: &InstanceName, id: OperationId) -> Result<bool, Status> {
+    match instance.scheduler.operation(id).await {
+        Ok((operation, _)) => Ok(operation.instance == name.as_str()),
+        Err(SchedulerError::OperationNotFound(_)) => Ok(false),
+        Err(error) => Err(to_status(&error)),
+    }
 }
 
 impl OperationsService {
@@ -83,7 +93,8 @@ impl Operations for OperationsService {
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
         let request = request.into_inner();
-        let (name, instance) = self.instances.entry(&request.name).map_err(|error| to_status(&error))?;
+        let (name, instance) =
+            self.instances.entry(&request.name).await.map_err(|error| to_status(&error))?;
         let query = listing::query(name.as_str(), instance.max_list_page_size, &request)
             .map_err(|error| to_status(&error))?;
         let found = instance.scheduler.list(&query).await.map_err(|error| to_status(&error))?;

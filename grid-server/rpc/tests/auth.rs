@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use grid_cache::backends::lru::Lru;
+use grid_cas::client::{Connection, ConnectionOptions};
 use grid_core::{Digest, DigestFunction, InstanceName};
+use grid_proto::buildgrid::auth_server::{Auth, AuthServer};
+use grid_proto::buildgrid::{AuthorizeRequest, ClientIdentity};
 use grid_proto::reapi::action_cache_client::ActionCacheClient;
 use grid_proto::reapi::action_cache_server::ActionCacheServer;
 use grid_proto::reapi::{ActionResult, GetActionResultRequest, UpdateActionResultRequest};
@@ -14,20 +19,19 @@ use grid_rpc::auth::jwks::Keys;
 use grid_rpc::auth::jwt::JwtAuthenticator;
 use grid_rpc::auth::layer::AuthOptions;
 use grid_rpc::auth::tokens::TokenFile;
-use grid_rpc::auth::{AuthLayer, Policy};
+use grid_rpc::auth::{Acl, AuthLayer, Policy};
 use grid_rpc::digests::{all_functions, to_wire};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use serde_json::json;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Response, Status};
 
 const SECRET: &[u8] = b"a secret of the test";
 
 struct World {
     client: ActionCacheClient<Channel>,
-    _folder: tempfile::TempDir,
 }
 
 fn name(name: &str) -> InstanceName {
@@ -35,7 +39,7 @@ fn name(name: &str) -> InstanceName {
 }
 
 /// Two instances: `main`, with execution, and `open`, which anyone may use.
-async fn world() -> World {
+async fn world() -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let worker = folder.path().join("worker");
     std::fs::write(&worker, "worker token\n").unwrap();
@@ -51,6 +55,11 @@ async fn world() -> World {
         worker_token: Some(Arc::new(TokenFile::new(worker))),
         ..AuthOptions::default()
     };
+    (serve(options).await, folder)
+}
+
+/// An action cache behind the layer.
+async fn serve(options: AuthOptions) -> World {
     let cache = Arc::new(Lru::new(100));
     let instance = Arc::new(ActionCacheInstance { cache, store: None, functions: all_functions() });
     let instances =
@@ -62,7 +71,7 @@ async fn world() -> World {
         .add_service(ActionCacheServer::new(ActionCacheService::new(instances)));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let channel = Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap();
-    World { client: ActionCacheClient::new(channel), _folder: folder }
+    World { client: ActionCacheClient::new(channel) }
 }
 
 fn token(subject: &str) -> String {
@@ -101,7 +110,7 @@ impl World {
 
 #[tokio::test]
 async fn strangers_are_refused_and_known_callers_are_not() {
-    let world = world().await;
+    let (world, _folder) = world().await;
     assert_eq!(world.get("main", None).await, Code::Unauthenticated);
     assert_eq!(world.get("main", Some("garbage")).await, Code::Unauthenticated);
     assert_eq!(world.get("main", Some(&token("dev"))).await, Code::NotFound);
@@ -111,7 +120,7 @@ async fn strangers_are_refused_and_known_callers_are_not() {
 
 #[tokio::test]
 async fn only_named_subjects_record_results_where_actions_are_executed() {
-    let world = world().await;
+    let (world, _folder) = world().await;
     assert_eq!(world.update("main", Some(&token("dev"))).await, Code::PermissionDenied);
     assert_eq!(world.update("main", Some(&token("ci"))).await, Code::Ok);
     assert_eq!(world.update("main", None).await, Code::Unauthenticated);
@@ -119,7 +128,64 @@ async fn only_named_subjects_record_results_where_actions_are_executed() {
 
 #[tokio::test]
 async fn the_worker_token_reads_and_does_not_record_results() {
-    let world = world().await;
+    let (world, _folder) = world().await;
     assert_eq!(world.get("main", Some("worker token")).await, Code::NotFound);
     assert_eq!(world.update("main", Some("worker token")).await, Code::Unauthenticated);
+}
+
+/// A server that lets the token `good` into `main` alone, and counts the questions.
+#[derive(Clone, Debug, Default)]
+struct Judge {
+    asked: Arc<AtomicUsize>,
+}
+
+#[tonic::async_trait]
+impl Auth for Judge {
+    async fn authorize(
+        &self,
+        request: Request<AuthorizeRequest>,
+    ) -> Result<Response<ClientIdentity>, Status> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let request = request.into_inner();
+        assert!(request.method.starts_with("/build.bazel.remote.execution.v2.ActionCache/"), "{request:?}");
+        match (&request.token[..], request.instance_name.as_str()) {
+            (b"good", "main") => {
+                Ok(Response::new(ClientIdentity { subject: "ci".into(), ..Default::default() }))
+            }
+            (b"good", _) => Err(Status::permission_denied("not there")),
+            (b"broken", _) => Err(Status::internal("a secret of the judge")),
+            _ => Err(Status::unauthenticated("who?")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_server_decides_of_each_method_and_instance_and_is_not_asked_twice() {
+    let judge = Judge::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::builder().add_service(AuthServer::new(judge.clone()));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let connection = Connection::new(ConnectionOptions::new(&url, "")).unwrap();
+    let asks = grid_rpc::auth::server::AuthServer::new(&connection, Duration::from_secs(20));
+    let world = serve(AuthOptions { authorizer: Some(Arc::new(asks)), ..AuthOptions::default() }).await;
+    for _ in 0..10 {
+        assert_eq!(world.get("main", Some("good")).await, Code::NotFound);
+    }
+    assert_eq!(judge.asked.load(Ordering::Relaxed), 1, "an answer stands for a while");
+    assert_eq!(world.update("main", Some("good")).await, Code::Ok);
+    assert_eq!(judge.asked.load(Ordering::Relaxed), 2, "another method is another question");
+    assert_eq!(world.get("open", Some("good")).await, Code::PermissionDenied);
+    assert_eq!(world.get("main", Some("bad")).await, Code::Unauthenticated);
+    assert_eq!(world.get("main", None).await, Code::Unauthenticated);
+    assert_eq!(world.get("main", Some("broken")).await, Code::Unavailable);
+}
+
+#[tokio::test]
+async fn an_acl_binds_callers_of_whom_nothing_is_asked() {
+    let acl = Acl::parse("open: {allow: all}\nmain: {allow: [{subject: ci}]}").unwrap();
+    let policy = Arc::new(Policy { acl: Some(acl), ..Policy::default() });
+    let world = serve(AuthOptions { anonymous: true, policy, ..AuthOptions::default() }).await;
+    assert_eq!(world.get("open", None).await, Code::NotFound);
+    assert_eq!(world.get("main", None).await, Code::PermissionDenied);
 }

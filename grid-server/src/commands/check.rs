@@ -45,9 +45,7 @@ fn unserved(settings: &Settings) -> Vec<String> {
             place.mark, place.path, place.tag
         )
     });
-    let method = "authorization.method: `server` is not served by this version yet; use another method";
-    let method = served::unserved_method(config).then(|| format!("{name}: error: {method}"));
-    lines.chain(method).collect()
+    lines.collect()
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -4,9 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::TryStreamExt as _;
 use grid_config::ServerConfig;
 use grid_config::model::ServerOptions;
-use grid_rpc::transport::TransportOptions;
+use grid_rpc::spans::CallSpans;
+use grid_rpc::transport::deadline::Deadlines;
+use grid_rpc::transport::{self, TransportOptions};
 use grid_telemetry::Metrics;
 use grid_telemetry::cleanup::CleanupMetrics;
 use grid_telemetry::dependencies::Dependencies;
@@ -17,7 +20,9 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tower::ServiceBuilder;
 
+use crate::answers::Answers;
 use crate::cli::Serve;
 use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
@@ -26,6 +31,9 @@ use crate::listen::Listener;
 use crate::readiness::{self, Health, Readiness};
 use crate::{admin, cleaning, monitoring, paths, settings};
 use grid_rpc::auth::AuthLayer;
+
+/// How long a client may pause within a request.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
@@ -47,12 +55,14 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         compose(&config, &metrics, bus.clone()).await?;
     let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
+    let answers = Answers::default();
+    background.spawn(answers.clone().look());
     let server = Server {
         config: &config,
         routes,
         metrics: RpcMetrics::new(&metrics, paths::all(), bus.clone()),
         authorization: authorization::layer(&config)?,
-        limits: Limits::new(config.max_concurrent_calls),
+        limits: Limits::new(config.max_concurrent_calls, answers.clone()),
         ending: ending.clone(),
     };
     let mut serving = JoinSet::new();
@@ -95,18 +105,18 @@ async fn bind(config: &ServerConfig, allow_insecure: bool) -> anyhow::Result<Vec
 }
 
 /// Waits for a signal; an address that stops being served by itself is an error.
-async fn until_asked(serving: &mut JoinSet<Result<(), tonic::transport::Error>>) -> anyhow::Result<()> {
+async fn until_asked(serving: &mut JoinSet<()>) -> anyhow::Result<()> {
     tokio::select! {
         asked = super::asked_to_end() => Ok(asked?),
         Some(stopped) = serving.join_next() => {
-            stopped.context("an address stopped being served")??;
+            stopped.context("an address stopped being served")?;
             anyhow::bail!("an address stopped being served")
         }
     }
 }
 
 /// Lets calls finish, and cuts off those that outlast the grace.
-async fn drain(mut serving: JoinSet<Result<(), tonic::transport::Error>>, grace: Duration) {
+async fn drain(mut serving: JoinSet<()>, grace: Duration) {
     let finished = async { while serving.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finished).await.is_err() {
         tracing::warn!("calls that outlasted the grace were cut off");
@@ -130,39 +140,54 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    fn spawn(&self, listener: Listener, serving: &mut JoinSet<Result<(), tonic::transport::Error>>) {
-        let router = transport(&self.config.options)
-            .server(rand::random())
+    fn spawn(&self, listener: Listener, serving: &mut JoinSet<()>) {
+        let service = ServiceBuilder::new()
             .layer(self.metrics.clone())
+            .layer(CallSpans)
             .layer(HandOver::new(self.ending.clone()))
             .layer(self.limits.clone())
+            .layer(Deadlines { idle: IDLE })
             .layer(self.authorization.clone())
-            .add_routes(self.routes.clone());
-        let ended = self.ending.clone().cancelled_owned();
+            .service(self.routes.clone());
+        let options = options(&self.config.options);
+        let ending = self.ending.clone();
+        let jitter = rand::random;
         match listener {
             Listener::Plain(listener) => {
-                serving.spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended));
+                let accepted =
+                    TcpListenerStream::new(listener).inspect_ok(|stream| drop(stream.set_nodelay(true)));
+                serving.spawn(
+                    async move { transport::serve(&options, accepted, service, ending, jitter).await },
+                );
             }
             Listener::Tls(listener, files) => {
-                serving.spawn(router.serve_with_incoming_shutdown(files.accept(listener), ended));
+                let accepted = files.accept(listener);
+                serving.spawn(
+                    async move { transport::serve(&options, accepted, service, ending, jitter).await },
+                );
             }
             Listener::Unix(listener, _) => {
-                serving.spawn(router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended));
+                let accepted = UnixListenerStream::new(listener);
+                serving.spawn(
+                    async move { transport::serve(&options, accepted, service, ending, jitter).await },
+                );
             }
         }
     }
 }
 
 /// The transport's settings: its own, where the configuration says nothing.
-fn transport(options: &ServerOptions) -> TransportOptions {
+fn options(options: &ServerOptions) -> TransportOptions {
     let own = TransportOptions::default();
     TransportOptions {
         stream_window: options.stream_window.unwrap_or(own.stream_window),
-        connection_window: own.connection_window.max(options.stream_window.unwrap_or(0)),
+        connection_window: own.connection_window.max(options.stream_window.unwrap_or(0).saturating_mul(16)),
         max_frame_size: options.max_frame_size.unwrap_or(own.max_frame_size),
         max_concurrent_streams: options.max_concurrent_streams.unwrap_or(own.max_concurrent_streams),
         keepalive_interval: options.keepalive_time.unwrap_or(own.keepalive_interval),
         keepalive_timeout: options.keepalive_timeout.unwrap_or(own.keepalive_timeout),
+        greeting: own.greeting,
+        send_buffer: own.send_buffer,
         max_connection_age: options.max_connection_age.or(own.max_connection_age),
         max_connection_age_grace: options.max_connection_age_grace.unwrap_or(own.max_connection_age_grace),
     }

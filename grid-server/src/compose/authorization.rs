@@ -4,17 +4,23 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use grid_cas::client::{Connection, ConnectionOptions, Patience};
 use grid_config::ServerConfig;
-use grid_config::model::{Algorithm, Jwt, JwtKeys, Method, Service};
+use grid_config::model::{
+    Algorithm, AuthorizationServer, Jwt, JwtKeys, Method, ServerCredentials, Service, Transport,
+};
 use grid_rpc::auth::headers::HeaderAuthenticator;
 use grid_rpc::auth::jwks::{Keys, Published};
 use grid_rpc::auth::jwt::JwtAuthenticator;
 use grid_rpc::auth::layer::AuthOptions;
+use grid_rpc::auth::server::AuthServer;
+use grid_rpc::auth::tls::TlsAuthenticator;
 use grid_rpc::auth::tokens::TokenFile;
-use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Policy};
+use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Authorizer, Policy};
 use jsonwebtoken::DecodingKey;
 
 use super::ComposeError;
+use super::remotes::TOKEN_REFRESH;
 
 /// The full name of the Fleet service.
 const FLEET: &str = "grid.fleet.v1alpha1.Fleet";
@@ -22,32 +28,58 @@ const FLEET: &str = "grid.fleet.v1alpha1.Fleet";
 /// The layer that a configuration asks for.
 pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
     let authorization = &config.authorization;
-    let authenticators: Vec<Arc<dyn Authenticator>> = match &authorization.method {
-        Method::None => Vec::new(),
-        Method::Headers => vec![Arc::new(HeaderAuthenticator)],
-        Method::Jwt(jwt) => vec![Arc::new(jwt_authenticator(jwt)?)],
-        Method::Server(server) => {
-            return Err(ComposeError::NotYet {
-                place: format!("authorization (method `server` at {})", server.url),
-            });
-        }
-    };
+    let (mut authenticators, mut authorizer): (Vec<Arc<dyn Authenticator>>, _) = (Vec::new(), None);
+    match &authorization.method {
+        // Mutual TLS tells who calls where nothing else is asked for.
+        Method::None if asks_clients(config) => authenticators.push(Arc::new(TlsAuthenticator)),
+        Method::None => {}
+        Method::Headers => authenticators.push(Arc::new(HeaderAuthenticator)),
+        Method::Jwt(jwt) => authenticators.push(Arc::new(jwt_authenticator(jwt)?)),
+        Method::Server(server) => authorizer = Some(auth_server(server)?),
+    }
     let acl = authorization.acl.as_deref().map(acl).transpose()?;
     let policy = Policy {
         acl,
         unauthenticated_instances: authorization.open_instances.iter().cloned().collect(),
         execution_instances: execution_instances(config),
-        cache_writers: HashSet::new(),
+        cache_writers: authorization.cache_writers.iter().cloned().collect(),
     };
     let token = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| Arc::new(TokenFile::new(path)));
     Ok(AuthLayer::new(AuthOptions {
         authenticators,
+        authorizer,
+        anonymous: matches!(authorization.method, Method::None),
         policy: Arc::new(policy),
         allow_localhost: authorization.allow_localhost,
         worker_token: token(&config.grid_credentials.worker_token),
         admin_token: token(&config.grid_credentials.admin_token),
         fleet_service: FLEET,
     }))
+}
+
+/// Whether a client must show a certificate on any address.
+fn asks_clients(config: &ServerConfig) -> bool {
+    let asks = |transport: &Transport| match transport {
+        Transport::Tls(ServerCredentials { client_authorities, .. }) => client_authorities.is_some(),
+        Transport::Insecure | Transport::DefaultTls => false,
+    };
+    config.channels.iter().any(|channel| asks(&channel.transport))
+}
+
+fn auth_server(server: &AuthorizationServer) -> Result<Arc<dyn Authorizer>, ComposeError> {
+    let place = "authorization (method `server`)".to_owned();
+    let credentials = &server.credentials;
+    let connection = Connection::new(ConnectionOptions {
+        tls_ca: credentials.authorities.clone(),
+        tls_identity: credentials.certificate.clone().zip(credentials.key.clone()),
+        token_file: credentials.token.clone(),
+        token_refresh: credentials.token_refresh.unwrap_or(TOKEN_REFRESH),
+        patience: Patience { retries: 0, ..Patience::default() },
+        name: format!("{place} at {}", server.url).into(),
+        ..ConnectionOptions::new(&server.url, "")
+    });
+    let connection = connection.map_err(|source| ComposeError::Store { place, source })?;
+    Ok(Arc::new(AuthServer::new(&connection, server.request_timeout)))
 }
 
 fn execution_instances(config: &ServerConfig) -> HashSet<String> {

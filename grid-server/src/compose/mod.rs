@@ -60,8 +60,6 @@ pub(crate) enum ComposeError {
     Database { place: String, source: grid_scheduler_sql::DatabaseError },
     #[error("{place}: {source}")]
     Schema { place: String, source: grid_scheduler_sql::migrate::SchemaError },
-    #[error("{place}: this version can't serve it yet; remove it")]
-    NotYet { place: String },
     #[error("{place}: {what}")]
     Contradiction { place: String, what: String },
     #[error("the state directory {path} can't be made: {source}; say `state-directory: PATH`")]

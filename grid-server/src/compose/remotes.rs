@@ -9,7 +9,7 @@ use grid_core::InstanceName;
 use super::{ComposeError, Composer};
 
 /// How often a token is read again where nothing is said.
-const TOKEN_REFRESH: Duration = Duration::from_secs(60);
+pub(super) const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 
 impl Composer<'_> {
     /// The connection to a server for an instance; everything that says the same of a server shares one.

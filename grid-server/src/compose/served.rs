@@ -1,7 +1,7 @@
 //! What this version can't serve yet of what a configuration may say: `check` says it, so that nothing is ignored.
 
 use grid_config::ServerConfig;
-use grid_config::model::{Method, Place, Service};
+use grid_config::model::{Place, Service};
 
 /// The places that keep a configuration from being served, of those that something is served from.
 pub(crate) fn unserved(config: &ServerConfig) -> Vec<Place> {
@@ -23,9 +23,4 @@ pub(crate) fn unserved(config: &ServerConfig) -> Vec<Place> {
     found.sort_by_key(|place| place.mark);
     found.dedup();
     found
-}
-
-/// Whether callers are known in a way that this version doesn't have yet.
-pub(crate) const fn unserved_method(config: &ServerConfig) -> bool {
-    matches!(config.authorization.method, Method::Server(_))
 }

@@ -1,5 +1,6 @@
 //! The addresses that the server listens on: TCP, UNIX sockets, TLS and mutual TLS.
 
+mod clients;
 mod tls;
 
 use std::io;

@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use grid_config::model::ServerCredentials;
 use parking_lot::Mutex;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ListenError;
+use super::clients::Pinned;
 
 /// How long a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -79,12 +79,8 @@ fn read(credentials: &ServerCredentials) -> Result<Arc<ServerConfig>, ListenErro
     let builder = match &credentials.client_authorities {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| wrong(path, error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| wrong(path, error.to_string()))?)
+            let verifier = Pinned::new(certificates(path)?).map_err(|problem| wrong(path, problem))?;
+            builder.with_client_cert_verifier(Arc::new(verifier))
         }
     };
     let config = builder.with_single_cert(chain, key);

@@ -1,6 +1,7 @@
 //! The log: one line an event, as text or as JSON.
 //!
-//! Spans of calls carry the ids of operation, action and invocation, so that each line within them does too. `RUST_LOG` says
+//! Calls run within spans (`grid-rpc` makes them) that carry the ids of invocation, action, operation and trace, so that
+//! each line within them does too. `RUST_LOG` says
 //! what is logged, in `tracing`'s syntax; without it that is `info`, or `debug` for our own crates with `-v`.
 
 use std::io;

@@ -20,9 +20,15 @@ impl Decode for Authorization {
         let f = &mut fields;
         let name = f.req::<String>("method");
         let acl = f.opt("acl-config");
+        let cache_writers = f.or("cache-writers");
         let open_instances = f.or("allow-unauthenticated-instances");
         let allow_localhost = f.or("allow-localhost-requests");
         let name = name?;
+        if f.has("acl-config") {
+            f.no_effect("cache-writers", "`acl-config` decides who may call what");
+        } else if name == "server" {
+            f.no_effect("cache-writers", "with `method: server` that server decides");
+        }
         let method = method(f, &name);
         let idle: &[&[&str]] = match name.as_str() {
             "jwt" => &[&SERVER_KEYS],
@@ -35,6 +41,7 @@ impl Decode for Authorization {
         Some(Self {
             method: method?,
             acl: acl?,
+            cache_writers: cache_writers?,
             open_instances: open_instances?,
             allow_localhost: allow_localhost?,
         })
@@ -44,7 +51,13 @@ impl Decode for Authorization {
 impl Authorization {
     /// What holds where a configuration says nothing.
     pub(super) const fn open() -> Self {
-        Self { method: Method::None, acl: None, open_instances: Vec::new(), allow_localhost: false }
+        Self {
+            method: Method::None,
+            acl: None,
+            cache_writers: Vec::new(),
+            open_instances: Vec::new(),
+            allow_localhost: false,
+        }
     }
 }
 

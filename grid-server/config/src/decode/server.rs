@@ -60,7 +60,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let channels = f.opt::<Vec<Channel>>("server");
     let authorization = f.opt("authorization");
     let monitoring = f.opt::<MaybeMonitoring>("monitoring");
-    let max_concurrent_calls = f.opt("maximum-concurrent-rpcs");
+    let max_concurrent_calls = f.or("maximum-concurrent-rpcs");
     let reflection = f.or("server-reflection");
     let compression = f.or::<String>("grpc-compression");
     let options = f.opt("grpc-server-options");

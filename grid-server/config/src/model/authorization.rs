@@ -12,6 +12,8 @@ pub struct Authorization {
     pub method: Method,
     /// A file with who may call what.
     pub acl: Option<PathBuf>,
+    /// Subjects that may record results beside the scheduler.
+    pub cache_writers: Vec<String>,
     /// Instances that everybody may call.
     pub open_instances: Vec<String>,
     /// Whether calls from this machine need no authentication.

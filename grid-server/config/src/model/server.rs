@@ -22,7 +22,7 @@ pub struct ServerConfig {
     /// Where BuildGrid's metrics are published; `None` for nowhere.
     pub monitoring: Option<Monitoring>,
     /// How many calls run at once.
-    pub max_concurrent_calls: Option<usize>,
+    pub max_concurrent_calls: usize,
     /// Whether the services are described by reflection.
     pub reflection: bool,
     /// How responses are compressed.

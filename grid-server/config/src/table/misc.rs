@@ -16,7 +16,7 @@ pub(crate) static AUTHORIZATION: Section = record(
         required(
             "method",
             Ty::OneOf(&["none", "headers", "jwt", "server"]),
-            "`none`; `headers` that a proxy sets; `jwt` bearer tokens; or a `server` that is asked.",
+            "`none`; `headers` that a proxy sets; `jwt` bearer tokens; or a `server` that is asked. With `none`, the certificates of mutual TLS tell who calls.",
         ),
         key(
             "secret",
@@ -44,9 +44,24 @@ pub(crate) static AUTHORIZATION: Section = record(
             "For `jwt`: how often the keys are fetched.",
         ),
         key("url", Ty::Text, "For `server`: the server's URL."),
-        default("request-timeout", Ty::Seconds(0.001), "5", "For `server`: how long a call may take."),
+        default(
+            "request-timeout",
+            Ty::Seconds(0.001),
+            "5",
+            "For `server`: how long it may take to answer. An answer stands for 30 s.",
+        ),
         key("credentials", Ty::Record(&CREDENTIALS), "For `server`: what is shown to it."),
-        key("acl-config", Ty::Path, "A file with who may call what."),
+        key(
+            "acl-config",
+            Ty::Path,
+            "A file with who may call what. With `server`, it is for callers that need no token: those of open instances and of this machine.",
+        ),
+        default(
+            "cache-writers",
+            Ty::List(&Ty::Text),
+            "[]",
+            "Subjects that may record results and push assets in instances with execution, where else the scheduler alone does; an ACL decides by itself. Our own.",
+        ),
         default(
             "allow-unauthenticated-instances",
             Ty::List(&Ty::Text),

@@ -26,10 +26,11 @@ static TOP_KEYS: &[Key] = &[
     ),
     key("metering", Ty::Object(Kind::Metering), "Accounting of use by client identity."),
     warned("thread-pool-size", Ty::Whole(1, 1_000_000), NO_THREADS),
-    key(
+    default(
         "maximum-concurrent-rpcs",
         Ty::Whole(1, 1_000_000),
-        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, then get RESOURCE_EXHAUSTED. Bots, and clients that wait for an action, take no place.",
+        "4096",
+        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, then get RESOURCE_EXHAUSTED. Bots, clients that wait for an action, and streams that have nothing to say take no place.",
     ),
     default(
         "server-reflection",

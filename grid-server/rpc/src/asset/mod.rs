@@ -66,13 +66,13 @@ impl AssetService {
     }
 
     async fn search(&self, wanted: &Wanted) -> Result<Found, Status> {
-        let (name, instance) = self.instances.entry(&wanted.instance).map_err(status)?;
+        let (name, instance) = self.instances.entry(&wanted.instance).await.map_err(status)?;
         let search = Search::new(instance, name.as_str(), self.clock.now(), wanted).map_err(status)?;
         search.run().await
     }
 
     async fn record(&self, pushed: Pushed) -> Result<(), Status> {
-        let (name, instance) = self.instances.entry(&pushed.instance).map_err(status)?;
+        let (name, instance) = self.instances.entry(&pushed.instance).await.map_err(status)?;
         push::push(instance, name.as_str(), self.clock.now(), pushed).await
     }
 }

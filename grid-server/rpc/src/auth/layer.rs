@@ -3,7 +3,7 @@
 //! Health and reflection are open. With tokens for workers and administrators, Bots and Fleet ask for those and for
 //! nothing else; every other call runs with what is known of its caller, for [`super::permit`] to decide.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
@@ -14,7 +14,7 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 
 use super::tokens::TokenFile;
-use super::{Authenticator, CALL, Call, INSTANCE, Identity, Policy, bearer};
+use super::{Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, bearer};
 use crate::{RpcError, to_status};
 
 const OPEN: [&str; 3] = [
@@ -36,9 +36,13 @@ const WORKER: [&str; 5] = [
 /// What the layer works by.
 #[derive(Clone, Debug, Default)]
 pub struct AuthOptions {
-    /// How callers are known, in the order in which they are asked. None at all: everyone is permitted everything
-    /// but what tokens guard.
+    /// How callers are known, in the order in which they are asked.
     pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// The server that decides of each call with a token, where one is asked.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// Whether callers of whom nothing is known are let in as nobody (`method: none`). Without authenticators and an
+    /// ACL they are permitted everything but what tokens guard.
+    pub anonymous: bool,
     /// What callers may do.
     pub policy: Arc<Policy>,
     /// Whether callers from this machine need no authentication (`allow-localhost-requests`).
@@ -84,8 +88,8 @@ pub struct Auth<S> {
 enum Verdict {
     /// Without any check.
     Open,
-    /// With the caller's identity, or why there is none.
-    Known(Result<Arc<Identity>, RpcError>),
+    /// As far as the caller may.
+    Checked(Caller),
 }
 
 impl AuthOptions {
@@ -112,10 +116,14 @@ impl AuthOptions {
                 ))),
             };
         }
-        if self.authenticators.is_empty() || self.is_worker(service, method, request) {
+        let unguarded = self.anonymous && self.authenticators.is_empty() && self.policy.acl.is_none();
+        if unguarded || self.is_worker(service, method, request) {
             return Ok(Verdict::Open);
         }
-        Ok(Verdict::Known(self.caller(request).await.map(Arc::new)))
+        if let (Some(authorizer), Some(token)) = (&self.authorizer, bearer(request)) {
+            return Ok(Verdict::Checked(Caller::Bearer(Arc::clone(authorizer), token.into())));
+        }
+        Ok(Verdict::Checked(Caller::Known(self.caller(request).await.map(Arc::new))))
     }
 
     fn is_worker(&self, service: &str, method: &str, request: &http::request::Parts) -> bool {
@@ -137,6 +145,9 @@ impl AuthOptions {
                 actor: "localhost".into(),
                 ..Identity::default()
             });
+        }
+        if self.anonymous {
+            return Ok(Identity::default());
         }
         Err(RpcError::Unauthenticated("No valid authorization or authentication provided".into()))
     }
@@ -175,9 +186,12 @@ where
             let call = match verdict {
                 Err(error) => return Ok(to_status(&error).into_http()),
                 Ok(Verdict::Open) => None,
-                Ok(Verdict::Known(caller)) => {
-                    Some(Call { caller, method: method.into(), policy: Arc::clone(&options.policy) })
-                }
+                Ok(Verdict::Checked(caller)) => Some(Call {
+                    caller,
+                    method: parts.uri.path().into(),
+                    policy: Arc::clone(&options.policy),
+                    permitted: Arc::new(OnceLock::new()),
+                }),
             };
             let counted = parts.extensions.get::<CallInstance>().cloned().unwrap_or_default();
             let future = INSTANCE.scope(counted, inner.call(Request::from_parts(parts, body)));

@@ -11,11 +11,12 @@ pub mod jwks;
 pub mod jwt;
 pub mod layer;
 pub mod policy;
+pub mod server;
 pub mod tls;
 pub mod tokens;
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use grid_core::{CallInstance, InstanceName};
@@ -49,14 +50,60 @@ pub trait Authenticator: Debug + Send + Sync {
     async fn authenticate(&self, request: &Parts) -> Result<Option<Identity>, RpcError>;
 }
 
+/// A server that is asked of each call (BuildGrid's `method: server`).
+#[async_trait]
+pub trait Authorizer: Debug + Send + Sync {
+    /// Who the bearer of `token` is, where they may call `method`, a path `/SERVICE/METHOD`, in `instance`.
+    ///
+    /// # Errors
+    /// [`RpcError::Unauthenticated`], [`RpcError::PermissionDenied`]; [`RpcError::Unavailable`] where nobody answers.
+    async fn authorize(&self, instance: &str, method: &str, token: &str) -> Result<Arc<Identity>, RpcError>;
+}
+
+/// The method that records a result.
+pub(crate) const UPDATE_ACTION_RESULT: &str =
+    "/build.bazel.remote.execution.v2.ActionCache/UpdateActionResult";
+
+/// What is known of a caller.
+#[derive(Clone, Debug)]
+enum Caller {
+    /// Who it is, or why that is not known.
+    Known(Result<Arc<Identity>, RpcError>),
+    /// What it shows to the server that is asked.
+    Bearer(Arc<dyn Authorizer>, Arc<str>),
+}
+
 /// One call, as far as authorization is concerned.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// The caller, or why there is none.
-    caller: Result<Arc<Identity>, RpcError>,
-    /// The method's name without its service, such as `UpdateActionResult`.
+    caller: Caller,
+    /// The method's path, `/SERVICE/METHOD`.
     method: Arc<str>,
     policy: Arc<Policy>,
+    /// Who was let in.
+    permitted: Arc<OnceLock<Arc<Identity>>>,
+}
+
+impl Call {
+    async fn permit(&self, instance: &str, method: &str) -> Result<(), RpcError> {
+        let identity = match &self.caller {
+            Caller::Known(caller) => {
+                self.policy.permit(instance, method, caller)?;
+                caller.as_ref().ok().cloned()
+            }
+            Caller::Bearer(..) if self.policy.is_open(instance) => {
+                let nobody = RpcError::Unauthenticated(String::new());
+                self.policy.permit(instance, method, &Err(nobody))?;
+                None
+            }
+            Caller::Bearer(authorizer, token) => Some(authorizer.authorize(instance, method, token).await?),
+        };
+        if let Some(identity) = identity {
+            // The first instance that a call names is the one that it is about.
+            let _ = self.permitted.set(identity);
+        }
+        Ok(())
+    }
 }
 
 tokio::task_local! {
@@ -74,14 +121,26 @@ pub(crate) fn note_instance(instance: &InstanceName) {
 ///
 /// # Errors
 /// [`RpcError::Unauthenticated`], [`RpcError::PermissionDenied`]; or why the caller can't be known.
-pub fn permit(instance: &str) -> Result<(), RpcError> {
-    CALL.try_with(|call| call.policy.permit(instance, &call.method, &call.caller)).unwrap_or(Ok(()))
+pub async fn permit(instance: &str) -> Result<(), RpcError> {
+    match CALL.try_with(Call::clone) {
+        Ok(call) => call.permit(instance, &call.method).await,
+        Err(_) => Ok(()),
+    }
 }
 
-/// The authenticated caller of the call that this task serves.
+/// Whether the caller of the call that this task serves may call another method, by its path, in `instance`.
+pub(crate) async fn may(method: &str, instance: &str) -> bool {
+    match CALL.try_with(Call::clone) {
+        Ok(call) => call.permit(instance, method).await.is_ok(),
+        Err(_) => true,
+    }
+}
+
+/// The caller who was let in by [`permit`], where one is known.
 #[must_use]
 pub fn caller() -> Option<Arc<Identity>> {
-    CALL.try_with(|call| call.caller.as_ref().ok().cloned()).ok().flatten()
+    let permitted = CALL.try_with(|call| call.permitted.get().cloned()).ok().flatten();
+    permitted.filter(|identity| !identity.subject.is_empty())
 }
 
 /// The token of an `authorization: Bearer` header.

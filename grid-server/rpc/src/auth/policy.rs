@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::{Acl, Identity};
+use super::{Acl, Identity, UPDATE_ACTION_RESULT};
 use crate::RpcError;
 
 use std::sync::Arc;
 
 /// The methods that decide what others build on.
-const RECORDING: [&str; 3] = ["UpdateActionResult", "PushBlob", "PushDirectory"];
+const RECORDING: [&str; 3] = [
+    UPDATE_ACTION_RESULT,
+    "/build.bazel.remote.asset.v1.Push/PushBlob",
+    "/build.bazel.remote.asset.v1.Push/PushDirectory",
+];
 
 /// The rules of a server.
 ///
@@ -28,7 +32,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether `caller` may call `method` in `instance`.
+    /// Whether anyone may use `instance`, known or not.
+    #[must_use]
+    pub fn is_open(&self, instance: &str) -> bool {
+        self.unauthenticated_instances.contains(instance)
+    }
+
+    /// Whether `caller` may call `method`, by its path `/SERVICE/METHOD`, in `instance`.
     ///
     /// # Errors
     /// [`RpcError::Unauthenticated`], [`RpcError::PermissionDenied`]; or why the caller can't be known.
@@ -38,14 +48,17 @@ impl Policy {
         method: &str,
         caller: &Result<Arc<Identity>, RpcError>,
     ) -> Result<(), RpcError> {
-        if self.unauthenticated_instances.contains(instance) {
-            return Ok(());
-        }
-        let identity = caller.as_ref().map_err(Clone::clone)?;
+        let open = self.is_open(instance);
+        let nobody = Arc::default();
+        let identity = match caller {
+            Ok(identity) => identity,
+            Err(_) if open => &nobody,
+            Err(unknown) => return Err(unknown.clone()),
+        };
         let permitted = match &self.acl {
-            Some(acl) => acl.permits(instance, method, identity),
+            Some(acl) => acl.permits(instance, short(method), identity),
             None => {
-                !RECORDING.contains(&method)
+                open || !RECORDING.contains(&method)
                     || !self.execution_instances.contains(instance)
                     || self.cache_writers.contains(&identity.subject)
             }
@@ -56,6 +69,11 @@ impl Policy {
             Err(RpcError::PermissionDenied("Not permitted to make this request".into()))
         }
     }
+}
+
+/// The method's name without its service, as ACLs have it.
+fn short(method: &str) -> &str {
+    method.rsplit('/').next().unwrap_or(method)
 }
 
 #[cfg(test)]
@@ -73,17 +91,21 @@ mod tests {
             cache_writers: ["ci".into()].into(),
             ..Policy::default()
         };
-        let update = |instance, subject| policy.permit(instance, "UpdateActionResult", &known(subject));
+        let update = |instance, subject| policy.permit(instance, UPDATE_ACTION_RESULT, &known(subject));
         assert!(update("main", "ci").is_ok());
         assert!(matches!(update("main", "dev"), Err(RpcError::PermissionDenied(_))));
         assert!(update("cache-only", "dev").is_ok());
-        for method in ["PushBlob", "PushDirectory"] {
+        for method in &RECORDING[1..] {
             assert!(policy.permit("main", method, &known("ci")).is_ok());
             assert!(policy.permit("main", method, &known("dev")).is_err(), "{method}");
             assert!(policy.permit("artifacts", method, &known("dev")).is_ok());
         }
-        assert!(policy.permit("main", "FetchBlob", &known("dev")).is_ok());
-        assert!(policy.permit("main", "GetActionResult", &known("dev")).is_ok());
+        assert!(policy.permit("main", "/build.bazel.remote.asset.v1.Fetch/FetchBlob", &known("dev")).is_ok());
+        assert!(
+            policy
+                .permit("main", "/build.bazel.remote.execution.v2.ActionCache/GetActionResult", &known("dev"))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -45,14 +45,14 @@ impl BotsService {
     }
 
     /// The instance and identifier in a session's name, `INSTANCE/UUID`.
-    fn locate(&self, name: &str) -> Result<(&str, &Arc<ExecutionInstance>, SessionId), RpcError> {
+    async fn locate(&self, name: &str) -> Result<(&str, &Arc<ExecutionInstance>, SessionId), RpcError> {
         let (parent, id) = name.rsplit_once('/').unwrap_or(("", name));
         let id = id.parse().map_err(|_| {
             let problem =
                 format!("{name:?} is no session's name; expected INSTANCE/UUID as the server gave it");
             RpcError::field("bot_session.name", problem)
         })?;
-        let (parent, instance) = self.instances.entry(parent)?;
+        let (parent, instance) = self.instances.entry(parent).await?;
         Ok((parent.as_str(), instance, SessionId(id)))
     }
 
@@ -102,7 +102,7 @@ impl Bots for BotsService {
     ) -> Result<Response<BotSession>, Status> {
         let (headers, _, request) = request.into_parts();
         let refuse = |error: RpcError| to_status(&error);
-        let (parent, instance) = self.instances.entry(&request.parent).map_err(refuse)?;
+        let (parent, instance) = self.instances.entry(&request.parent).await.map_err(refuse)?;
         let sent = request.bot_session.ok_or_else(|| refuse(RpcError::field("bot_session", "is not set")))?;
         let standing = session::standing(parent.as_str(), &sent).map_err(refuse)?;
         let opened = instance.scheduler.open_session(standing).await.map_err(|error| to_status(&error))?;
@@ -122,7 +122,7 @@ impl Bots for BotsService {
             let problem = format!("is {:?}, but the request is for {:?}", sent.name, request.name);
             return Err(refuse(RpcError::field("bot_session.name", problem)));
         }
-        let (parent, instance, id) = self.locate(&request.name).map_err(refuse)?;
+        let (parent, instance, id) = self.locate(&request.name).await.map_err(refuse)?;
         let leases = results::take(&self.instances, instance, id, &headers, &sent.leases).await?;
         let lifetime = instance.scheduler.lifetime();
         let report = session::update(id, &sent, leases, lifetime).map_err(refuse)?;
@@ -134,7 +134,7 @@ impl Bots for BotsService {
         request: Request<PostBotEventTempRequest>,
     ) -> Result<Response<()>, Status> {
         let event = request.into_inner();
-        let (_, _, id) = self.locate(&event.name).map_err(|error| to_status(&error))?;
+        let (_, _, id) = self.locate(&event.name).await.map_err(|error| to_status(&error))?;
         tracing::info!(session = %id, kind = event.r#type, message = event.msg, "bot event");
         Ok(Response::new(()))
     }

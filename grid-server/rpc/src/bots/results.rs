@@ -37,7 +37,7 @@ pub(super) async fn take(
             Ok(LeaseState::Completed) => {
                 let held = own.scheduler.leased(session, job, attempt).await.map_err(|e| to_status(&e))?;
                 let Some(held) = held else { continue };
-                let instance = instances.get(&held.spec.instance).map_or(own, AsRef::as_ref);
+                let instance = instances.own(&held.spec.instance).map_or(own, AsRef::as_ref);
                 completed(instance, &held, lease).await?
             }
             Ok(LeaseState::Cancelled) => News::Failed(Cause::GivenBack),

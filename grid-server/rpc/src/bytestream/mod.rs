@@ -79,8 +79,8 @@ impl ByteStreamService {
         Self { instances, logs, idle }
     }
 
-    fn blob_instance(&self, blob: &Blob<'_>) -> Result<&Arc<ByteStreamInstance>, RpcError> {
-        let instance = self.instances.get(blob.instance)?;
+    async fn blob_instance(&self, blob: &Blob<'_>) -> Result<&Arc<ByteStreamInstance>, RpcError> {
+        let instance = self.instances.get(blob.instance).await?;
         if !instance.functions.contains(&blob.digest.function()) {
             let name = blob.digest.function().name();
             return Err(RpcError::field("resource_name", format!("{name} is not supported here")));
@@ -100,7 +100,7 @@ impl ByteStreamService {
             }
             Resource::Blob(_) => Err(status(not_an_upload())),
             Resource::Upload { blob, uuid } => {
-                let instance = self.blob_instance(&blob).map_err(status)?;
+                let instance = self.blob_instance(&blob).await.map_err(status)?;
                 write::query(instance, &blob, uuid).await
             }
         }
@@ -135,7 +135,7 @@ impl ByteStream for ByteStreamService {
         check_header(request.metadata(), name).map_err(status)?;
         let messages = match Resource::parse(name).map_err(status)? {
             Resource::Blob(blob) => {
-                let instance = self.blob_instance(&blob).map_err(status)?;
+                let instance = self.blob_instance(&blob).await.map_err(status)?;
                 read::read(&instance.store, &blob, request.get_ref()).await?
             }
             Resource::Upload { .. } => {
@@ -158,7 +158,7 @@ impl ByteStream for ByteStreamService {
         let name = first.resource_name.clone();
         let committed_size = match Resource::parse(&name).map_err(status)? {
             Resource::Upload { blob, uuid } => {
-                let instance = self.blob_instance(&blob).map_err(status)?;
+                let instance = self.blob_instance(&blob).await.map_err(status)?;
                 write::write(instance, &blob, uuid, first, messages, self.idle).await?
             }
             Resource::Blob(_) => return Err(status(not_an_upload())),

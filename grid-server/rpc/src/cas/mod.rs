@@ -60,8 +60,8 @@ impl CasService {
         Self { instances }
     }
 
-    fn instance(&self, name: &str) -> Result<&Arc<CasInstance>, Status> {
-        self.instances.get(name).map_err(status)
+    async fn instance(&self, name: &str) -> Result<&Arc<CasInstance>, Status> {
+        self.instances.get(name).await.map_err(status)
     }
 }
 
@@ -77,7 +77,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<FindMissingBlobsRequest>,
     ) -> Result<Response<FindMissingBlobsResponse>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let reader = Reader::new(request.digest_function, &instance.functions).map_err(status)?;
         let mut digests = Vec::with_capacity(request.blob_digests.len());
         for digest in &request.blob_digests {
@@ -93,7 +93,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<BatchUpdateBlobsRequest>,
     ) -> Result<Response<BatchUpdateBlobsResponse>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         batch::update(instance, request).await.map(Response::new)
     }
 
@@ -102,7 +102,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<BatchReadBlobsRequest>,
     ) -> Result<Response<BatchReadBlobsResponse>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         batch::read(instance, request).await.map(Response::new)
     }
 
@@ -111,7 +111,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<GetTreeRequest>,
     ) -> Result<Response<Self::GetTreeStream>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let pages = tree::get(instance, &request).await?;
         Ok(Response::new(Box::pin(pages)))
     }
@@ -121,7 +121,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<SplitBlobRequest>,
     ) -> Result<Response<SplitBlobResponse>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let chunks = chunking::split(instance, request.digest_function, request.blob_digest.as_ref()).await?;
         Ok(Response::new(SplitBlobResponse {
             chunk_digests: chunks.iter().map(to_wire).collect(),
@@ -134,7 +134,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<GetChunkMappingRequest>,
     ) -> Result<Response<Self::GetChunkMappingStream>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let chunks = chunking::split(instance, request.digest_function, request.blob_digest.as_ref()).await?;
         Ok(Response::new(Box::pin(chunking::pages(chunks))))
     }
@@ -144,7 +144,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<SpliceBlobRequest>,
     ) -> Result<Response<SpliceBlobResponse>, Status> {
         let request = request.into_inner();
-        let instance = self.instance(&request.instance_name)?;
+        let instance = self.instance(&request.instance_name).await?;
         let reader = Reader::new(request.digest_function, &instance.functions).map_err(status)?;
         let mut splice = chunking::Splice::new(instance, &reader, request.blob_digest.as_ref())?;
         splice.add(&reader, &request.chunk_digests)?;
@@ -160,7 +160,7 @@ impl ContentAddressableStorage for CasService {
         let unset =
             || status(crate::RpcError::field("blob_digest", "is not set: the stream held no message"));
         let first = messages.message().await?.ok_or_else(unset)?;
-        let instance = self.instance(&first.instance_name)?;
+        let instance = self.instance(&first.instance_name).await?;
         let reader = Reader::new(first.digest_function, &instance.functions).map_err(status)?;
         let mut splice = chunking::Splice::new(instance, &reader, first.blob_digest.as_ref())?;
         splice.add(&reader, &first.chunk_digests)?;

@@ -44,9 +44,10 @@ impl Execution for ExecutionService {
     async fn execute(&self, request: Request<ExecuteRequest>) -> Result<Response<OperationStream>, Status> {
         let (headers, _, request) = request.into_parts();
         let (name, instance) =
-            self.instances.entry(&request.instance_name).map_err(|error| to_status(&error))?;
+            self.instances.entry(&request.instance_name).await.map_err(|error| to_status(&error))?;
         let prepared = prepare::prepare(name.as_str(), instance, &headers, &request).await?;
         let watch = instance.scheduler.execute(prepared).await.map_err(|error| to_status(&error))?;
+        crate::spans::note_operation(watch.operation.id.0);
         let inline = Inline::of(&request);
         Ok(Response::new(stream::watch(Arc::clone(instance), watch, inline)))
     }

@@ -13,6 +13,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::instance::ExecutionInstance;
+use crate::auth::Identity;
 use crate::digests::Reader;
 use crate::{RpcError, metadata, to_status};
 
@@ -154,10 +155,20 @@ fn platform(action: &Action, command: &Command) -> Vec<(String, String)> {
     properties.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
 }
 
+/// Who asks: the caller that authentication knows, else who the client says that it is.
 fn client(headers: &MetadataMap) -> ClientIdentity {
+    if let Some(known) = crate::auth::caller() {
+        let Identity { subject, actor, workflow } = (*known).clone();
+        return ClientIdentity { workflow, actor, subject };
+    }
+    let clean = |text: String| text.replace('\0', "");
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     match metadata::decode::<buildgrid::ClientIdentity>(headers, "buildgrid.v2.clientidentity-bin") {
-        Some(id) => ClientIdentity { workflow: id.workflow, actor: id.actor, subject: id.subject },
+        Some(id) => ClientIdentity {
+            workflow: clean(id.workflow),
+            actor: clean(id.actor),
+            subject: clean(id.subject),
+        },
         None => ClientIdentity {
             workflow: text("x-request-workflow"),
             actor: text("x-request-actor"),

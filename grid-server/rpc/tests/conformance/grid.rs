@@ -41,12 +41,16 @@ use grid_rpc::capabilities::{
 use grid_rpc::cas::{CasInstance, CasService, Chunking, ChunkingOptions, tree::TreeLimits};
 use grid_rpc::digests::{Functions, all_functions, to_wire};
 use grid_rpc::logstream::LogStreams;
-use grid_rpc::transport::{MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
+use grid_rpc::transport::deadline::Deadlines;
+use grid_rpc::transport::{self, MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
 use grid_scheduler_sql::testing::sqlite;
 use grid_streams::{SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlUploadStore};
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tower::ServiceBuilder;
 
 use crate::origin::WebServer;
 
@@ -207,24 +211,27 @@ impl Parts {
         let logs = LogStreams::new(Arc::clone(&self.logs) as _, [name(MAIN), name(TIGHT)], "");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = TransportOptions::default()
-            .server(0.5)
-            .add_service(
-                ContentAddressableStorageServer::new(self.cas())
-                    .max_decoding_message_size(MAX_RECEIVED_MESSAGE),
-            )
-            .add_service(
-                ByteStreamServer::new(self.bytestream(logs.clone()))
-                    .max_decoding_message_size(MAX_RECEIVED_MESSAGE),
-            )
-            .add_service(ActionCacheServer::new(self.action_cache()))
-            .add_service(CapabilitiesServer::new(self.capabilities()))
-            .add_service(PublishBuildEventServer::new(self.events.clone()))
-            .add_service(QueryBuildEventsServer::new(self.events.clone()))
-            .add_service(FetchServer::new(self.assets()))
-            .add_service(PushServer::new(self.assets()))
-            .add_service(LogStreamServiceServer::new(logs));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let routes = Routes::new(
+            ContentAddressableStorageServer::new(self.cas()).max_decoding_message_size(MAX_RECEIVED_MESSAGE),
+        )
+        .add_service(
+            ByteStreamServer::new(self.bytestream(logs.clone()))
+                .max_decoding_message_size(MAX_RECEIVED_MESSAGE),
+        )
+        .add_service(ActionCacheServer::new(self.action_cache()))
+        .add_service(CapabilitiesServer::new(self.capabilities()))
+        .add_service(PublishBuildEventServer::new(self.events.clone()))
+        .add_service(QueryBuildEventsServer::new(self.events.clone()))
+        .add_service(FetchServer::new(self.assets()))
+        .add_service(PushServer::new(self.assets()))
+        .add_service(LogStreamServiceServer::new(logs));
+        let service =
+            ServiceBuilder::new().layer(Deadlines { idle: Duration::from_secs(60) }).service(routes);
+        let ending = CancellationToken::new();
+        tokio::spawn(async move {
+            let accepted = TcpListenerStream::new(listener);
+            transport::serve(&TransportOptions::default(), accepted, service, ending, || 0.5).await;
+        });
         Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
     }
 }

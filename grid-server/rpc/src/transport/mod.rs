@@ -1,10 +1,18 @@
 //! How a server speaks HTTP/2: the settings that decide latency, throughput and memory, in one place.
 //!
-//! `grid-server` binds addresses, loads certificates and adds the services; this module refuses to listen.
+//! `grid-server` binds addresses, loads certificates and adds the services; [`serve`] speaks to what they accept, and
+//! [`deadline`] keeps to the clients' own deadlines. Nothing here listens.
+
+mod connections;
+pub mod deadline;
+mod greeting;
 
 use std::time::Duration;
 
-use tonic::transport::Server;
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+pub use connections::serve;
 
 /// The largest message that is taken: a full batch of blobs with its digests, or 100,000 digests.
 pub const MAX_RECEIVED_MESSAGE: usize = 16 << 20;
@@ -13,7 +21,10 @@ pub const MAX_RECEIVED_MESSAGE: usize = 16 << 20;
 /// an answer holds each blob's digest and status too.
 pub const MAX_BATCH_BYTES: u64 = (4 << 20) - (256 << 10);
 
-/// The HTTP/2 and TCP settings of a listener.
+/// The most bytes of headers that a call may have.
+const MAX_HEADERS: u32 = 64 << 10;
+
+/// The HTTP/2 settings of a listener.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
     /// How many bytes a client may send ahead of a handler, for each stream.
@@ -22,13 +33,18 @@ pub struct TransportOptions {
     pub connection_window: u32,
     /// The largest HTTP/2 frame that clients may send.
     pub max_frame_size: u32,
+    /// How many bytes of answers may wait for each stream's reader, besides one message.
+    pub send_buffer: usize,
     /// How many calls one connection may have in flight.
     pub max_concurrent_streams: u32,
     /// How often an idle connection is asked whether its peer is still there.
     pub keepalive_interval: Duration,
     /// How long the peer may take to answer that.
     pub keepalive_timeout: Duration,
-    /// When a connection is asked to go, so that clients find new replicas; `None` for never.
+    /// How long a client may take to begin to speak.
+    pub greeting: Duration,
+    /// When a connection is asked to go, so that clients find new replicas; `None` for never. Each connection's age is
+    /// up to a tenth more or less, so that clients that came together don't go together.
     pub max_connection_age: Option<Duration>,
     /// How long calls in flight may go on after that.
     pub max_connection_age_grace: Duration,
@@ -38,40 +54,35 @@ impl Default for TransportOptions {
     fn default() -> Self {
         Self {
             stream_window: 1 << 20,
-            connection_window: 4 << 20,
+            // Calls that wait for their turn must not shut off those that have it.
+            connection_window: 16 << 20,
             max_frame_size: 256 << 10,
+            send_buffer: 128 << 10,
             max_concurrent_streams: 1_000,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
-            max_connection_age: None,
+            greeting: Duration::from_secs(20),
+            max_connection_age: Some(Duration::from_secs(60 * 60)),
             max_connection_age_grace: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
 
 impl TransportOptions {
-    /// A server with these settings.
-    ///
-    /// `jitter`, from 0 to 1, spreads connection ages over ±10 %, so that replicas started together don't send
-    /// their clients away together.
-    #[must_use]
-    pub fn server(&self, jitter: f64) -> Server {
-        let server = Server::builder()
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(self.keepalive_interval))
+    /// HTTP/2 with these settings.
+    fn http2(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
             .initial_stream_window_size(self.stream_window)
             .initial_connection_window_size(self.connection_window)
             .max_frame_size(self.max_frame_size)
             .max_concurrent_streams(self.max_concurrent_streams)
-            .http2_keepalive_interval(Some(self.keepalive_interval))
-            .http2_keepalive_timeout(Some(self.keepalive_timeout))
-            .http2_max_header_list_size(64 << 10);
-        match self.max_connection_age {
-            Some(age) => server
-                .max_connection_age(spread(age, jitter))
-                .max_connection_age_grace(self.max_connection_age_grace),
-            None => server,
-        }
+            .max_send_buf_size(self.send_buffer)
+            .keep_alive_interval(self.keepalive_interval)
+            .keep_alive_timeout(self.keepalive_timeout)
+            .max_header_list_size(MAX_HEADERS);
+        builder
     }
 }
 
