@@ -45,7 +45,10 @@ const OOM_SCORE: &str = "500";
 pub fn run() -> anyhow::Result<()> {
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();
-    input.read_line(&mut line).context("reading the task")?;
+    if input.read_line(&mut line).context("reading the task")? == 0 {
+        // The runner was killed before it could say what it wants.
+        return Ok(());
+    }
     let task: Task = serde_json::from_str(&line).context("parsing the task")?;
     set_up(&task.limits).context("setting up the supervisor")?;
     let end = match start(&task) {

@@ -121,7 +121,8 @@ impl FakeGrid {
         let grid = self.clone();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            // As real servers do: else the kernel holds back what is small.
+            let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
             let server = Server::builder()
                 .add_service(BotsServer::new(grid.clone()))
                 .add_service(ContentAddressableStorageServer::new(grid.clone()))
