@@ -35,6 +35,12 @@ pub struct Settings {
     /// This worker's name, unique in the grid; the host's name and a random part where it is not given.
     #[arg(long, env = "GRID_WORKER_NAME")]
     pub name: Option<String>,
+    /// The worker pool that this worker is of, as NAMESPACE/NAME: what Fleet counts and drains it by.
+    #[arg(long, env = "GRID_WORKER_POOL", default_value = "")]
+    pub pool: String,
+    /// The node that it runs on, by which Fleet drains a whole node.
+    #[arg(long, env = "GRID_WORKER_NODE", default_value = "")]
+    pub node: String,
     /// How many actions run at once.
     #[arg(long, env = "GRID_WORKER_CONCURRENCY", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,

@@ -95,6 +95,8 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         instance: settings.instance.clone(),
         bot_id: name,
         properties: settings.platform(),
+        pool: settings.pool.clone(),
+        node: settings.node.clone(),
         capacity: settings.concurrency.into(),
         poll: Duration::from_secs(settings.poll),
     };

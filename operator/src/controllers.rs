@@ -26,6 +26,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::nodes;
 use crate::scope::Scope;
 
 /// Resources that one controller works on at a time.
@@ -56,7 +57,8 @@ pub(crate) async fn run(scope: &Scope, shared: &Arc<Shared>, stop: CancellationT
     tokio::join!(
         buildgrids(scope, Arc::clone(shared), stop.clone()),
         casstorages(scope, Arc::clone(shared), stop.clone()),
-        workerpools(scope, Arc::clone(shared), stop),
+        workerpools(scope, Arc::clone(shared), stop.clone()),
+        nodes::watch(scope, Arc::clone(&shared.context.fleets), stop),
     );
 }
 
@@ -90,8 +92,9 @@ async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken)
         })
         .reconcile_on(news(&shared, |news| match news {
             News::Grid(key) => Some(key),
-            News::Pool(_) => None,
-        }));
+            News::Pool(_) | News::Nodes => None,
+        }))
+        .reconcile_all_on(nodes_changed(&shared));
     drive(controller, shared, stop, "BuildGrid", |grid, shared| async move {
         buildgrid::reconcile(&grid, &shared.context).await
     })
@@ -113,7 +116,8 @@ async fn casstorages(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
         .watches(scope.api::<Guarded<BuildGrid>>(), Scope::resources(), move |grid| {
             // One that was let go has to hear of it too, so every storage of the namespace looks again.
             referring(&storages, grid.meta().namespace.as_deref(), |_: &CasStorage| true)
-        });
+        })
+        .reconcile_all_on(nodes_changed(&shared));
     drive(controller, shared, stop, "CasStorage", |storage, shared| async move {
         casstorage::reconcile(&storage, &shared.context).await
     })
@@ -134,8 +138,9 @@ async fn workerpools(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
         })
         .reconcile_on(news(&shared, |news| match news {
             News::Pool(key) => Some(key),
-            News::Grid(_) => None,
-        }));
+            News::Grid(_) | News::Nodes => None,
+        }))
+        .reconcile_all_on(nodes_changed(&shared));
     drive(controller, shared, stop, "WorkerPool", |pool, shared| async move {
         workerpool::reconcile(&pool, &shared.context).await
     })
@@ -154,6 +159,12 @@ where
     BroadcastStream::new(shared.context.fleets.news())
         .filter_map(move |heard| std::future::ready(heard.ok().and_then(about)))
         .map(|key| ObjectRef::new(&key.name).within(&key.namespace))
+}
+
+/// Whenever a node is cordoned, falls silent or is well again.
+fn nodes_changed(shared: &Shared) -> impl Stream<Item = ()> + Send + Sync + 'static {
+    BroadcastStream::new(shared.context.fleets.news())
+        .filter_map(|heard| std::future::ready(matches!(heard, Ok(News::Nodes)).then_some(())))
 }
 
 /// The resources of a namespace that refer to something.

@@ -12,6 +12,7 @@ mod args;
 mod controllers;
 mod election;
 mod metrics;
+mod nodes;
 mod scaler;
 mod scope;
 

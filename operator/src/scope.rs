@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
 use grid_operator_controllers::managed_selector;
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 use kube::runtime::watcher;
 use kube::{Client, Resource};
@@ -28,6 +29,11 @@ impl Scope {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         }
+    }
+
+    /// The nodes, which are nobody's namespace: only a scope of all namespaces has them.
+    pub(crate) fn nodes(&self) -> Option<Api<Node>> {
+        self.namespace.is_none().then(|| Api::all(self.client.clone()))
     }
 
     /// A watch of the resources themselves.

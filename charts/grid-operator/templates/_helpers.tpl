@@ -62,7 +62,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, patch]
+  verbs: [list, patch, delete]
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]

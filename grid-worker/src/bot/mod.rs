@@ -4,10 +4,12 @@
 //! the worker wants work. The module refuses to know what an action is: `execute` does.
 
 mod call;
+mod identity;
 pub mod ledger;
 pub mod session;
 
-pub use session::{Bot, Identity};
+pub use identity::Identity;
+pub use session::Bot;
 
 use grid_proto::rwapi::BotStatus;
 

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use grid_core::Clock;
 use grid_proto::reapi::ExecuteOperationMetadata;
-use grid_proto::rwapi::{BotSession, Device, Lease, Worker, device, worker};
+use grid_proto::rwapi::{BotSession, Lease};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::Fate;
 use super::call::{self, Answer, Failure};
+use super::identity::Identity;
 use super::ledger::{Instruction, Ledger};
 use crate::connect::Remote;
 use crate::execute::assignment::Assignment;
@@ -35,21 +36,6 @@ const OPENING: Duration = Duration::from_millis(2_500);
 const QUIET_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last word of a leaving worker may take.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Who the bot is.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The instance it works for.
-    pub instance: String,
-    /// Its name, unique in the grid.
-    pub bot_id: String,
-    /// Platform properties: keys may repeat.
-    pub properties: Vec<(String, String)>,
-    /// How many leases it takes at once.
-    pub capacity: usize,
-    /// How long the server may hold a call while there is nothing to say.
-    pub poll: Duration,
-}
 
 /// A bot with everything it needs.
 #[derive(Debug)]
@@ -163,21 +149,11 @@ impl Bot {
 
     /// The session as it is to be reported now.
     fn report(&self) -> BotSession {
-        let properties = &self.identity.properties;
-        let device = Device {
-            handle: self.identity.bot_id.clone(),
-            properties: properties
-                .iter()
-                .map(|(key, value)| device::Property { key: key.clone(), value: value.clone() })
-                .collect(),
-        };
-        let capacity =
-            worker::Config { key: "capacity".to_owned(), value: self.identity.capacity.to_string() };
         BotSession {
             name: self.session.name.clone(),
             bot_id: self.identity.bot_id.clone(),
             status: self.fate.borrow().status().into(),
-            worker: Some(Worker { devices: vec![device], configs: vec![capacity], ..Worker::default() }),
+            worker: Some(self.identity.worker()),
             leases: self.ledger.report(),
             expire_time: None,
             version: self.session.version.clone(),

@@ -129,6 +129,15 @@ impl Applier {
         })
     }
 
+    /// Ends an object that others made, this very one: a pod.
+    ///
+    /// # Errors
+    /// Where the API server refuses it. That it is gone already is none.
+    pub async fn end(&self, namespace: &str, kind: Kind, name: &str, uid: &str) -> Result<()> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        self.request_delete(namespace, kind, name, preconditions, PropagationPolicy::Background).await
+    }
+
     /// Removes a workload and leaves its pods, for a new one to take over.
     ///
     /// # Errors
@@ -213,31 +222,40 @@ impl Applier {
         object: &DynamicObject,
         propagation: PropagationPolicy,
     ) -> Result<()> {
+        let preconditions = Preconditions { uid: object.uid(), resource_version: object.resource_version() };
+        self.request_delete(namespace, kind, &object.name_any(), preconditions, propagation).await?;
+        if let Some(uid) = object.uid() {
+            self.known.lock().remove(&uid);
+        }
+        Ok(())
+    }
+
+    async fn request_delete(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        name: &str,
+        preconditions: Preconditions,
+        propagation: PropagationPolicy,
+    ) -> Result<()> {
         self.check_leader()?;
-        let name = object.name_any();
         let params = DeleteParams {
             propagation_policy: Some(propagation),
-            preconditions: Some(Preconditions {
-                uid: object.uid(),
-                resource_version: object.resource_version(),
-            }),
+            preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        match self.api(namespace, kind).delete(&name, &params).await {
+        match self.api(namespace, kind).delete(name, &params).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(source) => {
                 return Err(Error::Request {
                     verb: "delete",
                     kind: kind.kind.to_owned(),
                     namespace: namespace.to_owned(),
-                    name,
+                    name: name.to_owned(),
                     source: Box::new(source),
                 });
             }
             Ok(_) => {}
-        }
-        if let Some(uid) = object.uid() {
-            self.known.lock().remove(&uid);
         }
         tracing::info!(kind = kind.kind, namespace, name, "deleted");
         Ok(())

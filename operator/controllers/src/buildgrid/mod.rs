@@ -27,9 +27,11 @@ pub(crate) use validate::{effective_version, is_asleep};
 use crate::context::Context;
 use crate::error::Result;
 use crate::fleet::{Endpoint, Key, declare};
+use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::telling;
 use crate::trouble::Trouble;
+use crate::workload::ailing;
 use observe::World;
 use status::Report;
 use tls::Secrets;
@@ -37,6 +39,9 @@ use validate::Grid;
 
 /// How often what no watch tells of (a Secret of the user's, a certificate's age) is looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How soon pods that are missing are looked for again: why they are is no event of the workload's.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Brings one grid's objects into the state that its spec asks for, and its status up to date.
 ///
@@ -58,6 +63,10 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
         report.trouble = Some(Trouble::from(error));
     }
     telling::changes(context, grid, &applied.changes).await;
+    let is_missing = !grid.spec.paused && status::lacks_pods(grid, &applied.observed);
+    if is_missing {
+        report.ailment = ailing::ailment(context, &Owner::new(grid, "BuildGrid")).await?;
+    }
     let updated = status::with_status(grid, &report, &applied.observed, context.mint.now());
     let is_news = write_status(&context.client, &context.leadership, grid, &updated).await?;
     telling::trouble(context, grid, report.trouble.as_ref(), is_news).await;
@@ -65,7 +74,8 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     if report.trouble.is_some() {
         return Ok(Outcome::Retry);
     }
-    Ok(Outcome::After(CHECK_AGAIN.min(sleeps_in(grid, context).unwrap_or(CHECK_AGAIN))))
+    let again = if is_missing { LOOK_AGAIN } else { CHECK_AGAIN };
+    Ok(Outcome::After(again.min(sleeps_in(grid, context).unwrap_or(again))))
 }
 
 /// Keeps the link to the grid's Fleet service, where it has one.

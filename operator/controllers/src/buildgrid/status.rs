@@ -12,6 +12,7 @@ use crate::foreign::POD_MONITOR;
 use crate::names::Names;
 use crate::trouble::Trouble;
 use crate::workload::Progress;
+use crate::workload::ailing::Ailment;
 
 /// How far the database is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Report {
     is_valid: bool,
     asleep: bool,
     authenticated: bool,
+    /// What keeps pods from running.
+    pub(crate) ailment: Option<Ailment>,
     /// What no pool fits; unknown where Fleet can't be asked.
     pub(crate) unplaced: Option<Vec<String>>,
     /// Kinds that monitoring asks for and the cluster doesn't have.
@@ -75,6 +78,15 @@ fn missing(world: &World) -> Option<String> {
     let of_prometheus = world.missing_kinds.iter().filter(|kind| kind.group == POD_MONITOR.group);
     let names: Vec<&str> = of_prometheus.map(|kind| kind.kind).collect();
     (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// True where a workload has fewer pods than it is to have.
+pub(crate) fn lacks_pods(grid: &BuildGrid, observed: &Observed) -> bool {
+    let name = grid.metadata.name.as_deref().unwrap_or_default();
+    Role::of(grid.spec.topology).iter().any(|role| {
+        let progress = Progress::of(observed, &Names(name).component(role.component()));
+        progress.wanted.is_some_and(|wanted| progress.available < wanted)
+    })
 }
 
 /// The grid with its new status.
@@ -166,7 +178,13 @@ fn ready(report: &Report, servers: &Servers) -> Wanted {
     match servers.missing.as_slice() {
         [] => Wanted::new("Ready", true, "Available", "every service is served"),
         missing => {
-            Wanted::new("Ready", false, "Unavailable", format!("no pod is ready of {}", missing.join(", ")))
+            let none = format!("no pod is ready of {}", missing.join(", "));
+            match &report.ailment {
+                Some(ailment) => {
+                    Wanted::new("Ready", false, ailment.reason, format!("{none}: {}", ailment.message))
+                }
+                None => Wanted::new("Ready", false, "Unavailable", none),
+            }
         }
     }
 }
@@ -217,6 +235,9 @@ fn degraded(report: &Report, servers: &Servers) -> Wanted {
     }
     if let Some(why) = servers.refused.first() {
         return Wanted::new("Degraded", true, "PodsRefused", why);
+    }
+    if let Some(ailment) = &report.ailment {
+        return Wanted::new("Degraded", true, ailment.reason, &ailment.message);
     }
     match servers.short.as_slice() {
         [] => Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way"),

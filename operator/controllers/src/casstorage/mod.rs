@@ -23,12 +23,15 @@ use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::telling;
 use crate::trouble::Trouble;
-use crate::workload::growth;
+use crate::workload::{ailing, growth};
 use observe::World;
 use status::Report;
 
 /// How often Secrets, which no watch tells of, are looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How soon pods that are missing are looked for again: why they are is no event of the workload's.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Brings one tier's objects into the state that its spec asks for, and its status up to date.
 ///
@@ -49,11 +52,18 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
         report.trouble = Some(Trouble::from(error));
     }
     telling::changes(context, storage, &applied.changes).await;
+    let is_missing = !storage.spec.paused && status::lacks_pods(storage, &applied.observed);
+    if is_missing {
+        report.ailment = ailing::ailment(context, &Owner::new(storage, "CasStorage")).await?;
+    }
     let updated = status::with_status(storage, &report, &applied.observed, context.mint.now());
     let is_news = write_status(&context.client, &context.leadership, storage, &updated).await?;
     telling::trouble(context, storage, report.trouble.as_ref(), is_news).await;
     result?;
-    Ok(if report.trouble.is_some() { Outcome::Retry } else { Outcome::After(CHECK_AGAIN) })
+    Ok(match report.trouble {
+        Some(_) => Outcome::Retry,
+        None => Outcome::After(if is_missing { LOOK_AGAIN } else { CHECK_AGAIN }),
+    })
 }
 
 async fn bring_about(

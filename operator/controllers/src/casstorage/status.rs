@@ -10,11 +10,14 @@ use super::observe::World;
 use crate::names::Names;
 use crate::trouble::Trouble;
 use crate::workload::Progress;
+use crate::workload::ailing::Ailment;
 
 /// What a pass found out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) trouble: Option<Trouble>,
+    /// What keeps pods from running.
+    pub(crate) ailment: Option<Ailment>,
     used_by: Vec<String>,
     access: Option<String>,
     replicas: i32,
@@ -37,6 +40,13 @@ impl Report {
 /// True where nothing is left to be rolled out.
 pub(crate) fn is_settled(tier: &Tier<'_>, observed: &Observed) -> bool {
     tier.access.replicas() == 0 || Progress::of(observed, &Names(&tier.owner.name).component(SERVER)).settled
+}
+
+/// True where there are fewer pods than there are to be.
+pub(crate) fn lacks_pods(storage: &CasStorage, observed: &Observed) -> bool {
+    let name = Names(storage.metadata.name.as_deref().unwrap_or_default()).component(SERVER);
+    let progress = Progress::of(observed, &name);
+    progress.wanted.is_some_and(|wanted| progress.available < wanted)
 }
 
 /// The tier with its new status.
@@ -119,7 +129,12 @@ fn ready(storage: &CasStorage, report: &Report, progress: &Progress, name: &str)
         return Wanted::new("Ready", true, "Available", message);
     }
     let message = format!("{} of {} pods of {name} are ready", progress.available, report.replicas);
-    Wanted::new("Ready", false, "Unavailable", message)
+    match &report.ailment {
+        Some(ailment) => {
+            Wanted::new("Ready", false, ailment.reason, format!("{message}: {}", ailment.message))
+        }
+        None => Wanted::new("Ready", false, "Unavailable", message),
+    }
 }
 
 fn progressing(storage: &CasStorage, report: &Report, progress: &Progress, name: &str) -> Wanted {
@@ -134,6 +149,8 @@ fn progressing(storage: &CasStorage, report: &Report, progress: &Progress, name:
 fn degraded(storage: &CasStorage, report: &Report, progress: &Progress, name: &str) -> Wanted {
     if let Some(why) = &progress.failure {
         Wanted::new("Degraded", true, "PodsRefused", why)
+    } else if let Some(ailment) = &report.ailment {
+        Wanted::new("Degraded", true, ailment.reason, &ailment.message)
     } else if serves(storage, report) && progress.short {
         Wanted::new("Degraded", true, "PodsMissing", format!("not every pod of {name} is available"))
     } else {

@@ -49,6 +49,10 @@ pub struct Bot {
     pub idle_since: Option<Timestamp>,
     /// How far it is with leaving.
     pub drain: Drain,
+    /// Why it is leaving, where it is.
+    pub reason: Reason,
+    /// Actions in a row that failed by the worker's own fault.
+    pub faults: u32,
 }
 
 /// How far a worker is with leaving.
@@ -61,6 +65,29 @@ pub enum Drain {
     Going,
     /// Nothing runs, and every result is kept: it may be ended.
     Done,
+}
+
+/// Why a worker is to leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// There are more than are needed.
+    #[default]
+    ScaleDown,
+    /// Its node is to take no more pods.
+    Node,
+    /// It fails by itself.
+    Faulty,
+    /// Somebody else's, a person's for one: nothing that the operator began or ends.
+    Other,
+}
+
+/// What is to leave, or to stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One worker, by what it calls itself.
+    Bot(String),
+    /// All workers of a node, those too that come later.
+    Node(String),
 }
 
 impl Bot {
@@ -80,10 +107,12 @@ pub trait FleetApi: Send + Sync {
     async fn watch(&self) -> Result<BoxStream<'static, Result<Demand, FleetError>>, FleetError>;
     /// The workers of a pool.
     async fn bots(&self, pool: &str) -> Result<Vec<Bot>, FleetError>;
-    /// Gives these workers no more actions, because there are too many.
-    async fn drain(&self, bots: &[String], grace: Duration) -> Result<(), FleetError>;
-    /// Gives them actions again.
-    async fn undrain(&self, bots: &[String]) -> Result<(), FleetError>;
+    /// Gives these no more actions; what drains already keeps its deadline.
+    async fn drain(&self, targets: &[Target], grace: Duration, reason: Reason) -> Result<(), FleetError>;
+    /// Gives them actions again; nothing happens where they don't drain.
+    async fn undrain(&self, targets: &[Target]) -> Result<(), FleetError>;
+    /// The nodes that were drained for their own sake.
+    async fn drained_nodes(&self) -> Result<Vec<String>, FleetError>;
 }
 
 /// Makes connections.

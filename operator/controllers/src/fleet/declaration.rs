@@ -1,5 +1,7 @@
 //! A grid's pools as Fleet knows them: what their workers would offer if there were any.
 
+use std::time::Duration;
+
 use grid_operator_api::WorkerPool;
 use grid_proto::fleet;
 use kube::ResourceExt;
@@ -16,12 +18,18 @@ pub struct Declaration {
     pub owner: String,
     /// The pools, by name.
     pub pools: Vec<fleet::Pool>,
+    /// How long running actions have when a node is to be emptied: as long as the most patient pool gives them.
+    pub grace: Duration,
 }
 
 /// The pools of a grid.
 pub(crate) fn declare(grid: &Key, pools: &[WorkerPool], asleep: bool) -> Declaration {
-    let pools = pools.iter().map(|pool| declared(grid, pool, asleep)).collect();
-    Declaration { owner: grid.path(), pools }
+    let seconds = pools.iter().map(|pool| pool.spec.grace_period_seconds).max().unwrap_or_default();
+    Declaration {
+        owner: grid.path(),
+        pools: pools.iter().map(|pool| declared(grid, pool, asleep)).collect(),
+        grace: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+    }
 }
 
 fn declared(grid: &Key, pool: &WorkerPool, asleep: bool) -> fleet::Pool {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use grid_proto::fleet::{self, DrainState, drain_target::Target, fleet_client::FleetClient};
+use grid_proto::fleet::{self, DrainReason, DrainState, drain_target, fleet_client::FleetClient};
 use k8s_openapi::jiff::Timestamp;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint as Transport};
 use tonic::{Request, Status};
 
-use super::api::{Bot, Demand, Drain, FleetApi, FleetConnector, FleetError, PoolDemand};
+use super::api::{Bot, Demand, Drain, FleetApi, FleetConnector, FleetError, PoolDemand, Reason, Target};
 use super::{Declaration, Endpoint};
 
 /// How long a call may take, but the watch.
@@ -96,20 +96,39 @@ impl FleetApi for GrpcFleet {
         }
     }
 
-    async fn drain(&self, bots: &[String], grace: Duration) -> Result<(), FleetError> {
+    async fn drain(&self, targets: &[Target], grace: Duration, reason: Reason) -> Result<(), FleetError> {
         let message = fleet::DrainRequest {
-            targets: targets(bots),
+            targets: targets.iter().map(wire).collect(),
             grace: grace.try_into().ok(),
-            reason: fleet::DrainReason::ScaleDown.into(),
+            reason: said_as(reason).into(),
         };
         self.client.clone().drain(self.bounded(message)).await.map_err(said)?;
         Ok(())
     }
 
-    async fn undrain(&self, bots: &[String]) -> Result<(), FleetError> {
-        let message = fleet::UndrainRequest { targets: targets(bots) };
+    async fn undrain(&self, targets: &[Target]) -> Result<(), FleetError> {
+        let message = fleet::UndrainRequest { targets: targets.iter().map(wire).collect() };
         self.client.clone().undrain(self.bounded(message)).await.map_err(said)?;
         Ok(())
+    }
+
+    async fn drained_nodes(&self) -> Result<Vec<String>, FleetError> {
+        let mut nodes = vec![];
+        let mut page_token = String::new();
+        loop {
+            let message = fleet::ListDrainsRequest { page_token, ..fleet::ListDrainsRequest::default() };
+            let page = self.client.clone().list_drains(self.bounded(message)).await.map_err(said)?;
+            let page = page.into_inner();
+            let of_nodes = page.drains.into_iter().filter(|drain| drain.reason() == DrainReason::Node);
+            nodes.extend(of_nodes.filter_map(|drain| match drain.target?.target? {
+                drain_target::Target::Node(node) => Some(node),
+                drain_target::Target::Bot(_) | drain_target::Target::Pool(_) => None,
+            }));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(nodes);
+            }
+        }
     }
 }
 
@@ -118,8 +137,32 @@ fn said(status: Status) -> FleetError {
     FleetError(format!("{:?}: {}", status.code(), status.message()))
 }
 
-fn targets(bots: &[String]) -> Vec<fleet::DrainTarget> {
-    bots.iter().map(|bot| fleet::DrainTarget { target: Some(Target::Bot(bot.clone())) }).collect()
+fn wire(target: &Target) -> fleet::DrainTarget {
+    let target = match target.clone() {
+        Target::Bot(bot) => drain_target::Target::Bot(bot),
+        Target::Node(node) => drain_target::Target::Node(node),
+    };
+    fleet::DrainTarget { target: Some(target) }
+}
+
+fn said_as(reason: Reason) -> DrainReason {
+    match reason {
+        Reason::ScaleDown => DrainReason::ScaleDown,
+        Reason::Node => DrainReason::Node,
+        Reason::Faulty => DrainReason::Faulty,
+        Reason::Other => DrainReason::Manual,
+    }
+}
+
+fn reason(drain: &fleet::DrainStatus) -> Reason {
+    match drain.reason() {
+        DrainReason::ScaleDown => Reason::ScaleDown,
+        DrainReason::Node => Reason::Node,
+        DrainReason::Faulty => Reason::Faulty,
+        DrainReason::Unspecified | DrainReason::Upgrade | DrainReason::SpotNotice | DrainReason::Manual => {
+            Reason::Other
+        }
+    }
 }
 
 fn demand(message: fleet::Demand) -> Demand {
@@ -155,6 +198,7 @@ fn unplaced(unplaced: fleet::UnplacedDemand) -> String {
 }
 
 fn bot(message: fleet::Bot) -> Bot {
+    let reason = message.drain.as_ref().map(reason).unwrap_or_default();
     let drain = match message.drain.map(|drain| drain.state()) {
         None => Drain::None,
         Some(DrainState::Drained) => Drain::Done,
@@ -165,5 +209,7 @@ fn bot(message: fleet::Bot) -> Bot {
         leases: message.leases.len(),
         idle_since: message.idle_since.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
         drain,
+        reason,
+        faults: message.consecutive_faults,
     }
 }

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
-use super::api::{Demand, FleetApi, FleetConnector, FleetError};
-use super::{Declaration, Endpoint, Key, News};
+use super::api::{Demand, FleetApi, FleetConnector, FleetError, Reason, Target};
+use super::{Declaration, Endpoint, Key, News, Nodes};
 
 /// The first and the longest wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -49,12 +49,15 @@ impl Link {
         connector: Arc<dyn FleetConnector>,
         leadership: Leadership,
         news: broadcast::Sender<News>,
+        nodes: watch::Receiver<Nodes>,
         endpoint: Endpoint,
         declaration: Declaration,
     ) -> Self {
         let (wanted, watched) = watch::channel(Wanted { endpoint, declaration });
         let known = Arc::<Mutex<Known>>::default();
-        let runner = Runner { grid, connector, leadership, news, wanted: watched, known: Arc::clone(&known) };
+        let known_by_runner = Arc::clone(&known);
+        let runner =
+            Runner { grid, connector, leadership, news, nodes, wanted: watched, known: known_by_runner };
         Self { wanted, known, task: tokio::spawn(runner.run()) }
     }
 
@@ -90,6 +93,7 @@ struct Runner {
     connector: Arc<dyn FleetConnector>,
     leadership: Leadership,
     news: broadcast::Sender<News>,
+    nodes: watch::Receiver<Nodes>,
     wanted: watch::Receiver<Wanted>,
     known: Arc<Mutex<Known>>,
 }
@@ -115,9 +119,10 @@ impl Runner {
 
     /// One connection, until it fails or another is wanted.
     async fn session(&mut self) -> Result<(), FleetError> {
-        let wanted = self.wanted.borrow_and_update().clone();
+        let mut wanted = self.wanted.borrow_and_update().clone();
         let api = self.connector.connect(&wanted.endpoint)?;
         self.declare(api.as_ref(), &wanted).await?;
+        self.drain_nodes(api.as_ref(), &wanted).await?;
         let mut demand = api.watch().await?;
         loop {
             tokio::select! {
@@ -134,7 +139,9 @@ impl Runner {
                         return Ok(());
                     }
                     self.declare(api.as_ref(), &next).await?;
+                    wanted = next;
                 }
+                Ok(()) = self.nodes.changed() => self.drain_nodes(api.as_ref(), &wanted).await?,
             }
         }
     }
@@ -145,6 +152,28 @@ impl Runner {
         }
         let revision = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
         api.declare(&wanted.declaration, revision).await
+    }
+
+    /// Brings the drains of nodes to what the nodes are now; nothing where nobody knows the nodes.
+    async fn drain_nodes(&mut self, api: &dyn FleetApi, wanted: &Wanted) -> Result<(), FleetError> {
+        let nodes = self.nodes.borrow_and_update().clone();
+        if !nodes.is_complete() || !self.leadership.is_held() {
+            return Ok(());
+        }
+        let leaving = nodes.leaving();
+        let drained = api.drained_nodes().await?;
+        let node = |name: &str| Target::Node(name.to_owned());
+        let staying: Vec<Target> =
+            drained.iter().filter(|name| !leaving.contains(name.as_str())).map(|name| node(name)).collect();
+        if !staying.is_empty() {
+            api.undrain(&staying).await?;
+        }
+        let is_new = |name: &&&str| !drained.iter().any(|known| known == **name);
+        let going: Vec<Target> = leaving.iter().filter(is_new).map(|name| node(name)).collect();
+        if !going.is_empty() {
+            api.drain(&going, wanted.declaration.grace, Reason::Node).await?;
+        }
+        Ok(())
     }
 
     /// Keeps the demand, and tells of the pools and of the grid whose part of it changed.

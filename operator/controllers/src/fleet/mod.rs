@@ -3,7 +3,8 @@
 //!
 //! - `api`: what is asked, as a trait, and its gRPC client;
 //! - `link`: the connection to one grid, which lives as long as the grid is served and this replica leads;
-//! - `declaration`: pools as Fleet knows them.
+//! - `declaration`: pools as Fleet knows them;
+//! - `nodes`: nodes that take no more pods, whose workers take no more actions either.
 //!
 //! Nothing here decides how many workers there are to be: that is `workerpool::scaling`. A grid that can't be reached
 //! has no demand at all, and then nothing is scaled.
@@ -12,19 +13,21 @@ mod api;
 mod declaration;
 mod grpc;
 mod link;
+mod nodes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use grid_operator_apply::Leadership;
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
-pub use api::{Bot, Demand, Drain, FleetApi, FleetConnector, FleetError, PoolDemand};
+pub use api::{Bot, Demand, Drain, FleetApi, FleetConnector, FleetError, PoolDemand, Reason, Target};
 pub use declaration::Declaration;
 pub(crate) use declaration::declare;
 pub use grpc::GrpcConnector;
 use link::Link;
+pub use nodes::{NodeState, Nodes};
 
 /// A resource by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +74,8 @@ pub enum News {
     Pool(Key),
     /// What a grid can't place, or whether it can be reached.
     Grid(Key),
+    /// The nodes.
+    Nodes,
 }
 
 /// The links to all grids.
@@ -79,6 +84,7 @@ pub struct Fleets {
     leadership: Leadership,
     links: Mutex<HashMap<Key, Link>>,
     news: broadcast::Sender<News>,
+    nodes: watch::Sender<Nodes>,
 }
 
 /// News that may wait to be heard; a listener that falls further behind hears the next of each pool instead, at most
@@ -90,7 +96,28 @@ impl Fleets {
     #[must_use]
     pub fn new(connector: Arc<dyn FleetConnector>, leadership: Leadership) -> Self {
         let (news, _) = broadcast::channel(NEWS_KEPT);
-        Self { connector, leadership, links: Mutex::new(HashMap::new()), news }
+        let (nodes, _) = watch::channel(Nodes::default());
+        Self { connector, leadership, links: Mutex::new(HashMap::new()), news, nodes }
+    }
+
+    /// Notes how a node is now; nothing where it is gone. Where that is news, every grid hears of it.
+    pub fn node(&self, name: &str, state: Option<NodeState>) {
+        if self.nodes.send_if_modified(|nodes| nodes.note(name, state)) {
+            // Nobody listens where the operator is ending.
+            let _ = self.news.send(News::Nodes);
+        }
+    }
+
+    /// All nodes were told of once: those that were not are gone.
+    pub fn only_nodes(&self, names: &std::collections::BTreeSet<String>) {
+        if self.nodes.send_if_modified(|nodes| nodes.complete(names)) {
+            let _ = self.news.send(News::Nodes);
+        }
+    }
+
+    /// The nodes that aren't as they should be.
+    pub(crate) fn nodes(&self) -> Nodes {
+        self.nodes.borrow().clone()
     }
 
     /// What is to be reconciled from now on.
@@ -110,6 +137,7 @@ impl Fleets {
                     Arc::clone(&self.connector),
                     self.leadership.clone(),
                     self.news.clone(),
+                    self.nodes.subscribe(),
                     endpoint,
                     declaration,
                 );

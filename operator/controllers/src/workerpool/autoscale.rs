@@ -9,6 +9,7 @@ use grid_operator_api::{Autoscaling, WorkerPool};
 use grid_operator_apply::{Kind, Observed};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use super::build::WORKER;
 use super::scaling::{self, Departure, Goal, History, Limits, LivePod};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::fleet::{FleetApi, Key};
+use crate::fleet::{Drain, FleetApi, FleetError, Key, Reason, Target};
 use crate::names::{Names, Owner};
 
 /// The annotation by which a ReplicaSet chooses the pods that leave: the lowest first.
@@ -35,11 +36,13 @@ struct Scaler {
     history: History,
     /// A worker may be draining: after a start nobody knows.
     may_drain: bool,
+    /// When the workers were last asked for their failures.
+    asked_faults: Option<Timestamp>,
 }
 
 impl Default for Scaler {
     fn default() -> Self {
-        Self { history: History::default(), may_drain: true }
+        Self { history: History::default(), may_drain: true, asked_faults: None }
     }
 }
 
@@ -47,6 +50,19 @@ impl Scalers {
     /// Forgets a pool that is gone.
     pub(crate) fn forget(&self, pool: &WorkerPool) {
         self.pools.lock().remove(&pool.uid().unwrap_or_default());
+    }
+
+    /// Whether it is time to ask a pool's workers for their failures; if so, the next time is counted from now.
+    pub(crate) fn is_due(&self, pool: &WorkerPool, now: Timestamp, every: Duration) -> bool {
+        self.with(pool, |scaler| {
+            let since =
+                scaler.asked_faults.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+            let is_due = since.is_none_or(|since| since >= every);
+            if is_due {
+                scaler.asked_faults = Some(now);
+            }
+            is_due
+        })
     }
 
     fn with<R>(&self, pool: &WorkerPool, act: impl FnOnce(&mut Scaler) -> R) -> R {
@@ -63,7 +79,7 @@ pub(crate) struct Scaled {
     pub(crate) again: Option<Duration>,
 }
 
-/// Chooses the number of pods, and prepares those that leave.
+/// Chooses the number of pods, and prepares those that leave. `hopeless` says that no pod can start, nor could another.
 ///
 /// # Errors
 /// Where the API server can't be asked. That Fleet can't is none.
@@ -71,6 +87,7 @@ pub(crate) async fn scale(
     pool: &WorkerPool,
     spec: &Autoscaling,
     owned: &Observed,
+    hopeless: bool,
     context: &Context,
 ) -> Result<Scaled> {
     let namespace = pool.namespace().unwrap_or_default();
@@ -89,7 +106,11 @@ pub(crate) async fn scale(
     let (goal, may_drain) = context.scalers.with(pool, |scaler| {
         (scaling::goal(limits, current, &demand, &mut scaler.history, now), scaler.may_drain)
     });
-    let Goal { pods, limited, again } = goal;
+    let Goal { mut pods, limited, again } = goal;
+    if hopeless {
+        // More pods that can't start help nobody: one goes on trying.
+        pods = pods.min(spec.min_replicas.max(1)).min(current.max(1));
+    }
     if pods >= current && !may_drain {
         return Ok(Scaled { replicas: pods, limited: Some(limited), again });
     }
@@ -111,7 +132,11 @@ async fn leave(
     let pods = live_pods(pool, &key.namespace, context).await?;
     let held = current.max(goal);
     let bots = match fleet.bots(&key.path()).await {
-        Ok(bots) => bots,
+        // Those that leave for another reason are none of scaling's.
+        Ok(bots) => bots
+            .into_iter()
+            .filter(|bot| bot.drain == Drain::None || bot.reason == Reason::ScaleDown)
+            .collect::<Vec<_>>(),
         Err(error) => {
             tracing::warn!(pool = key.path(), %error, "the workers can't be asked for: none leaves");
             return Ok(held);
@@ -127,7 +152,7 @@ async fn leave(
         let patch = json!({"metadata": {"annotations": {DELETION_COST: FIRST_TO_LEAVE}}});
         context.applier.patch(&key.namespace, Kind::of::<Pod>(), pod, &patch).await?;
     }
-    let drains = bots.iter().any(|bot| bot.drain != crate::fleet::Drain::None) || !departure.drain.is_empty();
+    let drains = bots.iter().any(|bot| bot.drain != Drain::None) || !departure.drain.is_empty();
     context.scalers.with(pool, |scaler| scaler.may_drain = drains);
     Ok(departure.replicas)
 }
@@ -137,17 +162,21 @@ async fn tell(
     grace: Duration,
     fleet: &dyn FleetApi,
     context: &Context,
-) -> std::result::Result<(), crate::fleet::FleetError> {
+) -> std::result::Result<(), FleetError> {
     if !context.leadership.is_held() {
-        return Err(crate::fleet::FleetError("no longer the leader".to_owned()));
+        return Err(FleetError("no longer the leader".to_owned()));
     }
     if !departure.undrain.is_empty() {
-        fleet.undrain(&departure.undrain).await?;
+        fleet.undrain(&targets(&departure.undrain)).await?;
     }
     if !departure.drain.is_empty() {
-        fleet.drain(&departure.drain, grace).await?;
+        fleet.drain(&targets(&departure.drain), grace, Reason::ScaleDown).await?;
     }
     Ok(())
+}
+
+fn targets(sessions: &[String]) -> Vec<Target> {
+    sessions.iter().cloned().map(Target::Bot).collect()
 }
 
 /// The pods of a pool that aren't leaving.

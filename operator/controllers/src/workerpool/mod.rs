@@ -1,13 +1,15 @@
 //! The reconciler of WorkerPool: observe → validate → build → apply → status.
 //!
 //! A pool belongs to no grid: it finds the one that it names, waits for it, and goes on without it where it
-//! goes away. `scaling` decides how many pods there are to be, `autoscale` carries that out.
+//! goes away. `scaling` decides how many pods there are to be, `autoscale` carries that out; `upkeep` looks after the
+//! pods that there are.
 
 mod autoscale;
 mod build;
 mod observe;
 mod scaling;
 mod status;
+mod upkeep;
 mod validate;
 
 use std::time::Duration;
@@ -19,9 +21,12 @@ pub use autoscale::Scalers;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::names::Names;
 use crate::outcome::Outcome;
 use crate::telling;
 use crate::trouble::Trouble;
+use crate::workload::Progress;
+use crate::workload::ailing::Ailment;
 use observe::World;
 use status::Report;
 
@@ -54,8 +59,9 @@ pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> 
     if report.trouble.is_some() {
         return Ok(Outcome::Retry);
     }
-    let again = report.scaled.and_then(|scaled| scaled.again).unwrap_or(CHECK_AGAIN);
-    Ok(Outcome::After(again.min(CHECK_AGAIN)))
+    let scaled = report.scaled.and_then(|scaled| scaled.again);
+    let again = [scaled, report.tended.again].into_iter().flatten().min();
+    Ok(Outcome::After(again.unwrap_or(CHECK_AGAIN).min(CHECK_AGAIN)))
 }
 
 async fn bring_about(
@@ -78,8 +84,12 @@ async fn bring_about(
     report.version = Some(valid.version.clone());
     report.waits = valid.grid_waits.clone();
     report.asleep = valid.asleep;
+    let progress = Progress::of(&world.owned, &Names(&valid.owner.name).component(build::WORKER));
+    report.tended = Box::pin(upkeep::tend(pool, &progress, context)).await?;
     if let Some(spec) = pool.spec.autoscaling.as_ref().filter(|_| !valid.asleep) {
-        let scaled = Box::pin(autoscale::scale(pool, spec, &world.owned, context)).await?;
+        let hopeless = progress.available == 0
+            && report.tended.ailment.as_ref().is_some_and(Ailment::is_of_the_template);
+        let scaled = Box::pin(autoscale::scale(pool, spec, &world.owned, hopeless, context)).await?;
         valid.replicas = Some(scaled.replicas);
         report.scaled = Some(scaled);
     }

@@ -186,6 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fleet::Reason;
 
     const LIMITS: Limits = Limits {
         min: 0,
@@ -245,7 +246,14 @@ mod tests {
     }
 
     fn bot(pod: &str, leases: usize, idle: i64, drain: Drain) -> Bot {
-        Bot { id: format!("{pod}/0"), leases, idle_since: (leases == 0).then(|| at(idle)), drain }
+        Bot {
+            id: format!("{pod}/0"),
+            leases,
+            idle_since: (leases == 0).then(|| at(idle)),
+            drain,
+            reason: Reason::ScaleDown,
+            faults: 0,
+        }
     }
 
     fn names(pods: &[&str]) -> Vec<String> {

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::autoscale::Scaled;
 use super::build::WORKER;
+use super::upkeep::Tended;
 use crate::names::{Names, Owner};
 use crate::trouble::Trouble;
 use crate::workload::Progress;
@@ -21,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) asleep: bool,
     /// What autoscaling came to.
     pub(crate) scaled: Option<Scaled>,
+    /// What its pods need.
+    pub(crate) tended: Tended,
 }
 
 /// The pool with its new status.
@@ -64,7 +67,20 @@ fn conditions(pool: &WorkerPool, report: &Report, progress: &Progress) -> Vec<Wa
         dependencies(report),
     ];
     said.extend(report.scaled.map(scaling));
+    said.extend(draining(&report.tended));
     said
+}
+
+fn draining(tended: &Tended) -> Option<Wanted> {
+    if tended.leaving.is_empty() {
+        return None;
+    }
+    let nodes: Vec<&str> = tended.leaving.iter().map(String::as_str).collect();
+    let message = format!(
+        "the nodes {} take no more pods: workers there finish what they run and are replaced elsewhere",
+        nodes.join(", ")
+    );
+    Some(Wanted::new("Draining", true, "NodesLeaving", message))
 }
 
 fn scaling(scaled: Scaled) -> Wanted {
@@ -104,6 +120,9 @@ fn ready(pool: &WorkerPool, report: &Report, progress: &Progress) -> Wanted {
         }
         _ if progress.available > 0 => Wanted::new("Ready", true, "Available", "workers take actions"),
         _ => {
+            if let Some(ailment) = &report.tended.ailment {
+                return Wanted::new("Ready", false, ailment.reason, &ailment.message);
+            }
             let why = report.waits.as_ref().map(|w| format!(" (the grid: {w})")).unwrap_or_default();
             Wanted::new("Ready", false, "NoWorkers", format!("no worker takes actions yet{why}"))
         }
@@ -121,16 +140,19 @@ fn progressing(report: &Report, progress: &Progress) -> Wanted {
 }
 
 fn degraded(report: &Report, progress: &Progress) -> Wanted {
-    match &report.trouble {
-        Some(trouble) => Wanted::new("Degraded", true, trouble.reason, &trouble.message),
-        None if progress.failure.is_some() => {
-            Wanted::new("Degraded", true, "PodsRefused", progress.failure.as_deref().unwrap_or_default())
-        }
-        None if progress.short => {
-            Wanted::new("Degraded", true, "PodsMissing", "not every worker takes actions")
-        }
-        None => Wanted::new("Degraded", false, "AsWanted", "every pod that is wanted is there or on its way"),
-    }
+    let (reason, message) = if let Some(trouble) = &report.trouble {
+        (trouble.reason, trouble.message.as_str())
+    } else if let Some(failure) = &progress.failure {
+        ("PodsRefused", failure.as_str())
+    } else if let Some(ailment) = &report.tended.ailment {
+        (ailment.reason, ailment.message.as_str())
+    } else if progress.short {
+        ("PodsMissing", "not every worker takes actions")
+    } else {
+        let message = "every pod that is wanted is there or on its way";
+        return Wanted::new("Degraded", false, "AsWanted", message);
+    };
+    Wanted::new("Degraded", true, reason, message)
 }
 
 fn dependencies(report: &Report) -> Wanted {

@@ -1,6 +1,7 @@
 //! Pods, containers, Services and budgets as all three resources make them: under the restricted Pod Security
 //! profile, without API tokens, with read-only roots.
 
+pub(crate) mod ailing;
 pub(crate) mod growth;
 mod network;
 mod overlay;

@@ -16,3 +16,4 @@ mod model;
 mod restricted;
 mod scaling;
 mod simulation;
+mod workers;

@@ -1,7 +1,8 @@
 //! An autoscaled pool over the model API server and a Fleet that this test plays: from zero to many and back, with
 //! nobody ended who runs something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use futures::stream::BoxStream;
 use grid_operator_api::{BuildGrid, WorkerPool};
 use grid_operator_apply::Leadership;
 use grid_operator_controllers::fleet::{
-    Bot, Declaration, Demand, Drain, Endpoint, FleetApi, FleetConnector, FleetError, Fleets, News, PoolDemand,
+    Bot, Declaration, Demand, Drain, Endpoint, FleetApi, FleetConnector, FleetError, Fleets, News, NodeState,
+    PoolDemand, Reason, Target,
 };
 use grid_operator_controllers::{Context, Images, buildgrid, workerpool};
 use k8s_openapi::jiff::SignedDuration;
@@ -26,6 +28,7 @@ struct Grid {
     demand: watch::Sender<Option<Demand>>,
     bots: Arc<Mutex<BTreeMap<String, Bot>>>,
     declared: Arc<Mutex<Vec<Declaration>>>,
+    drained: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Grid {
@@ -43,7 +46,14 @@ impl Grid {
     }
 
     fn bot(&self, pod: &str, leases: usize) {
-        let bot = Bot { id: format!("{pod}/0"), leases, idle_since: None, drain: Drain::None };
+        let bot = Bot {
+            id: format!("{pod}/0"),
+            leases,
+            idle_since: None,
+            drain: Drain::None,
+            reason: Reason::ScaleDown,
+            faults: 0,
+        };
         self.bots.lock().unwrap().insert(pod.to_owned(), bot);
     }
 }
@@ -73,20 +83,42 @@ impl FleetApi for Grid {
         Ok(self.bots.lock().unwrap().values().cloned().collect())
     }
 
-    async fn drain(&self, bots: &[String], _: Duration) -> Result<(), FleetError> {
-        for bot in self.bots.lock().unwrap().values_mut().filter(|bot| bots.contains(&bot.id)) {
-            assert_eq!(bot.leases, 0, "{} runs something", bot.id);
-            bot.drain = Drain::Done;
+    async fn drain(&self, targets: &[Target], _: Duration, reason: Reason) -> Result<(), FleetError> {
+        let nodes = targets.iter().filter_map(|target| match target {
+            Target::Node(node) => Some(node.clone()),
+            Target::Bot(_) => None,
+        });
+        self.drained.lock().unwrap().extend(nodes);
+        for bot in self.bots.lock().unwrap().values_mut().filter(|bot| is_among(bot, targets)) {
+            assert!(bot.leases == 0 || reason != Reason::ScaleDown, "{} runs something", bot.id);
+            bot.drain = if bot.leases == 0 { Drain::Done } else { Drain::Going };
+            bot.reason = reason;
         }
         Ok(())
     }
 
-    async fn undrain(&self, bots: &[String]) -> Result<(), FleetError> {
-        for bot in self.bots.lock().unwrap().values_mut().filter(|bot| bots.contains(&bot.id)) {
+    async fn undrain(&self, targets: &[Target]) -> Result<(), FleetError> {
+        self.drained.lock().unwrap().retain(|node| !targets.contains(&Target::Node(node.clone())));
+        for bot in self.bots.lock().unwrap().values_mut().filter(|bot| is_among(bot, targets)) {
             bot.drain = Drain::None;
         }
         Ok(())
     }
+
+    async fn drained_nodes(&self) -> Result<Vec<String>, FleetError> {
+        Ok(self.drained.lock().unwrap().iter().cloned().collect())
+    }
+}
+
+fn is_among(bot: &Bot, targets: &[Target]) -> bool {
+    targets.contains(&Target::Bot(bot.id.clone()))
+        || targets.contains(&Target::Node(node_of(bot.pod()).to_owned()))
+}
+
+/// Of the first six pods every other one is on a node of its own.
+fn node_of(pod: &str) -> &'static str {
+    let number: usize = pod.rsplit('-').next().unwrap().parse().unwrap();
+    if number < 6 && number % 2 == 1 { "n1" } else { "n0" }
 }
 
 struct World {
@@ -95,6 +127,8 @@ struct World {
     context: Context,
     clock: Clock,
     news: broadcast::Receiver<News>,
+    /// Pods that were ever made.
+    made: AtomicUsize,
 }
 
 impl World {
@@ -111,7 +145,7 @@ impl World {
     /// An operator that has just begun.
     fn over(model: Model) -> Self {
         let (demand, _) = watch::channel(None);
-        let grid = Grid { demand, bots: Arc::default(), declared: Arc::default() };
+        let grid = Grid { demand, bots: Arc::default(), declared: Arc::default(), drained: Arc::default() };
         let leadership = Leadership::sole();
         let fleets = Arc::new(Fleets::new(Arc::new(grid.clone()), leadership.clone()));
         let news = fleets.news();
@@ -119,7 +153,7 @@ impl World {
         let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
         let mint = Arc::new(clock.clone());
         let context = Context::new(model.client(), leadership, images, mint, None, fleets);
-        Self { model, grid, context, clock, news }
+        Self { model, grid, context, clock, news, made: AtomicUsize::new(0) }
     }
 
     async fn pass(&self) {
@@ -169,18 +203,14 @@ impl World {
             assert_eq!(bot.leases, 0, "{pod} was ended while it ran something");
             self.model.delete("pods", &pod);
         }
-        for number in 0.. {
-            if pods.len() >= wanted {
-                break;
-            }
-            let name = format!("gcc-worker-{number}");
-            if pods.iter().any(|(_, pod)| *pod == name) {
-                continue;
-            }
+        self.grid.bots.lock().unwrap().retain(|pod, _| pods.iter().any(|(_, live)| live == pod));
+        while pods.len() < wanted {
+            let name = format!("gcc-worker-{}", self.made.fetch_add(1, Ordering::Relaxed));
             self.model.put(
                 json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default",
                 "labels": {"app.kubernetes.io/instance": "gcc", "grid.build/kind": "WorkerPool",
-                "app.kubernetes.io/component": "worker"}}}),
+                "app.kubernetes.io/component": "worker", "app.kubernetes.io/managed-by": "grid-operator"}},
+                "spec": {"nodeName": node_of(&name), "containers": []}}),
             );
             self.grid.bot(&name, 1);
             pods.push((0, name));
@@ -238,6 +268,71 @@ async fn a_pool_goes_from_zero_to_many_and_back_and_ends_nobody_who_works() {
     world.model.forget_writes();
     world.pass().await;
     assert_eq!(world.model.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn workers_of_a_cordoned_node_finish_and_are_replaced() {
+    let mut world = World::new();
+    world.pass().await;
+    world.grid.needs(12);
+    world.heard().await;
+    world.pass().await;
+    world.settle();
+    for (pod, bot) in world.grid.bots.lock().unwrap().iter_mut() {
+        bot.leases = usize::from(pod == "gcc-worker-1" || pod == "gcc-worker-2");
+    }
+    world.context.fleets.only_nodes(&["n0".to_owned(), "n1".to_owned()].into());
+    world.context.fleets.node("n1", Some(NodeState::Leaving));
+    while world.grid.drained.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.pass().await;
+    let pods = |world: &World| {
+        let objects = world.model.objects().into_values().filter(|object| object["kind"] == "Pod");
+        objects.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let stay = ["gcc-worker-0", "gcc-worker-1", "gcc-worker-2", "gcc-worker-4"];
+    assert_eq!(
+        pods(&world),
+        stay,
+        "one of that node still works, and those of others are none of its affair"
+    );
+    assert_eq!(condition(&world.model, "Draining")["status"], "True");
+    world.settle();
+    world.grid.bots.lock().unwrap().get_mut("gcc-worker-1").unwrap().drain = Drain::Done;
+    world.pass().await;
+    world.settle();
+    world.pass().await;
+    assert!(pods(&world).iter().all(|pod| node_of(pod) == "n0"), "{:?}", pods(&world));
+    assert_eq!(condition(&world.model, "Draining"), Value::Null);
+    assert_eq!(world.replicas(), 6);
+    world.context.fleets.node("n1", None);
+    while !world.grid.drained.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pool_whose_pods_cannot_start_is_not_made_larger() {
+    let mut world = World::new();
+    world.pass().await;
+    world.grid.needs(12);
+    world.heard().await;
+    world.pass().await;
+    assert_eq!(world.replicas(), 6);
+    let waiting = json!({"waiting": {"reason": "ErrImagePull"}});
+    world.model.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gcc-worker-x", "namespace": "default",
+        "labels": {"app.kubernetes.io/instance": "gcc", "grid.build/kind": "WorkerPool",
+        "app.kubernetes.io/component": "worker"}}, "status": {"containerStatuses": [{"name": "runner", "image": "gcc",
+        "imageID": "", "ready": false, "restartCount": 0, "state": waiting}]}}));
+    world.pass().await;
+    assert_eq!(world.replicas(), 1, "one goes on trying");
+    let ready = condition(&world.model, "Ready");
+    assert_eq!((&ready["reason"], &ready["status"]), (&json!("ImageNotPulled"), &json!("False")));
+    world.model.delete("pods", "gcc-worker-x");
+    world.settle();
+    world.pass().await;
+    assert_eq!(world.replicas(), 6, "at once when it starts");
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use crate::workload::container_security;
 /// User of grid-runner and the actions.
 const RUNNER_USER: i64 = 65533;
 /// What a runner needs that changes roots and users: all of it passes Pod Security `baseline`.
-const CHROOT_CAPABILITIES: [&str; 7] =
-    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SYS_CHROOT"];
+const CHROOT_CAPABILITIES: [&str; 8] =
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "MKNOD", "SETGID", "SETUID", "SYS_CHROOT"];
 
 /// The runner's arguments for a mode.
 pub(super) fn arguments(isolation: Isolation) -> Vec<String> {
@@ -20,7 +20,7 @@ pub(super) fn arguments(isolation: Isolation) -> Vec<String> {
     };
     let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     if isolation == Isolation::Chroot {
-        arguments.extend(["--action-uid".to_owned(), RUNNER_USER.to_string()]);
+        arguments.extend(["--chroot-uid".to_owned(), RUNNER_USER.to_string()]);
     }
     arguments
 }
