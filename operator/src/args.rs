@@ -23,6 +23,12 @@ pub(crate) struct Args {
     /// Address of the external scaler for KEDA, gRPC without TLS; none where it is not given.
     #[arg(long, env = "GRID_OPERATOR_SCALER")]
     pub scaler: Option<SocketAddr>,
+    /// Resources whose pods are replaced at a time for nothing but a newer operator.
+    #[arg(long, env = "GRID_OPERATOR_ROLLOUT_AT_ONCE", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rollout_at_once: u16,
+    /// Seconds between the end of one such move and the next.
+    #[arg(long, env = "GRID_OPERATOR_ROLLOUT_PAUSE", default_value_t = 60)]
+    pub rollout_pause: u64,
     /// Elect a leader among several replicas; without it this process writes at once.
     #[arg(long, env = "GRID_OPERATOR_LEADER_ELECT", requires_all = ["pod_name", "pod_namespace"])]
     pub leader_elect: bool,
@@ -35,6 +41,9 @@ pub(crate) struct Args {
     /// Only check that the three resources are there and may be read, and end.
     #[arg(long)]
     pub check: bool,
+    /// Only write everything that is known of the resources to standard output, as YAML without secrets, and end.
+    #[arg(long)]
+    pub support_bundle: bool,
     /// What is logged, as for RUST_LOG.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,

@@ -16,14 +16,16 @@ mod nodes;
 mod scaler;
 mod scope;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
 use grid_operator_apply::Leadership;
 use grid_operator_controllers::fleet::{Fleets, GrpcConnector};
-use grid_operator_controllers::{Context, Images, SystemMint};
+use grid_operator_controllers::{Context, Images, Pace, Rollouts, SystemMint, bundle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -49,6 +51,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // Two libraries bring a provider each; without a choice, the first TLS connection would panic.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client = kube::Client::try_default().await.context("no API server to talk to")?;
+    if args.support_bundle {
+        return write_bundle(&client, args.watch_namespace.as_deref()).await;
+    }
     let scope = Scope::new(client.clone(), args.watch_namespace.clone());
     scope.check_crds().await?;
     if args.check {
@@ -65,7 +70,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin);
     let scaler = tokio::spawn(scaler::serve(args.scaler, fleets.clone(), shutdown.clone()));
 
-    let images = Images { registry: args.image_registry.clone(), version: args.image_version.clone() };
+    let images = Images::new(&args.image_registry, &args.image_version);
     let context = Context::new(
         client.clone(),
         leadership.clone(),
@@ -74,6 +79,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         args.pod_name.clone(),
         Arc::clone(&fleets),
     );
+    let pace = Pace { at_once: args.rollout_at_once.into(), pause: Duration::from_secs(args.rollout_pause) };
+    let context = Context { rollouts: Rollouts::new(pace), ..context };
     let shared = Arc::new(controllers::Shared::new(context, metrics));
     if args.leader_elect {
         election::run(&args, client, leadership, &scope, &shared, &shutdown).await;
@@ -83,6 +90,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     shutdown.cancel();
     scaler.await.context("the external scaler")??;
     admin.await.context("the admin server")?
+}
+
+/// Writes the bundle, a YAML document a part.
+async fn write_bundle(client: &kube::Client, namespace: Option<&str>) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    for document in bundle(client, namespace).await {
+        let text = serde_yaml::to_string(&document).context("the bundle as YAML")?;
+        write!(output, "---\n{text}").context("standard output")?;
+    }
+    Ok(())
 }
 
 /// Ends everything in order when the process is told to end.

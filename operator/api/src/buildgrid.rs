@@ -12,6 +12,7 @@ use crate::common::{
 };
 use crate::entry::{GatewaySpec, IngressSpec, TlsSpec};
 use crate::insight::MonitoringSpec;
+use crate::maintenance::MaintenanceSpec;
 use crate::network::NetworkPolicySpec;
 use crate::services::{ActionCacheSpec, ExecutionSpec, RemoteAssetSpec, ServicesSpec};
 
@@ -123,6 +124,10 @@ pub struct BuildGridSpec {
     /// Laid over the server pods' templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// When pods may be replaced for nothing but a newer operator, those of the grid's pools too; at any time where it is not given, one resource
+    /// after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceSpec>,
     /// Run no pods, neither servers nor those of the grid's pools, and keep all data. The annotation
     /// `grid.build/wake-until` with a time in RFC 3339 wakes the grid until then.
     #[serde(default)]

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{ByteSize, DeletionPolicy, PodTemplate, Span, VolumeSpec, conditions};
+use crate::maintenance::MaintenanceSpec;
 use crate::storages::NamedStorage;
 
 /// A CAS tier: named storages, the one that is served, and how.
@@ -78,6 +79,10 @@ pub struct CasStorageSpec {
     /// Let only servers of grids and tiers of this namespace reach its servers, where NetworkPolicies are enforced.
     #[serde(default = "CasStorageSpec::default_network_policy")]
     pub network_policy: bool,
+    /// When pods may be replaced for nothing but a newer operator; at any time where it is not given, one resource
+    /// after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceSpec>,
     /// Run no servers and no expiry, and keep all data.
     #[serde(default)]
     pub hibernate: bool,

@@ -16,6 +16,7 @@ mod common;
 mod entry;
 mod generate;
 mod insight;
+mod maintenance;
 mod network;
 mod services;
 mod storages;
@@ -35,6 +36,7 @@ pub use entry::{
 };
 pub use generate::crds;
 pub use insight::MonitoringSpec;
+pub use maintenance::{MaintenanceSpec, MaintenanceWindow, Weekday};
 pub use network::{NetworkPolicySpec, PoolEgress};
 pub use services::{
     ActionCacheSpec, ExecutionSpec, LruActionCache, RemoteActionCache, RemoteAssetSpec, ServiceSpec,

@@ -8,7 +8,8 @@ use kube::Client;
 use rand::RngExt;
 
 use crate::fleet::Fleets;
-use crate::names::MANAGER;
+use crate::names::{MANAGER, TEMPLATE_REVISION};
+use crate::rollouts::Rollouts;
 use crate::workerpool::Scalers;
 
 /// Where the grid's images come from.
@@ -18,9 +19,17 @@ pub struct Images {
     pub registry: String,
     /// Version of this operator: that of every workload which doesn't name or have another.
     pub version: String,
+    /// Revision of the templates that workloads are made by.
+    pub revision: String,
 }
 
 impl Images {
+    /// Images of a registry, for workloads made by this operator's own templates.
+    #[must_use]
+    pub fn new(registry: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { registry: registry.into(), version: version.into(), revision: TEMPLATE_REVISION.to_owned() }
+    }
+
     pub(crate) fn of(&self, name: &str, version: &str) -> String {
         format!("{}/{name}:{version}", self.registry)
     }
@@ -69,6 +78,8 @@ pub struct Context {
     pub fleets: Arc<Fleets>,
     /// What is remembered of pools that are scaled.
     pub scalers: Scalers,
+    /// Whose turn it is to replace pods.
+    pub rollouts: Rollouts,
 }
 
 impl Context {
@@ -92,6 +103,7 @@ impl Context {
             mint,
             fleets,
             scalers: Scalers::default(),
+            rollouts: Rollouts::default(),
         }
     }
 }

@@ -5,12 +5,15 @@
 //! - `server_config`: the YAML that grid-server reads;
 //! - `workload`: pods, containers and Services as all three make them;
 //! - `fleet`: what each grid's scheduler is told and asked;
+//! - `rollouts`: whose turn it is to replace pods for nothing but newer templates;
+//! - `bundle`: everything that is known, for support;
 //! - `context`: what the reconcilers are given: client, time, randomness.
 //!
 //! `validate` is where a wish is refused; `build` is pure and can't fail for what passed it. The reconcilers
 //! don't schedule themselves: the binary wires them to watches and decides when to try again.
 
 pub mod buildgrid;
+mod bundle;
 pub mod casstorage;
 mod context;
 mod error;
@@ -20,13 +23,16 @@ mod insight;
 mod names;
 mod outcome;
 mod references;
+mod rollouts;
 mod server_config;
 mod telling;
 mod trouble;
 pub mod workerpool;
 mod workload;
 
+pub use bundle::bundle;
 pub use context::{Context, Images, Mint, SystemMint};
 pub use error::{Error, Result};
 pub use names::{MANAGED_BY, MANAGER, managed_selector, owner_of};
 pub use outcome::Outcome;
+pub use rollouts::{Pace, Rollouts};

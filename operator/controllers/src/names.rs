@@ -20,6 +20,8 @@ const OWNER_KIND: &str = "grid.build/kind";
 /// The label of a pool's pods with the name of its grid.
 pub(crate) const GRID: &str = "grid.build/grid";
 
+/// Annotation of a workload with the hash of what was asked for when its pods were last replaced.
+pub(crate) const WISH_ANNOTATION: &str = "grid.build/wish";
 /// Annotation with the version that a workload runs.
 pub(crate) const VERSION_ANNOTATION: &str = "grid.build/version";
 /// Annotation with the revision of the templates that a workload was made by.

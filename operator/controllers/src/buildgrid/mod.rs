@@ -29,6 +29,7 @@ use crate::error::Result;
 use crate::fleet::{Endpoint, Key, declare};
 use crate::names::Owner;
 use crate::outcome::Outcome;
+use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
 use crate::workload::ailing;
@@ -75,6 +76,7 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
         return Ok(Outcome::Retry);
     }
     let again = if is_missing { LOOK_AGAIN } else { CHECK_AGAIN };
+    let again = again.min(report.turn.as_ref().and_then(Turn::again).unwrap_or(again));
     Ok(Outcome::After(again.min(sleeps_in(grid, context).unwrap_or(again))))
 }
 

@@ -1,8 +1,9 @@
 //! The order in which a grid's objects are applied, and what each step waits for.
 //!
 //! Foundation (accounts, secrets, configuration, Services, ingress) first; then the migration, which every
-//! workload waits for: while it runs or after it failed, the old pods go on as they are. What is no longer wanted is
-//! removed last, once all that is wanted has been rolled out.
+//! workload waits for: while it runs or after it failed, the old pods go on as they are. Then the workloads, one after
+//! the other; where only this operator's templates are newer, not before it is the grid's turn. What is no longer wanted
+//! is removed last, once all that is wanted has been rolled out.
 
 use grid_operator_apply::{Applied, Desired, Kind, Observed};
 use k8s_openapi::api::batch::v1::Job;
@@ -13,13 +14,15 @@ use super::status::{Migration, Report};
 use super::validate::{Grid, Storage};
 use crate::context::Context;
 use crate::error::Result;
-use crate::workload::{Progress, growth, overlay};
+use crate::workload::revision::{self, Draft, Stage};
+use crate::workload::{growth, overlay};
 
 /// Objects in the order of their application.
 struct Phases {
     foundation: Vec<Desired>,
     migration: Option<Desired>,
-    workloads: Vec<Desired>,
+    workloads: Vec<Draft>,
+    budgets: Vec<Desired>,
 }
 
 /// Applies a grid's objects, as far as its migration allows.
@@ -51,13 +54,25 @@ pub(crate) async fn roll_out(
     if !grow_volume(grid, context, applied).await? {
         return Ok(());
     }
-    context.applier.apply(uid, namespace, &phases.workloads, applied).await?;
-    let is_settled = |workload: &Desired| Progress::of(&applied.observed, workload.name()).settled;
-    if !phases.workloads.iter().all(is_settled) {
+    let stage = Stage { revision: &grid.revision, wish: &grid.wish };
+    let maintenance = grid.spec.maintenance.as_ref();
+    let turn =
+        revision::turn(&phases.workloads, &applied.observed, &stage, &grid.owner, maintenance, context);
+    let (is_done, workloads) =
+        revision::apply_in_order(&phases.workloads, &stage, &turn, &grid.owner, context, applied).await?;
+    report.turn = Some(turn);
+    context.applier.apply(uid, namespace, &phases.budgets, applied).await?;
+    if !is_done {
         return Ok(());
     }
-    let wanted: Vec<Desired> =
-        phases.foundation.into_iter().chain(phases.migration).chain(phases.workloads).collect();
+    report.rolled_out(grid);
+    let wanted: Vec<Desired> = phases
+        .foundation
+        .into_iter()
+        .chain(phases.migration)
+        .chain(workloads)
+        .chain(phases.budgets)
+        .collect();
     context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
     Ok(())
 }
@@ -111,16 +126,14 @@ fn phases(objects: Objects, grid: &Grid<'_>) -> Result<Phases> {
     for stateful_set in &stateful_sets {
         workloads.push(workload(stateful_set, grid)?);
     }
-    for budget in &budgets {
-        workloads.push(Desired::new(budget)?);
-    }
     let migration = migration.map(|job| Desired::new(&job)).transpose()?;
-    Ok(Phases { foundation, migration, workloads })
+    let budgets = budgets.iter().map(Desired::new).collect::<std::result::Result<_, _>>()?;
+    Ok(Phases { foundation, migration, workloads, budgets })
 }
 
-fn workload<K: k8s_openapi::Resource + Serialize>(object: &K, grid: &Grid<'_>) -> Result<Desired> {
+fn workload<K: k8s_openapi::Resource + Serialize>(object: &K, grid: &Grid<'_>) -> Result<Draft> {
     let value = overlay(serde_json::to_value(object)?, grid.spec.pod_template.as_ref());
-    Ok(Desired::from_value(Kind::of::<K>(), value)?)
+    Ok(Draft { kind: Kind::of::<K>(), value })
 }
 
 fn migration_state(observed: &Observed, name: &str) -> Migration {

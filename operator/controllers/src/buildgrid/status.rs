@@ -10,6 +10,7 @@ use super::roles::Role;
 use super::validate::Grid;
 use crate::foreign::POD_MONITOR;
 use crate::names::Names;
+use crate::rollouts::Turn;
 use crate::trouble::Trouble;
 use crate::workload::Progress;
 use crate::workload::ailing::Ailment;
@@ -39,6 +40,8 @@ pub(crate) struct Report {
     authenticated: bool,
     /// What keeps pods from running.
     pub(crate) ailment: Option<Ailment>,
+    /// Whether pods may be replaced for newer templates.
+    pub(crate) turn: Option<Turn>,
     /// What no pool fits; unknown where Fleet can't be asked.
     pub(crate) unplaced: Option<Vec<String>>,
     /// Kinds that monitoring asks for and the cluster doesn't have.
@@ -68,9 +71,13 @@ impl Report {
     pub(crate) fn valid(&mut self, grid: &Grid<'_>) {
         let (host, tls) = address(grid);
         self.address = Some(format!("{}://{host}", if tls { "grpcs" } else { "grpc" }));
-        self.version = Some(grid.version.clone());
         self.is_valid = true;
         self.asleep = grid.asleep;
+    }
+
+    /// Every pod is as the wish has it.
+    pub(crate) fn rolled_out(&mut self, grid: &Grid<'_>) {
+        self.version = Some(grid.version.clone());
     }
 }
 
@@ -140,6 +147,7 @@ fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers, old: &BuildG
         Some(unplaced) => Some(unsatisfiable(unplaced)),
         None => still_unsatisfiable(old),
     });
+    said.extend(report.turn.as_ref().and_then(Turn::pending));
     if grid.spec.hibernate {
         said.push(hibernated(report));
     }

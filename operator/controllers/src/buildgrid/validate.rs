@@ -30,6 +30,10 @@ pub(crate) struct Grid<'a> {
     pub(crate) owner: Owner,
     pub(crate) spec: &'a BuildGridSpec,
     pub(crate) version: String,
+    /// Revision of the templates.
+    pub(crate) revision: String,
+    /// Hash of what is asked for.
+    pub(crate) wish: String,
     pub(crate) image: String,
     pub(crate) storage: Storage,
     pub(crate) database: Option<Database>,
@@ -130,13 +134,16 @@ pub(crate) fn validate<'a>(
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
     let is_to_sleep = is_asleep(grid, now)?;
+    let secrets_hash = secrets_hash(database.as_ref(), authorization.as_ref(), raw.as_ref(), world);
     let grid = Grid {
+        revision: images.revision.clone(),
+        wish: wish(spec, &version, secrets_hash.as_deref(), world),
         image: images.of("grid-server", &version),
         owner: Owner::new(grid, "BuildGrid"),
         spec,
         version,
         storage,
-        secrets_hash: secrets_hash(database.as_ref(), authorization.as_ref(), raw.as_ref(), world),
+        secrets_hash,
         database,
         tls: tls(spec, &grid.name_any(), world)?,
         authorization,
@@ -195,6 +202,15 @@ fn own_config(reference: &ConfigMapKeyRef, spec: &BuildGridSpec, world: &World) 
         secret_bytes(&reference, &world.secrets, "spec.configFrom", "create it in this namespace")?;
     }
     Ok(raw)
+}
+
+/// A hash of everything that replaces pods where it changes: the spec and what it refers to. Whether pods run at all is
+/// no part of it.
+fn wish(spec: &BuildGridSpec, version: &str, secrets: Option<&str>, world: &World) -> String {
+    let asked = BuildGridSpec { hibernate: false, paused: false, maintenance: None, ..spec.clone() };
+    let storage = world.storage.as_ref().map(|storage| &storage.spec);
+    let texts: Vec<_> = world.config_maps.values().map(|map| &map.data).collect();
+    content_hash(&json!([asked, version, secrets, storage, texts]))
 }
 
 /// A hash of all secrets that servers read only when they start.

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::names::{GRPC_PORT, Names, Owner, SERVER_ADMIN_PORT, pods_of};
 use crate::server_config::storage::VOLUME_DIR;
 use crate::server_config::yaml::Node;
+use crate::workload::revision::Draft;
 use crate::workload::{
     MIN_READY_SECONDS, ServerPod, anywhere_in_cluster, at, claim_template, cluster_service,
     disruption_budget, inbound, overlay, pods_service, policy, retention,
@@ -33,6 +34,8 @@ pub(crate) struct Tier<'a> {
     pub(crate) spec: &'a CasStorageSpec,
     pub(crate) image: String,
     pub(crate) version: String,
+    /// Revision of the templates.
+    pub(crate) revision: String,
     pub(crate) access: Access,
     pub(crate) secrets_hash: Option<String>,
 }
@@ -58,8 +61,8 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// In the order of their application; one that is forgotten doesn't compile.
-    pub(crate) fn into_desired(self, tier: &Tier<'_>) -> Result<Vec<Desired>> {
+    /// Every object goes into its phase; one that is forgotten doesn't compile.
+    pub(crate) fn into_phases(self, tier: &Tier<'_>) -> Result<Phases> {
         let Self {
             service_account,
             config_maps,
@@ -78,13 +81,14 @@ impl Objects {
             wanted.push(Desired::new(service)?);
         }
         let template = tier.spec.pod_template.as_ref();
+        let mut servers = vec![];
         if let Some(deployment) = deployment {
             let value = overlay(serde_json::to_value(deployment)?, template);
-            wanted.push(Desired::from_value(Kind::of::<Deployment>(), value)?);
+            servers.push(Draft { kind: Kind::of::<Deployment>(), value });
         }
         if let Some(set) = stateful_set {
             let value = overlay(serde_json::to_value(set)?, template);
-            wanted.push(Desired::from_value(Kind::of::<StatefulSet>(), value)?);
+            servers.push(Draft { kind: Kind::of::<StatefulSet>(), value });
         }
         if let Some(budget) = budget {
             wanted.push(Desired::new(&budget)?);
@@ -96,8 +100,14 @@ impl Objects {
             let value = at("/spec/jobTemplate/spec/template", serde_json::to_value(cleanup)?, template);
             wanted.push(Desired::from_value(Kind::of::<CronJob>(), value)?);
         }
-        Ok(wanted)
+        Ok(Phases { rest: wanted, servers })
     }
+}
+
+/// Objects in the order of their application.
+pub(crate) struct Phases {
+    pub(crate) rest: Vec<Desired>,
+    pub(crate) servers: Vec<Draft>,
 }
 
 /// Builds them.
@@ -158,6 +168,7 @@ fn pod<'a>(tier: &'a Tier<'a>, component: &'a str, config: String) -> ServerPod<
         component,
         image: tier.image.clone(),
         version: &tier.version,
+        revision: &tier.revision,
         config,
         credentials: None,
         secrets: &tier.access.tree().secrets,

@@ -9,8 +9,9 @@ mod status;
 
 use std::time::Duration;
 
-use grid_operator_api::CasStorage;
-use grid_operator_apply::{Applied, write_status};
+use grid_operator_api::{CasStorage, CasStorageSpec};
+use grid_operator_apply::{Applied, Desired, content_hash, write_status};
+use serde_json::json;
 
 pub(crate) use access::Access;
 
@@ -21,8 +22,10 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::names::Owner;
 use crate::outcome::Outcome;
+use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
+use crate::workload::revision::{self, Stage};
 use crate::workload::{ailing, growth};
 use observe::World;
 use status::Report;
@@ -62,7 +65,10 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     result?;
     Ok(match report.trouble {
         Some(_) => Outcome::Retry,
-        None => Outcome::After(if is_missing { LOOK_AGAIN } else { CHECK_AGAIN }),
+        None => {
+            let again = if is_missing { LOOK_AGAIN } else { CHECK_AGAIN };
+            Outcome::After(again.min(report.turn.as_ref().and_then(Turn::again).unwrap_or(again)))
+        }
     })
 }
 
@@ -89,20 +95,35 @@ async fn bring_about(
         owner: Owner::new(storage, "CasStorage"),
         spec: &storage.spec,
         image: context.images.of("grid-server", &version),
+        revision: context.images.revision.clone(),
         version,
         access,
         secrets_hash: world.secrets_hash(),
     };
-    let wanted = build::build(&tier).into_desired(&tier)?;
+    let phases = build::build(&tier).into_phases(&tier)?;
     let (uid, namespace) = (&tier.owner.uid, &tier.owner.namespace);
     if let Some(volume) = &tier.spec.volume
         && !growth::grow(context, &tier.owner, SERVER, &volume.size, applied).await?
     {
         return Ok(());
     }
-    context.applier.apply(uid, namespace, &wanted, applied).await?;
-    if status::is_settled(&tier, &applied.observed) {
+    context.applier.apply(uid, namespace, &phases.rest, applied).await?;
+    let wish = wish(&tier);
+    let stage = Stage { revision: &tier.revision, wish: &wish };
+    let maintenance = tier.spec.maintenance.as_ref();
+    let turn = revision::turn(&phases.servers, &applied.observed, &stage, &tier.owner, maintenance, context);
+    let (is_done, servers) =
+        revision::apply_in_order(&phases.servers, &stage, &turn, &tier.owner, context, applied).await?;
+    report.turn = Some(turn);
+    if is_done {
+        let wanted: Vec<Desired> = phases.rest.into_iter().chain(servers).collect();
         context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
     }
     Ok(())
+}
+
+/// A hash of everything that replaces pods where it changes.
+fn wish(tier: &build::Tier<'_>) -> String {
+    let asked = CasStorageSpec { hibernate: false, paused: false, maintenance: None, ..tier.spec.clone() };
+    content_hash(&json!([asked, tier.version, tier.secrets_hash]))
 }

@@ -5,9 +5,9 @@ use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
 
 use super::access::{Access, SERVER};
-use super::build::Tier;
 use super::observe::World;
 use crate::names::Names;
+use crate::rollouts::Turn;
 use crate::trouble::Trouble;
 use crate::workload::Progress;
 use crate::workload::ailing::Ailment;
@@ -18,6 +18,8 @@ pub(crate) struct Report {
     pub(crate) trouble: Option<Trouble>,
     /// What keeps pods from running.
     pub(crate) ailment: Option<Ailment>,
+    /// Whether pods may be replaced for newer templates.
+    pub(crate) turn: Option<Turn>,
     used_by: Vec<String>,
     access: Option<String>,
     replicas: i32,
@@ -35,11 +37,6 @@ impl Report {
         self.replicas = access.replicas();
         self.version = Some(version.to_owned());
     }
-}
-
-/// True where nothing is left to be rolled out.
-pub(crate) fn is_settled(tier: &Tier<'_>, observed: &Observed) -> bool {
-    tier.access.replicas() == 0 || Progress::of(observed, &Names(&tier.owner.name).component(SERVER)).settled
 }
 
 /// True where there are fewer pods than there are to be.
@@ -99,12 +96,14 @@ fn conditions(storage: &CasStorage, report: &Report, progress: &Progress, name: 
             dependencies,
         ];
     }
-    vec![
+    let mut said = vec![
         ready(storage, report, progress, name),
         progressing(storage, report, progress, name),
         degraded(storage, report, progress, name),
         dependencies,
-    ]
+    ];
+    said.extend(report.turn.as_ref().and_then(Turn::pending));
+    said
 }
 
 fn serves(storage: &CasStorage, report: &Report) -> bool {

@@ -15,6 +15,7 @@ use grid_operator_api::PoolEgress;
 use super::validate::Pool;
 use crate::error::Result;
 use crate::names::{GRPC_PORT, Names, WORKER_ADMIN_PORT, servers_of};
+use crate::workload::revision::Draft;
 use crate::workload::{anywhere_in_cluster, inbound, outbound, overlay, policy, to_dns};
 
 mod isolation;
@@ -33,15 +34,14 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// In the order of their application; one that is forgotten doesn't compile.
-    pub(crate) fn into_desired(self, pool: &Pool<'_>) -> Result<Vec<Desired>> {
+    pub(crate) fn into_phases(self, pool: &Pool<'_>) -> Result<(Vec<Desired>, Draft)> {
         let Self { service_account, network_policy, deployment } = self;
         let mut wanted = vec![Desired::new(&service_account)?];
         if let Some(policy) = &network_policy {
             wanted.push(Desired::new(policy)?);
         }
         let value = overlay(serde_json::to_value(deployment)?, pool.spec.pod_template.as_ref());
-        wanted.push(Desired::from_value(Kind::of::<Deployment>(), value)?);
-        Ok(wanted)
+        Ok((wanted, Draft { kind: Kind::of::<Deployment>(), value }))
     }
 }
 

@@ -14,8 +14,8 @@ mod validate;
 
 use std::time::Duration;
 
-use grid_operator_api::WorkerPool;
-use grid_operator_apply::{Applied, write_status};
+use grid_operator_api::{BuildGrid, WorkerPool};
+use grid_operator_apply::{Applied, Desired, write_status};
 
 pub use autoscale::Scalers;
 
@@ -23,15 +23,20 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::names::Names;
 use crate::outcome::Outcome;
+use crate::rollouts::{ROLLOUT_PENDING, Turn};
 use crate::telling;
 use crate::trouble::Trouble;
 use crate::workload::Progress;
 use crate::workload::ailing::Ailment;
+use crate::workload::revision::{self, Stage};
 use observe::World;
 use status::Report;
 
 /// How often Secrets, which no watch tells of, are looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How soon to look again where another resource's rollout is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Brings one pool's objects into the state that its spec asks for, and its status up to date.
 ///
@@ -60,7 +65,9 @@ pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> 
         return Ok(Outcome::Retry);
     }
     let scaled = report.scaled.and_then(|scaled| scaled.again);
-    let again = [scaled, report.tended.again].into_iter().flatten().min();
+    let turn = report.turn.as_ref().and_then(Turn::again);
+    let version = report.held_version.as_ref().map(|_| LOOK_AGAIN);
+    let again = [scaled, report.tended.again, turn, version].into_iter().flatten().min();
     Ok(Outcome::After(again.unwrap_or(CHECK_AGAIN).min(CHECK_AGAIN)))
 }
 
@@ -74,7 +81,7 @@ async fn bring_about(
     if pool.spec.paused {
         return Ok(());
     }
-    let mut valid = match validate::validate(pool, world, &context.images, context.mint.now()) {
+    let mut valid = match validate::validate(pool, world, context) {
         Ok(valid) => valid,
         Err(trouble) => {
             report.trouble = Some(trouble);
@@ -84,6 +91,7 @@ async fn bring_about(
     report.version = Some(valid.version.clone());
     report.waits = valid.grid_waits.clone();
     report.asleep = valid.asleep;
+    report.held_version = valid.held_version.clone();
     let progress = Progress::of(&world.owned, &Names(&valid.owner.name).component(build::WORKER));
     report.tended = Box::pin(upkeep::tend(pool, &progress, context)).await?;
     if let Some(spec) = pool.spec.autoscaling.as_ref().filter(|_| !valid.asleep) {
@@ -93,9 +101,33 @@ async fn bring_about(
         valid.replicas = Some(scaled.replicas);
         report.scaled = Some(scaled);
     }
-    let wanted = build::build(&valid).into_desired(&valid)?;
+    let (rest, workers) = build::build(&valid).into_phases(&valid)?;
     let (uid, namespace) = (&valid.owner.uid, &valid.owner.namespace);
-    context.applier.apply(uid, namespace, &wanted, applied).await?;
+    context.applier.apply(uid, namespace, &rest, applied).await?;
+    let stage = Stage { revision: &valid.revision, wish: &valid.wish };
+    let drafts = [workers];
+    let turn = match world.grid.as_ref().filter(|grid| is_pending(grid)) {
+        Some(_) if drafts[0].is_behind(&applied.observed, &stage) => {
+            Turn::Wait("the servers of its grid come first".to_owned(), LOOK_AGAIN)
+        }
+        _ => {
+            let maintenance = world.grid.as_ref().and_then(|grid| grid.spec.maintenance.as_ref());
+            revision::turn(&drafts, &applied.observed, &stage, &valid.owner, maintenance, context)
+        }
+    };
+    let (is_done, workers) =
+        revision::apply_in_order(&drafts, &stage, &turn, &valid.owner, context, applied).await?;
+    report.turn = Some(turn);
+    if is_done && valid.held_version.is_none() {
+        context.rollouts.pool_settled(&valid.grid, uid);
+    }
+    let wanted: Vec<Desired> = rest.into_iter().chain(workers).collect();
     context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
     Ok(())
+}
+
+/// The servers of a grid have still to be moved.
+fn is_pending(grid: &BuildGrid) -> bool {
+    let conditions = grid.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == ROLLOUT_PENDING && condition.status == "True")
 }

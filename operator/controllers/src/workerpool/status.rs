@@ -8,6 +8,7 @@ use super::autoscale::Scaled;
 use super::build::WORKER;
 use super::upkeep::Tended;
 use crate::names::{Names, Owner};
+use crate::rollouts::{ROLLOUT_PENDING, Turn};
 use crate::trouble::Trouble;
 use crate::workload::Progress;
 
@@ -22,6 +23,10 @@ pub(crate) struct Report {
     pub(crate) asleep: bool,
     /// What autoscaling came to.
     pub(crate) scaled: Option<Scaled>,
+    /// Whether pods may be replaced for newer templates.
+    pub(crate) turn: Option<Turn>,
+    /// The version of the grid that it takes once another pool has.
+    pub(crate) held_version: Option<String>,
     /// What its pods need.
     pub(crate) tended: Tended,
 }
@@ -68,6 +73,14 @@ fn conditions(pool: &WorkerPool, report: &Report, progress: &Progress) -> Vec<Wa
     ];
     said.extend(report.scaled.map(scaling));
     said.extend(draining(&report.tended));
+    said.extend(match &report.held_version {
+        Some(version) => {
+            let message =
+                format!("it takes version {version} when the pool that is taking it now came to rest");
+            Some(Wanted::new(ROLLOUT_PENDING, true, "OneAfterTheOther", message))
+        }
+        None => report.turn.as_ref().and_then(Turn::pending),
+    });
     said
 }
 

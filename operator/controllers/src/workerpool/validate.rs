@@ -1,12 +1,17 @@
 //! The wish for a pool, checked against the world: what `build` takes.
 
 use grid_operator_api::{SecretKeyRef, WorkerPool, WorkerPoolSpec};
+use grid_operator_apply::content_hash;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::json;
 
+use super::build::WORKER;
 use super::observe::{World, references};
 use crate::buildgrid::{bots_url, cas_url, effective_version, is_asleep};
-use crate::context::Images;
+use crate::context::Context;
+use crate::fleet::Key;
 use crate::names::{Names, Owner};
 use crate::trouble::Trouble;
 
@@ -16,6 +21,14 @@ pub(crate) struct Pool<'a> {
     pub(crate) owner: Owner,
     pub(crate) spec: &'a WorkerPoolSpec,
     pub(crate) version: String,
+    /// The version of its grid, where another pool takes it first.
+    pub(crate) held_version: Option<String>,
+    /// Revision of the templates.
+    pub(crate) revision: String,
+    /// Hash of what is asked for.
+    pub(crate) wish: String,
+    /// The grid as others name it; empty where it is elsewhere.
+    pub(crate) grid: String,
     /// Image with grid-worker and grid-runner.
     pub(crate) image: String,
     pub(crate) bots: String,
@@ -40,10 +53,9 @@ pub(crate) struct Pool<'a> {
 pub(crate) fn validate<'a>(
     pool: &'a WorkerPool,
     world: &World,
-    images: &Images,
-    now: Timestamp,
+    context: &Context,
 ) -> Result<Pool<'a>, Trouble> {
-    let spec = &pool.spec;
+    let (spec, images, now) = (&pool.spec, &context.images, context.mint.now());
     let Some(cache_bytes) = spec.cache.size.bytes() else {
         return Err(Trouble::new(
             "Invalid",
@@ -67,12 +79,23 @@ pub(crate) fn validate<'a>(
         },
         (None, None) => return Err(Trouble::new("Invalid", "spec.gridRef has neither name nor address")),
     };
+    let owner = Owner::new(pool, "WorkerPool");
+    let grid = Key::new(&owner.namespace, spec.grid_ref.name.as_deref().unwrap_or_default()).path();
+    let running = effective_version(None, &world.owned, images);
     let asked = spec.version.as_deref().or(end.version.as_deref());
     let version = effective_version(asked, &world.owned, images);
+    let follows = spec.version.is_none() && end.version.is_some() && version != running;
+    let exists = world.owned.typed::<Deployment>(&Names(&owner.name).component(WORKER)).is_some();
+    let is_held = follows && exists && !context.rollouts.pool_may_follow(&grid, &owner.uid, now);
+    let (version, held_version) = if is_held { (running, Some(version)) } else { (version, None) };
     Ok(Pool {
-        owner: Owner::new(pool, "WorkerPool"),
         spec,
         image: images.of("grid-worker", &version),
+        revision: images.revision.clone(),
+        wish: wish(spec, &version, &end),
+        grid,
+        held_version,
+        owner,
         version,
         bots: end.bots,
         cas: end.cas,
@@ -84,6 +107,13 @@ pub(crate) fn validate<'a>(
         guarded: end.guarded,
         replicas: if end.asleep { Some(0) } else { spec.replicas },
     })
+}
+
+/// A hash of everything that replaces pods where it changes. How many there are is no part of it.
+fn wish(spec: &WorkerPoolSpec, version: &str, end: &End) -> String {
+    let asked =
+        WorkerPoolSpec { replicas: None, autoscaling: None, priority: 0, paused: false, ..spec.clone() };
+    content_hash(&json!([asked, version, end.bots, end.cas, end.token, end.authority]))
 }
 
 /// The other end of a pool's connections.
@@ -140,7 +170,7 @@ fn named(pool: &WorkerPool, name: &str, world: &World, now: Timestamp) -> Result
         cas: cas_url(name, &namespace, &grid.spec),
         token: Some(SecretKeyRef { name: Names(name).credentials(), key: "worker-token".to_owned() }),
         authority: None,
-        version: status.version,
+        version: status.version.or_else(|| grid.spec.version.clone()),
         waits,
         asleep: is_asleep(grid, now)?,
         guarded: grid.spec.network_policy.enabled,

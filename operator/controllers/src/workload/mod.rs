@@ -7,6 +7,7 @@ mod network;
 mod overlay;
 mod pod;
 mod progress;
+pub(crate) mod revision;
 mod service;
 mod volume;
 

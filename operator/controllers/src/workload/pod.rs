@@ -12,8 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
 use crate::names::{
-    GRPC_PORT, Names, Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, SERVER_ADMIN_PORT, TEMPLATE_REVISION,
-    VERSION_ANNOTATION,
+    GRPC_PORT, Names, Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, SERVER_ADMIN_PORT, VERSION_ANNOTATION,
 };
 use crate::server_config::storage::{SECRETS_DIR, VOLUME_DIR};
 
@@ -41,6 +40,8 @@ pub(crate) struct ServerPod<'a> {
     pub(crate) component: &'a str,
     pub(crate) image: String,
     pub(crate) version: &'a str,
+    /// Revision of the templates.
+    pub(crate) revision: &'a str,
     /// Name of the ConfigMap with `server.yml`.
     pub(crate) config: String,
     /// Secret with the grid's tokens, where the server asks for them.
@@ -58,7 +59,7 @@ impl ServerPod<'_> {
     pub(crate) fn template(&self) -> PodTemplateSpec {
         let mut annotations = BTreeMap::from([
             (VERSION_ANNOTATION.to_owned(), self.version.to_owned()),
-            (REVISION_ANNOTATION.to_owned(), TEMPLATE_REVISION.to_owned()),
+            (REVISION_ANNOTATION.to_owned(), self.revision.to_owned()),
         ]);
         if let Some(hash) = self.secrets_hash {
             annotations.insert(SECRETS_ANNOTATION.to_owned(), hash.to_owned());

@@ -201,7 +201,7 @@ async fn on_cluster(client: &Client, namespace: &str, case: &Case) {
         (Expected::Rule(_) | Expected::Schema(_), None) => panic!("{} was accepted", case.path.display()),
         (Expected::Condition { .. }, Some(said)) => panic!("{} was refused: {said}", case.path.display()),
         (Expected::Condition { .. }, None) => {
-            let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
+            let images = Images::new("registry.example/grid", "1.0.0");
             let context = Context::new(
                 client.clone(),
                 Leadership::sole(),

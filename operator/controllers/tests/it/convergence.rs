@@ -3,7 +3,7 @@
 
 use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
 use grid_operator_apply::Leadership;
-use grid_operator_controllers::{buildgrid, casstorage, workerpool};
+use grid_operator_controllers::{Context, buildgrid, casstorage, workerpool};
 use serde_json::{Value, json};
 
 use crate::model::{Model, context, context_at, noon};
@@ -39,7 +39,7 @@ pub(crate) fn to<K: serde::Serialize>(value: &K) -> Value {
     serde_json::to_value(value).unwrap()
 }
 
-fn new_world() -> Model {
+pub(crate) fn new_world() -> Model {
     let model = Model::default();
     for object in world() {
         model.put(object);
@@ -49,15 +49,19 @@ fn new_world() -> Model {
 
 /// One pass of all reconcilers; what fails is left for the next.
 pub(crate) async fn pass(model: &Model) {
-    let context = context(model);
+    pass_of(model, &context(model)).await;
+}
+
+/// The same of an operator that remembers what it did before.
+pub(crate) async fn pass_of(model: &Model, context: &Context) {
     if let Some(tier) = model.object("casstorages", "tier") {
-        let _ = casstorage::reconcile(&from(tier), &context).await;
+        let _ = casstorage::reconcile(&from(tier), context).await;
     }
     if let Some(grid) = model.object("buildgrids", "demo") {
-        let _ = buildgrid::reconcile(&from(grid), &context).await;
+        let _ = buildgrid::reconcile(&from(grid), context).await;
     }
-    if let Some(pool) = model.object("workerpools", "gcc") {
-        let _ = workerpool::reconcile(&from(pool), &context).await;
+    for pool in model.objects().into_values().filter(|object| object["kind"] == "WorkerPool") {
+        let _ = workerpool::reconcile(&from(pool), context).await;
     }
 }
 
@@ -439,7 +443,7 @@ async fn a_kind_that_the_cluster_lacks_is_said_and_stops_only_what_needs_it() {
     assert_eq!(ready["reason"], "KindNotFound", "{ready}");
 }
 
-fn condition(model: &Model, plural: &str, name: &str, type_: &str) -> Value {
+pub(crate) fn condition(model: &Model, plural: &str, name: &str, type_: &str) -> Value {
     let status = model.object(plural, name).unwrap()["status"].clone();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|c| c["type"] == type_).unwrap_or(Value::Null)

@@ -3,11 +3,13 @@
 //! Each folder of `golden/` has `input.yaml`; the first document is the resource under test. `objects.yaml` is what the
 //! operator made, `status.yaml` what it says, once everything that it made has started. `GRID_BLESS=1` rewrites both.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use grid_operator_controllers::{buildgrid, casstorage, workerpool};
+use grid_operator_apply::content_hash;
+use grid_operator_controllers::{Images, buildgrid, casstorage, workerpool};
 use k8s_openapi::ByteString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::{Model, context};
@@ -121,8 +123,48 @@ pub(crate) fn through_types(value: Value) -> Value {
     }
 }
 
-fn through<K: serde::de::DeserializeOwned + serde::Serialize>(value: Value) -> Value {
+fn through<K: serde::de::DeserializeOwned + Serialize>(value: Value) -> Value {
     serde_json::to_value(serde_json::from_value::<K>(value).unwrap()).unwrap()
+}
+
+/// A newer operator leaves pods alone by the revision that their template says: so templates that change must say
+/// another. The file keeps what each was; `GRID_BLESS` writes it, once the revision is another.
+#[test]
+fn templates_that_change_are_of_another_revision() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let file = folder.join("../template-revision.yaml");
+    let mut templates = BTreeMap::new();
+    for case in std::fs::read_dir(&folder).unwrap().map(|case| case.unwrap()) {
+        let Ok(text) = std::fs::read_to_string(case.path().join("objects.yaml")) else { continue };
+        for object in serde_yaml::Deserializer::from_str(&text).map(|d| Value::deserialize(d).unwrap()) {
+            if object["kind"] == "Deployment" || object["kind"] == "StatefulSet" {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                let key = format!("{}/{name}", case.file_name().display());
+                templates.insert(key, content_hash(&object["spec"]["template"]));
+            }
+        }
+    }
+    let revision = Images::new("", "").revision;
+    let is = Revision { revision, templates };
+    let was: Option<Revision> =
+        std::fs::read_to_string(&file).ok().map(|text| serde_yaml::from_str(&text).unwrap());
+    if let Some(was) = was.filter(|was| was.revision == is.revision) {
+        let changed =
+            was.templates.iter().find(|(name, hash)| is.templates.get(*name).is_some_and(|h| h != *hash));
+        assert_eq!(changed, None, "raise names::TEMPLATE_REVISION: this pod template is another than before");
+    }
+    if std::env::var_os("GRID_BLESS").is_some() {
+        std::fs::write(&file, serde_yaml::to_string(&is).unwrap()).unwrap();
+    }
+    let written: Revision = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(written, is, "run it with GRID_BLESS=1");
+}
+
+/// The templates of a revision, by golden folder and workload, as hashes.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Revision {
+    revision: String,
+    templates: BTreeMap<String, String>,
 }
 
 /// Without what differs from run to run, and with secrets as text.
@@ -131,7 +173,9 @@ fn readable(mut object: Value) -> Value {
     for field in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
         metadata.remove(field);
     }
-    metadata["annotations"].as_object_mut().unwrap().remove("grid.build/applied");
+    for hash in ["grid.build/applied", "grid.build/wish"] {
+        metadata["annotations"].as_object_mut().unwrap().remove(hash);
+    }
     metadata["ownerReferences"][0]["uid"] = json!("UID");
     if metadata["annotations"].as_object().unwrap().is_empty() {
         metadata.remove("annotations");

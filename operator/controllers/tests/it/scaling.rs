@@ -150,7 +150,7 @@ impl World {
         let fleets = Arc::new(Fleets::new(Arc::new(grid.clone()), leadership.clone()));
         let news = fleets.news();
         let clock = Clock::default();
-        let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
+        let images = Images::new("registry.example/grid", "1.0.0");
         let mint = Arc::new(clock.clone());
         let context = Context::new(model.client(), leadership, images, mint, None, fleets);
         Self { model, grid, context, clock, news, made: AtomicUsize::new(0) }
@@ -321,15 +321,18 @@ async fn a_pool_whose_pods_cannot_start_is_not_made_larger() {
     world.pass().await;
     assert_eq!(world.replicas(), 6);
     let waiting = json!({"waiting": {"reason": "ErrImagePull"}});
-    world.model.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gcc-worker-x", "namespace": "default",
-        "labels": {"app.kubernetes.io/instance": "gcc", "grid.build/kind": "WorkerPool",
-        "app.kubernetes.io/component": "worker"}}, "status": {"containerStatuses": [{"name": "runner", "image": "gcc",
-        "imageID": "", "ready": false, "restartCount": 0, "state": waiting}]}}));
+    let names: Vec<String> = (0..6).map(|number| format!("gcc-worker-x{number}")).collect();
+    for name in &names {
+        world.model.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default",
+            "labels": {"app.kubernetes.io/instance": "gcc", "grid.build/kind": "WorkerPool",
+            "app.kubernetes.io/component": "worker"}}, "status": {"containerStatuses": [{"name": "runner", "image": "gcc",
+            "imageID": "", "ready": false, "restartCount": 0, "state": waiting}]}}));
+    }
     world.pass().await;
     assert_eq!(world.replicas(), 1, "one goes on trying");
     let ready = condition(&world.model, "Ready");
     assert_eq!((&ready["reason"], &ready["status"]), (&json!("ImageNotPulled"), &json!("False")));
-    world.model.delete("pods", "gcc-worker-x");
+    names.iter().for_each(|name| world.model.delete("pods", name));
     world.settle();
     world.pass().await;
     assert_eq!(world.replicas(), 6, "at once when it starts");

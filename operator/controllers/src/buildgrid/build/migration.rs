@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use super::super::validate::{Database, Grid};
-use crate::names::{REVISION_ANNOTATION, TEMPLATE_REVISION, VERSION_ANNOTATION};
+use crate::names::{REVISION_ANNOTATION, VERSION_ANNOTATION};
 use crate::server_config::storage::{SECRETS_DIR, secret_path};
 use crate::workload::{SERVER_USER, container_security, mount, pod_security, secret_volume};
 
@@ -20,7 +20,7 @@ pub(super) fn job(grid: &Grid<'_>) -> Option<Job> {
     let hash = content_hash(&json!([grid.image, database.secret, database.hash]));
     let mut metadata = grid.owner.meta(grid.names().migration(&hash), COMPONENT);
     metadata.annotations = Some(
-        [(VERSION_ANNOTATION, grid.version.as_str()), (REVISION_ANNOTATION, TEMPLATE_REVISION)]
+        [(VERSION_ANNOTATION, grid.version.as_str()), (REVISION_ANNOTATION, grid.revision.as_str())]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into(),
     );

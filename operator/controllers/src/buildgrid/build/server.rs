@@ -75,6 +75,7 @@ fn template(
         component: role.component(),
         image: grid.image.clone(),
         version: &grid.version,
+        revision: &grid.revision,
         config,
         credentials: grid.asks_for_tokens(role).then(|| grid.names().credentials()),
         secrets,

@@ -11,9 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
 use super::{WORKER, isolation};
-use crate::names::{
-    GRID, Names, REVISION_ANNOTATION, TEMPLATE_REVISION, VERSION_ANNOTATION, WORKER_ADMIN_PORT,
-};
+use crate::names::{GRID, Names, REVISION_ANNOTATION, VERSION_ANNOTATION, WORKER_ADMIN_PORT};
 use crate::workerpool::validate::Pool;
 use crate::workload::{
     container_security, http_probe, mount, pod_security, secret_volume, spread, tolerations,
@@ -38,7 +36,8 @@ const FAREWELL_SECONDS: i64 = 30;
 pub(super) fn template(pool: &Pool<'_>) -> PodTemplateSpec {
     let mut labels = pool.owner.labels(WORKER);
     labels.extend(pool.spec.grid_ref.name.clone().map(|grid| (GRID.to_owned(), grid)));
-    let annotations = [(VERSION_ANNOTATION, pool.version.as_str()), (REVISION_ANNOTATION, TEMPLATE_REVISION)];
+    let annotations =
+        [(VERSION_ANNOTATION, pool.version.as_str()), (REVISION_ANNOTATION, pool.revision.as_str())];
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),

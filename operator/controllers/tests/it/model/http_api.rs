@@ -30,6 +30,10 @@ impl Model {
         let content_type =
             parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let query = parts.uri.query().unwrap_or_default();
+        let is_event = parts.uri.path().ends_with("/events");
+        if parts.method != Method::GET && !is_event {
+            self.pass_gate().await;
+        }
         let result = self.admit().and_then(|()| {
             let path = Path::parse(parts.uri.path())?;
             self.check_group(&path.group)?;

@@ -10,7 +10,7 @@ mod http_api;
 mod store;
 
 pub(crate) use faults::{Chance, Faults};
-pub(crate) use store::Model;
+pub(crate) use store::{Key, Model};
 
 use std::sync::{Arc, Mutex};
 
@@ -83,7 +83,7 @@ pub(crate) fn context(model: &Model) -> Context {
 
 /// A context at some time, under some leadership.
 pub(crate) fn context_at(model: &Model, now: Timestamp, leadership: Leadership) -> Context {
-    let images = Images { registry: "registry.example/grid".into(), version: "1.0.0".into() };
+    let images = Images::new("registry.example/grid", "1.0.0");
     let fleets = Arc::new(Fleets::new(Arc::new(NoFleet), leadership.clone()));
     Context::new(
         model.client(),

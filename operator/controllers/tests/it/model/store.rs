@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::apply;
 use super::faults::{Fault, Faults};
@@ -37,6 +38,28 @@ struct State {
     lacking: Vec<String>,
     /// What goes wrong.
     faults: Option<Faults>,
+    /// The write that is held on its way.
+    gate: Option<Gate>,
+}
+
+/// A write that is held on its way here: as many writes after now, until it is let in.
+#[derive(Clone, Default)]
+pub(crate) struct Gate {
+    after: usize,
+    reached: Arc<Notify>,
+    open: Arc<Notify>,
+}
+
+impl Gate {
+    /// Waits until the write is on its way.
+    pub(crate) async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets it in.
+    pub(crate) fn open(&self) {
+        self.open.notify_one();
+    }
 }
 
 /// The API server.
@@ -64,6 +87,31 @@ impl Model {
     /// From now on requests fail at random, and others write in between; `None` ends that.
     pub(crate) fn faults(&self, faults: Option<Faults>) {
         self.state.lock().unwrap().faults = faults;
+    }
+
+    /// Holds one write on its way, after so many others.
+    pub(crate) fn hold(&self, after: usize) -> Gate {
+        let gate = Gate { after, ..Gate::default() };
+        self.state.lock().unwrap().gate = Some(gate.clone());
+        gate
+    }
+
+    /// Holds a write that has come to the gate; all others go by.
+    pub(super) async fn pass_gate(&self) {
+        let gate = {
+            let mut state = self.state.lock().unwrap();
+            match &mut state.gate {
+                Some(gate) if gate.after > 0 => {
+                    gate.after -= 1;
+                    None
+                }
+                gate => gate.take(),
+            }
+        };
+        if let Some(gate) = gate {
+            gate.reached.notify_one();
+            gate.open.notified().await;
+        }
     }
 
     /// What goes wrong with the next request.
