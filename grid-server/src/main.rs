@@ -67,6 +67,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             start_logs(arguments.logs)?;
             runtime()?.block_on(commands::cleanup::run(&arguments, &mut io::stdout()))
         }
+        Command::Fsck(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::fsck::run(&arguments, &mut io::stdout()))
+        }
+        Command::Janitor(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::janitor::run(&arguments, &mut io::stdout()))
+        }
     }
 }
 

@@ -13,8 +13,11 @@ pub mod content;
 pub mod decorators;
 pub mod error;
 mod fan_out;
+pub mod fsck;
 mod groups;
 pub mod index;
+pub mod inventory;
+pub mod janitor;
 pub mod observer;
 pub mod redis_client;
 pub mod s3_client;
@@ -24,4 +27,5 @@ pub mod store;
 pub mod wait;
 
 pub use error::StoreError;
+pub use inventory::Inventory;
 pub use store::{BlobStore, ByteRange, ByteStream, SharedStore};

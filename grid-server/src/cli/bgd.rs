@@ -125,8 +125,11 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
             })
         }
         Group::Janitor(Janitor::Start { config }) => {
-            let message =
-                format!("janitor: this version has none yet, so {} is left alone", config.display());
+            let message = format!(
+                "janitor: {} is a configuration of BuildGrid's janitor; run `grid-server janitor CONFIG` with the \
+                 configuration of the server, which names the storages and their indexes",
+                config.display()
+            );
             return Err(Bgd::command().error(ErrorKind::InvalidSubcommand, message));
         }
         Group::Migrate(Apply::Apply { connection_string }) => {

@@ -17,9 +17,10 @@ Examples:
   grid-server check server.yml          everything that is wrong with a configuration, in one go
   grid-server serve server.yml          what the configuration says
   grid-server migrate --database postgresql://grid@db/grid
+  grid-server fsck server.yml           whether indexes and storages agree, after a restore
 
 Called by the name bgd it takes BuildGrid's commands: server start, server lint, cleanup start,
-janitor start, migrate apply.
+migrate apply.
 
 Without CONFIG, $XDG_CONFIG_HOME/buildgrid/server.yml (~/.config/buildgrid/server.yml) is read where it is there;
 else the built-in configuration holds: one unnamed instance with 2 GiB of memory for blobs, the queue in an SQLite
@@ -44,6 +45,10 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Keep storages within their watermarks
     Cleanup(Cleanup),
+    /// Bring indexes and their storages into agreement
+    Fsck(Fsck),
+    /// Delete what storages hold and no index knows
+    Janitor(Janitor),
 }
 
 /// How the log is written.
@@ -149,6 +154,36 @@ pub(crate) struct Bounds {
     /// Keep blobs that were used within this time (12H)
     #[arg(long, value_name = "TIME", value_parser = amounts::period)]
     pub(crate) only_if_unused_for: Option<Duration>,
+}
+
+/// `fsck`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Fsck {
+    /// The configuration that the server has
+    pub(crate) config: Option<PathBuf>,
+    /// Make misses of lost blobs, and have the index know those that it does not
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Change nothing; say what is wrong, which is also what happens without --repair
+    #[arg(long, conflicts_with = "repair")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// `janitor`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Janitor {
+    /// The configuration that the server has; nobody else may keep blobs in its storages
+    pub(crate) config: Option<PathBuf>,
+    /// Leave alone what was written within this time (1D)
+    #[arg(long, value_name = "TIME", default_value = "1D", value_parser = amounts::period)]
+    pub(crate) min_age: Duration,
+    /// Delete nothing; say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

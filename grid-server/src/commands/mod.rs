@@ -2,12 +2,19 @@
 
 pub(crate) mod check;
 pub(crate) mod cleanup;
+pub(crate) mod fsck;
+pub(crate) mod janitor;
 pub(crate) mod migrate;
 pub(crate) mod serve;
 
 use std::io;
+use std::path::Path;
 
+use grid_cas::fsck::Indexed;
+use grid_config::model::Place;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{compose, settings};
 
 /// Waits until the process is asked to end, by SIGTERM or SIGINT.
 pub(crate) async fn asked_to_end() -> io::Result<()> {
@@ -16,4 +23,15 @@ pub(crate) async fn asked_to_end() -> io::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// The indexes of a configuration, of which there must be some.
+async fn indexes(config: Option<&Path>) -> anyhow::Result<Vec<(Place, Indexed)>> {
+    let config = settings::read(config)?.sound()?;
+    let indexes = compose::indexes(&config).await?;
+    anyhow::ensure!(
+        !indexes.is_empty(),
+        "the configuration has no index (!sql-index or !redis-index) that a storage could be compared with"
+    );
+    Ok(indexes)
 }

@@ -1,13 +1,15 @@
 //! Indexes: each is one object with the storage behind it, for those who serve it and for those who clean it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use grid_cas::SharedStore;
 use grid_cas::cleanup::Policy;
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
+use grid_cas::fsck::Indexed;
 use grid_cas::index::BlobIndex;
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql;
+use grid_cas::{Inventory, SharedStore};
 use grid_config::model::{self, Cleanup, Place, Shared, Storage};
 use grid_core::{InstanceName, SystemClock};
 
@@ -19,88 +21,68 @@ use crate::cleaning::Cleaner;
 /// How many digests a call to an index in Redis names.
 const REDIS_WINDOW: usize = 10_000;
 
-/// An index with what it indexes.
-#[derive(Clone, Debug)]
-pub(super) struct Indexed {
-    pub(super) index: Arc<dyn BlobIndex>,
-    pub(super) storage: SharedStore,
-}
-
 impl Composer<'_> {
-    /// `!sql-index` as a storage.
-    pub(super) async fn sql_index(
+    /// An index as a storage.
+    pub(super) async fn index(
         &mut self,
         item: &Shared<Storage>,
-        index: &model::SqlIndex,
         instance: &InstanceName,
     ) -> Result<SharedStore, ComposeError> {
-        let Indexed { index: rows, storage } = self.sql_indexed(item, index, instance).await?;
-        let options = SqlIndexOptions {
-            max_inline_blob_size: index.max_inline_size,
-            window: index.statement_limit,
-            observer: Arc::clone(&self.observer),
+        let Indexed { index, storage, .. } = self.indexed(item, instance).await?;
+        let (max_inline_blob_size, window) = match &item.value {
+            Storage::SqlIndex(sql) => (sql.max_inline_size, sql.statement_limit),
+            _ => (0, REDIS_WINDOW),
         };
-        Ok(Arc::new(SqlIndex::new(storage, rows, Arc::new(SystemClock), options)))
+        let options = SqlIndexOptions { max_inline_blob_size, window, observer: Arc::clone(&self.observer) };
+        Ok(Arc::new(SqlIndex::new(storage, index, Arc::new(SystemClock), options)))
     }
 
-    /// `!redis-index` as a storage.
-    pub(super) async fn redis_index(
+    /// An index with what it indexes.
+    async fn indexed(
         &mut self,
         item: &Shared<Storage>,
-        index: &model::RedisIndex,
-        instance: &InstanceName,
-    ) -> Result<SharedStore, ComposeError> {
-        let Indexed { index: keys, storage } = self.redis_indexed(item, index, instance).await?;
-        let options = SqlIndexOptions {
-            max_inline_blob_size: 0,
-            window: REDIS_WINDOW,
-            observer: Arc::clone(&self.observer),
-        };
-        Ok(Arc::new(SqlIndex::new(storage, keys, Arc::new(SystemClock), options)))
-    }
-
-    async fn redis_indexed(
-        &mut self,
-        item: &Shared<Storage>,
-        index: &model::RedisIndex,
         instance: &InstanceName,
     ) -> Result<Indexed, ComposeError> {
         let key = key(item, storage_varies(item).then_some(instance));
         if let Some(indexed) = self.indexes.get(&key) {
             return Ok(indexed.clone());
         }
-        let storage = self.storage(&index.storage, instance).await?;
-        let keys = Arc::new(RedisIndex::new(self.redis(&index.redis), &index.prefix));
-        let indexed = Indexed { index: keys, storage };
+        let below = match &item.value {
+            Storage::SqlIndex(index) => &index.storage,
+            Storage::RedisIndex(index) => &index.storage,
+            _ => return contradiction(item, "it is no index: only those know what was used when"),
+        };
+        let storage = self.storage(below, instance).await?;
+        let index: Arc<dyn BlobIndex> = match &item.value {
+            Storage::RedisIndex(index) => Arc::new(RedisIndex::new(self.redis(&index.redis), &index.prefix)),
+            Storage::SqlIndex(index) => self.rows(index, key.1.as_ref(), &item.place).await?,
+            _ => return contradiction(item, "it is no index"),
+        };
+        let backends = self.backends(below);
+        let indexed = Indexed { index, storage, backends };
         self.indexes.insert(key, indexed.clone());
         Ok(indexed)
     }
 
-    async fn sql_indexed(
+    /// The rows of an `!sql-index`, which speaks for one instance where what it indexes does.
+    async fn rows(
         &mut self,
-        item: &Shared<Storage>,
         index: &model::SqlIndex,
-        instance: &InstanceName,
-    ) -> Result<Indexed, ComposeError> {
-        let key = key(item, storage_varies(item).then_some(instance));
-        if let Some(indexed) = self.indexes.get(&key) {
-            return Ok(indexed.clone());
-        }
-        let storage = self.storage(&index.storage, instance).await?;
+        instance: Option<&InstanceName>,
+        place: &Place,
+    ) -> Result<Arc<dyn BlobIndex>, ComposeError> {
         let pool = pool(self.sql(&index.sql).await?);
-        let store = match key.1.as_ref() {
+        let store = match instance {
             Some(instance) => format!("{}/{instance}", index.name),
             None => index.name.clone(),
         };
-        self.claim_name(index, &store, &item.place)?;
+        self.claim_name(index, &store, place)?;
         let options = sql::SqlIndexOptions {
             store: store.into(),
             precision: index.refresh_access_after,
-            name: item.place.to_string().into(),
+            name: place.to_string().into(),
         };
-        let indexed = Indexed { index: sql::index(pool, options), storage };
-        self.indexes.insert(key, indexed.clone());
-        Ok(indexed)
+        Ok(sql::index(pool, options))
     }
 
     /// Two indexes that share their rows would vouch for each other's blobs.
@@ -134,28 +116,63 @@ impl Composer<'_> {
 
     async fn cleaner(&mut self, cleanup: &Cleanup, from_outside: bool) -> Result<Cleaner, ComposeError> {
         let item = &cleanup.index;
-        let refuse = |what: &str| {
-            let (place, what) = (item.place.to_string(), what.to_owned());
-            Err(ComposeError::Contradiction { place, what })
+        self.check_reachable(item, from_outside)?;
+        let policy = match &item.value {
+            Storage::SqlIndex(index) => sql_policy(cleanup, index),
+            _ => policy(cleanup),
         };
+        let Indexed { index, storage, .. } = self.indexed(item, &InstanceName::default()).await?;
+        Ok(Cleaner { name: cleanup.name.clone(), index, storage, policy })
+    }
+
+    /// Every index of the configuration with what it indexes and its place, for those who compare the two from outside.
+    pub(super) async fn all_indexed(&mut self) -> Result<Vec<(Place, Indexed)>, ComposeError> {
+        let config = self.config;
+        let mut items: Vec<&Shared<Storage>> = Vec::new();
+        let cleaned = config.cleanup.iter().map(|cleanup| &cleanup.index);
+        config.storages.iter().chain(cleaned).for_each(|item| find_indexes(item, &mut items));
+        let mut found = Vec::with_capacity(items.len());
+        let mut backends = HashMap::new();
+        for item in items {
+            self.check_reachable(item, true)?;
+            for leaf in leaves(item) {
+                if let Some(other) = backends.insert(Arc::as_ptr(leaf).addr(), &item.place) {
+                    let what =
+                        format!("{} indexes the same storage: neither knows what is the other's", other);
+                    return contradiction(item, &what);
+                }
+            }
+            found.push((item.place.clone(), self.indexed(item, &InstanceName::default()).await?));
+        }
+        Ok(found)
+    }
+
+    /// Refuses an index whose blobs can't be got at here.
+    fn check_reachable(&self, item: &Shared<Storage>, from_outside: bool) -> Result<(), ComposeError> {
         if behind_storage(item).is_some() {
-            return refuse("its blobs are in another server, which must be cleaned where it is");
+            return contradiction(
+                item,
+                "its blobs are in another server, which must be looked after where it is",
+            );
         }
         if from_outside && in_memory(item) {
-            return refuse(
+            return contradiction(
+                item,
                 "its blobs are in the memory of the server, which cleans them itself while it serves",
             );
         }
-        let anyone = InstanceName::default();
-        let (Indexed { index, storage }, policy) = match &item.value {
-            Storage::SqlIndex(index) => {
-                (self.sql_indexed(item, index, &anyone).await?, sql_policy(cleanup, index))
-            }
-            Storage::RedisIndex(index) => (self.redis_indexed(item, index, &anyone).await?, policy(cleanup)),
-            _ => return refuse("it is no index: only those know what was used when"),
-        };
-        Ok(Cleaner { name: cleanup.name.clone(), index, storage, policy })
+        Ok(())
     }
+
+    /// The backends that a storage consists of, which are made by now.
+    fn backends(&self, item: &Shared<Storage>) -> Vec<Arc<dyn Inventory>> {
+        let made = |leaf: &Shared<Storage>| self.inventories.get(&key(leaf, None)).cloned();
+        leaves(item).into_iter().filter_map(made).collect()
+    }
+}
+
+fn contradiction<T>(item: &Shared<Storage>, what: &str) -> Result<T, ComposeError> {
+    Err(ComposeError::Contradiction { place: item.place.to_string(), what: what.to_owned() })
 }
 
 fn policy(cleanup: &Cleanup) -> Policy {
@@ -176,19 +193,52 @@ fn sql_policy(cleanup: &Cleanup, index: &model::SqlIndex) -> Policy {
     }
 }
 
-/// Whether some of a storage's blobs are in the process that serves them.
-fn in_memory(storage: &Storage) -> bool {
+/// What a storage is made of, one step down: caches in front are no part of it.
+fn parts(storage: &Storage) -> Vec<&Shared<Storage>> {
     match storage {
-        Storage::Lru(_) => true,
-        Storage::Disk(_) | Storage::Redis(_) | Storage::S3(_) | Storage::Sql(_) | Storage::Remote(_) => false,
-        Storage::WithCache(with) => in_memory(&with.fallback),
+        Storage::Lru(_)
+        | Storage::Disk(_)
+        | Storage::Redis(_)
+        | Storage::S3(_)
+        | Storage::Sql(_)
+        | Storage::Remote(_) => Vec::new(),
+        Storage::WithCache(with) => vec![&with.fallback],
         Storage::SizeDifferentiated(sized) => {
-            in_memory(&sized.fallback) || sized.limited.iter().any(|entry| in_memory(&entry.storage))
+            sized.limited.iter().map(|entry| &entry.storage).chain([&sized.fallback]).collect()
         }
-        Storage::Sharded(sharded) => sharded.shards.iter().any(|shard| in_memory(&shard.storage)),
-        Storage::Replicated(replicated) => replicated.storages.iter().any(|storage| in_memory(storage)),
-        Storage::SqlIndex(index) => in_memory(&index.storage),
-        Storage::RedisIndex(index) => in_memory(&index.storage),
-        Storage::RedisFmbCache(cache) => in_memory(&cache.storage),
+        Storage::Sharded(sharded) => sharded.shards.iter().map(|shard| &shard.storage).collect(),
+        Storage::Replicated(replicated) => replicated.storages.iter().collect(),
+        Storage::SqlIndex(index) => vec![&index.storage],
+        Storage::RedisIndex(index) => vec![&index.storage],
+        Storage::RedisFmbCache(cache) => vec![&cache.storage],
     }
+}
+
+/// The backends at the bottom of a storage, each once.
+fn leaves(item: &Shared<Storage>) -> Vec<&Shared<Storage>> {
+    let below = parts(item);
+    if below.is_empty() {
+        return vec![item];
+    }
+    let mut found: Vec<&Shared<Storage>> = Vec::new();
+    for leaf in below.into_iter().flat_map(leaves) {
+        if !found.iter().any(|known| Arc::ptr_eq(known, leaf)) {
+            found.push(leaf);
+        }
+    }
+    found
+}
+
+/// Adds the indexes at and below `item` that are not among `found`.
+fn find_indexes<'c>(item: &'c Shared<Storage>, found: &mut Vec<&'c Shared<Storage>>) {
+    let is_index = matches!(item.value, Storage::SqlIndex(_) | Storage::RedisIndex(_));
+    if is_index && !found.iter().any(|known| Arc::ptr_eq(known, item)) {
+        found.push(item);
+    }
+    parts(item).into_iter().for_each(|part| find_indexes(part, found));
+}
+
+/// Whether some of a storage's blobs are in the process that serves them.
+fn in_memory(item: &Shared<Storage>) -> bool {
+    leaves(item).into_iter().any(|leaf| matches!(leaf.value, Storage::Lru(_)))
 }

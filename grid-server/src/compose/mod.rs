@@ -27,12 +27,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use grid_cache::SharedCache;
-use grid_cas::SharedStore;
 use grid_cas::client::Connection;
+use grid_cas::fsck::Indexed;
 use grid_cas::observer::SharedObserver;
 use grid_cas::redis_client::RedisConnection;
+use grid_cas::{Inventory, SharedStore};
 use grid_config::ServerConfig;
-use grid_config::model::{Item, Remote};
+use grid_config::model::{Item, Place, Remote};
 use grid_core::InstanceName;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
@@ -43,7 +44,6 @@ use thiserror::Error;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use self::indexes::Indexed;
 use self::needs::Needs;
 use crate::cleaning::Cleaner;
 use crate::readiness::Dependency;
@@ -88,8 +88,12 @@ pub(crate) struct Composed {
 pub(crate) struct Composer<'a> {
     config: &'a ServerConfig,
     observer: SharedObserver,
+    /// Whether another process serves what is made here.
+    beside: bool,
     storages: HashMap<Key, SharedStore>,
     roots: HashMap<Key, SharedStore>,
+    /// The backends among the storages.
+    inventories: HashMap<Key, Arc<dyn Inventory>>,
     caches: HashMap<Key, SharedCache>,
     schedulers: HashMap<Key, Arc<Scheduler>>,
     databases: HashMap<Key, Database>,
@@ -136,16 +140,26 @@ pub(crate) async fn cleaners(
     metrics: &Metrics,
     bus: Option<Bus>,
 ) -> Result<Vec<Cleaner>, ComposeError> {
-    Composer::new(config, metrics, bus).cleaners(true).await
+    let mut composer = Composer { beside: true, ..Composer::new(config, metrics, bus) };
+    composer.cleaners(true).await
+}
+
+/// Makes the indexes of a configuration that another process serves, each with its place and what it indexes. Must be
+/// called within a runtime.
+pub(crate) async fn indexes(config: &ServerConfig) -> Result<Vec<(Place, Indexed)>, ComposeError> {
+    let mut composer = Composer { beside: true, ..Composer::new(config, &Metrics::default(), None) };
+    composer.all_indexed().await
 }
 
 impl<'a> Composer<'a> {
     fn new(config: &'a ServerConfig, metrics: &Metrics, bus: Option<Bus>) -> Self {
         Self {
             config,
+            beside: false,
             observer: Arc::new(StoreMetrics::new(metrics, bus)),
             storages: HashMap::new(),
             roots: HashMap::new(),
+            inventories: HashMap::new(),
             caches: HashMap::new(),
             schedulers: HashMap::new(),
             databases: HashMap::new(),

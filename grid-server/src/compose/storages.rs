@@ -16,7 +16,7 @@ use grid_cas::decorators::sharded::Sharded;
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::verify::Verify;
 use grid_cas::decorators::with_cache::{WithCache, WithCacheOptions};
-use grid_cas::{SharedStore, StoreError};
+use grid_cas::{Inventory, SharedStore, StoreError};
 use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
@@ -74,7 +74,10 @@ impl Composer<'_> {
         let place = &item.place;
         match &item.value {
             Storage::Lru(lru) => Ok(self.lru(lru, place)),
-            Storage::Disk(disk) => self.disk(disk, place).await,
+            Storage::Disk(disk) => {
+                let disk = self.disk(disk, place).await?;
+                Ok(self.backend(item, disk))
+            }
             Storage::Remote(storage) => {
                 Ok(Arc::new(Remote::new(self.connection(&storage.remote, instance, place)?)))
             }
@@ -82,16 +85,28 @@ impl Composer<'_> {
             Storage::SizeDifferentiated(storage) => self.size_differentiated(storage, instance).await,
             Storage::Sharded(storage) => self.sharded(storage, place, instance).await,
             Storage::Replicated(storage) => self.replicated(storage, place, instance).await,
-            Storage::S3(storage) => s3::storage(storage, place).await.map_err(at(place)),
-            Storage::Redis(storage) => Ok(Arc::new(Redis::new(self.redis(&storage.redis)))),
-            Storage::SqlIndex(index) => self.sql_index(item, index, instance).await,
-            Storage::RedisIndex(index) => self.redis_index(item, index, instance).await,
+            Storage::S3(storage) => {
+                let s3 = s3::storage(storage, place).await.map_err(at(place))?;
+                Ok(self.backend(item, s3))
+            }
+            Storage::Redis(storage) => {
+                let redis = Redis::new(self.redis(&storage.redis));
+                Ok(self.backend(item, redis))
+            }
+            Storage::SqlIndex(_) | Storage::RedisIndex(_) => self.index(item, instance).await,
             Storage::RedisFmbCache(storage) => self.redis_fmb_cache(storage, instance).await,
             Storage::Sql(storage) => {
                 let pool = pool(self.sql(&storage.sql).await?);
-                Ok(Arc::new(Sql::new(pool, Arc::new(SystemClock), place.to_string().into())))
+                Ok(self.backend(item, Sql::new(pool, Arc::new(SystemClock), place.to_string().into())))
             }
         }
+    }
+
+    /// A backend that tells what it holds, for those who ask.
+    fn backend(&mut self, item: &Shared<Storage>, made: impl Inventory + 'static) -> SharedStore {
+        let made = Arc::new(made);
+        self.inventories.insert(key(item, None), made.clone());
+        made
     }
 
     fn lru(&self, lru: &model::LruStorage, place: &Place) -> SharedStore {
@@ -99,15 +114,16 @@ impl Composer<'_> {
         Arc::new(Lru::new(LruOptions { size: lru.size, name: place.to_string().into(), observer }))
     }
 
-    async fn disk(&self, disk: &model::DiskStorage, place: &Place) -> Result<SharedStore, ComposeError> {
+    async fn disk(&self, disk: &model::DiskStorage, place: &Place) -> Result<Disk, ComposeError> {
         let options = DiskOptions {
             path: disk.path.clone(),
             max_size: disk.max_size,
             sync: true,
+            beside: self.beside,
             name: format!("{place} at {}", disk.path.display()).into(),
             observer: Arc::clone(&self.observer),
         };
-        Ok(Arc::new(Disk::open(options, Arc::new(SystemClock)).await.map_err(at(place))?))
+        Disk::open(options, Arc::new(SystemClock)).await.map_err(at(place))
     }
 
     async fn redis_fmb_cache(

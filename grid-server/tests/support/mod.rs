@@ -52,7 +52,7 @@ pub(crate) struct Server {
     address: String,
     admin: String,
     folder: Arc<tempfile::TempDir>,
-    _log: tokio::task::JoinHandle<()>,
+    log: tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<String>>,
 }
 
 fn channel_at(address: &str) -> String {
@@ -151,8 +151,20 @@ impl Server {
         };
         let ready = tokio::time::timeout(PATIENCE, ready).await.unwrap_or(false);
         assert!(ready && !address.is_empty(), "the server did not start:\n{}", said.join("\n"));
-        let log = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, address, admin, folder, _log: log }
+        let (sender, log) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                sender.send(line).ok();
+            }
+        });
+        Self { child, address, admin, folder, log: log.into() }
+    }
+
+    /// Waits until it logs a line with `what`, later than the one that was waited for before.
+    pub(crate) async fn says(&self, what: &str) {
+        let mut log = self.log.lock().await;
+        let said = async { while !log.recv().await.unwrap().contains(what) {} };
+        tokio::time::timeout(PATIENCE, said).await.unwrap();
     }
 
     /// A connection to it.

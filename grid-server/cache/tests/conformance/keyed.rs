@@ -1,7 +1,7 @@
 //! `!redis-action-cache` and `!s3action-cache`: BuildGrid's keys and both of its entry types, against a Redis server and an
 //! S3 server.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ use grid_core::{Digest, DigestFunction};
 use grid_proto::reapi;
 use prost::Message;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::trees::storage;
 
@@ -26,15 +28,10 @@ pub(crate) const DIGESTS: EntryOptions = EntryOptions { entry_type: EntryType::D
 
 /// A Redis server, stopped when it is dropped.
 struct Redis {
-    child: Child,
+    _child: Child,
+    /// What it logs; it must have somebody to say that to.
+    _log: Lines<BufReader<ChildStdout>>,
     _folder: TempDir,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 async fn redis_server() -> (Arc<RedisConnection>, Redis) {
@@ -42,17 +39,15 @@ async fn redis_server() -> (Arc<RedisConnection>, Redis) {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
-    let child = command.arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-    let child = child.unwrap_or_else(|error| {
+    command.arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap_or_else(|error| {
         panic!("Redis is needed by these tests: apt-get install -y redis-server ({error})")
     });
-    let server = Redis { child, _folder: folder };
-    let ready = async {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready =
+        async { while !log.next_line().await.unwrap().unwrap().contains("Ready to accept connections") {} };
     tokio::time::timeout(Duration::from_secs(60), ready).await.unwrap();
+    let server = Redis { _child: child, _log: log, _folder: folder };
     let options = RedisConnectionOptions {
         host: "127.0.0.1".into(),
         port,

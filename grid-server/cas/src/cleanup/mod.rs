@@ -1,8 +1,8 @@
 //! Expiry beside live traffic: [`clean`] deletes the least recently used blobs of an indexed storage.
 //!
 //! `grid-server cleanup` calls it, once or in a loop, with the index and the storage behind it (not the decorated one).
-//! Several may run at once: no two claim the same blob. It never deletes what was used within the promised lifetime,
-//! and says what that kept.
+//! Several may be started at once: the one whose turn it is cleans, and the others do nothing, so that no more goes than
+//! is too much. It never deletes what was used within the promised lifetime, and says what that kept.
 
 mod policy;
 mod report;
@@ -10,6 +10,7 @@ mod report;
 use std::time::Duration;
 
 use grid_core::{Clock, Coded, Digest, Timestamp};
+use uuid::Uuid;
 
 pub use self::policy::Policy;
 pub use self::report::{Kept, Progress, Reason, Report};
@@ -18,6 +19,8 @@ use crate::{SharedStore, StoreError};
 
 /// How long a claim lasts; a batch is deleted in a small part of it, or not at all.
 const CLAIM: Duration = Duration::from_secs(60);
+/// How long a turn lasts from one batch to the next: longer than a batch, so that one that goes on is never lost.
+const TURN: Duration = Duration::from_secs(120);
 /// After this, nothing of a claim is deleted any more.
 const DELETE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -34,27 +37,35 @@ pub async fn clean(
     progress: &(dyn Fn(&Progress) + Sync),
 ) -> Result<Report, StoreError> {
     let before = retried(policy, || index.totals()).await?;
-    let mut run = Run { index, storage, policy, clock, report: Report::new(before, policy) };
+    let holder = Uuid::new_v4();
+    let mut run = Run { index, storage, policy, clock, holder, report: Report::new(before, policy) };
     if !policy.is_above_high(before) {
         return Ok(run.report);
     }
     if policy.dry_run {
         return run.dry().await;
     }
-    while !policy.is_at_low(run.report.after) {
-        if !run.batch().await? {
-            break;
-        }
-        progress(&Progress {
-            deleted: run.report.deleted,
-            remaining: run.report.after,
-            target: policy.low(),
-        });
+    if !run.take_turn().await? {
+        return Ok(run.yielded());
     }
-    run.finish().await
+    // Whoever had the turn before may have deleted since we looked.
+    run.report.after = retried(policy, || index.totals()).await?;
+    let ended = run.batches(progress).await;
+    retried(policy, || index.end_turn(holder)).await?;
+    match ended? {
+        Turn::Ours => run.finish().await,
+        Turn::Lost => Ok(run.yielded()),
+    }
+}
+
+/// Whose turn it is when the batches end.
+enum Turn {
+    Ours,
+    Lost,
 }
 
 struct Run<'a> {
+    holder: Uuid,
     index: &'a dyn BlobIndex,
     storage: &'a SharedStore,
     policy: &'a Policy,
@@ -63,6 +74,35 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    async fn take_turn(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        retried(self.policy, || self.index.take_turn(self.holder, now, now.after(TURN))).await
+    }
+
+    /// What there is to say when another cleaner is at work.
+    fn yielded(mut self) -> Report {
+        let excess = self.policy.excess(self.report.after);
+        self.report.kept = Some(Kept { totals: excess, reason: Reason::AnothersTurn });
+        self.report
+    }
+
+    async fn batches(&mut self, progress: &(dyn Fn(&Progress) + Sync)) -> Result<Turn, StoreError> {
+        while !self.policy.is_at_low(self.report.after) {
+            if !self.take_turn().await? {
+                return Ok(Turn::Lost);
+            }
+            if !self.batch().await? {
+                break;
+            }
+            progress(&Progress {
+                deleted: self.report.deleted,
+                remaining: self.report.after,
+                target: self.policy.low(),
+            });
+        }
+        Ok(Turn::Ours)
+    }
+
     fn claim(&self) -> Claim {
         let now = self.clock.now();
         let excess = self.policy.excess(self.report.after);

@@ -54,8 +54,10 @@ pub enum Reason {
     UsedWithin(Duration),
     /// The storage failed to delete them.
     NotDeletable,
-    /// Another cleaner is at work on them.
+    /// Somebody else is deleting them.
     ClaimedByAnother,
+    /// Another cleaner is at work on this storage, and sees to them.
+    AnothersTurn,
 }
 
 impl Kept {
@@ -87,13 +89,13 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes in {} blobs", self.before.bytes, self.before.blobs)?;
+        write!(f, "{}", self.before)?;
         match &self.would_delete {
-            Some(would) => write!(f, ", would delete {} bytes in {} blobs", would.bytes, would.blobs)?,
-            None => write!(f, ", deleted {} bytes in {} blobs", self.deleted.bytes, self.deleted.blobs)?,
+            Some(would) => write!(f, ", would delete {would}")?,
+            None => write!(f, ", deleted {}", self.deleted)?,
         }
         if self.failed.blobs > 0 {
-            write!(f, ", failed to delete {} bytes in {} blobs", self.failed.bytes, self.failed.blobs)?;
+            write!(f, ", failed to delete {}", self.failed)?;
         }
         if let Some(Kept { totals, reason }) = &self.kept {
             write!(
@@ -104,7 +106,8 @@ impl fmt::Display for Report {
             match reason {
                 Reason::UsedWithin(time) => write!(f, "they were used within the last {time:?}")?,
                 Reason::NotDeletable => f.write_str("the storage could not delete them")?,
-                Reason::ClaimedByAnother => f.write_str("another cleaner is at work on them")?,
+                Reason::ClaimedByAnother => f.write_str("somebody else is deleting them")?,
+                Reason::AnothersTurn => f.write_str("another cleaner is at work, and sees to them")?,
             }
         }
         Ok(())

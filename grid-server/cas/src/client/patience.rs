@@ -50,12 +50,18 @@ impl Patience {
         }
     }
 
+    /// How long one attempt may take, or a server may stay silent in the middle of one.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.request_timeout.unwrap_or(self.wait)
+    }
+
     /// One attempt, within the time that it may take.
     ///
     /// # Errors
     /// The call's failure, or `DEADLINE_EXCEEDED`.
     pub async fn attempt<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-        let limit = self.request_timeout.unwrap_or(self.wait);
+        let limit = self.limit();
         let timed_out = |_| Err(Status::deadline_exceeded(format!("no answer within {limit:?}")));
         tokio::time::timeout(limit, call).await.unwrap_or_else(timed_out)
     }

@@ -89,8 +89,22 @@ impl SqlIndex {
         Ok(())
     }
 
+    /// Notes blobs that were just stored. One whose deletion began meanwhile may be gone again: then that is said, and no
+    /// blob acknowledged.
     async fn note(&self, blobs: &[NewBlob]) -> Result<(), StoreError> {
-        until_available(|| self.index.insert(blobs, self.now())).await
+        let claimed = until_available(|| self.index.insert(blobs, self.now())).await?;
+        let outside = blobs.iter().filter(|blob| blob.content.is_none() && claimed.contains(&blob.digest));
+        let outside: Vec<Digest> = outside.map(|blob| blob.digest).collect();
+        if outside.is_empty() {
+            return Ok(());
+        }
+        let lost = self.storage.find_missing(&outside).await?;
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.heal(&lost).await;
+        let message = "a blob was deleted while it was stored; it must be sent again".to_owned();
+        Err(StoreError::Unavailable { backend: LABEL.into(), message, retry_after: None })
     }
 
     /// The content of those of `digests` that the index keeps.

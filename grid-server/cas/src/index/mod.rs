@@ -9,12 +9,15 @@ pub mod redis;
 #[cfg(feature = "sql")]
 pub mod sql;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::Stream;
 use grid_core::{Digest, Timestamp};
+use uuid::Uuid;
 
 use crate::StoreError;
 use crate::content::DigestSet;
@@ -39,6 +42,12 @@ impl Totals {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { bytes: self.bytes + other.bytes, blobs: self.blobs + other.blobs }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes in {} blobs", self.bytes, self.blobs)
     }
 }
 
@@ -68,6 +77,9 @@ pub struct Claim {
     pub until: Timestamp,
 }
 
+/// Blobs, some at a time, in no order; the first error ends them.
+pub type Known<'a> = Pin<Box<dyn Stream<Item = Result<Vec<Digest>, StoreError>> + Send + 'a>>;
+
 /// An index of one storage. Every call is one transaction.
 #[async_trait]
 pub trait BlobIndex: Debug + Send + Sync {
@@ -84,8 +96,24 @@ pub trait BlobIndex: Debug + Send + Sync {
     /// The content of those of `digests` that the index itself keeps.
     async fn contents(&self, digests: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError>;
 
-    /// Notes blobs that are stored now. Claims on them end.
-    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<(), StoreError>;
+    /// Notes blobs that are stored now. Claims on them end: those that were claimed are given, for whoever claimed them may
+    /// have deleted them after they were stored.
+    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<DigestSet, StoreError>;
+
+    /// Notes blobs that a storage was found to hold, claimed until `until`; gives those that were not known.
+    async fn adopt(
+        &self,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<DigestSet, StoreError>;
+
+    /// Those of `digests` that are noted, claimed or not. Counts as no use.
+    async fn noted(&self, digests: &[Digest]) -> Result<DigestSet, StoreError>;
+
+    /// Everything that is there, not claimed, and not kept by the index itself: what the storage must have. Counts as no
+    /// use; what is noted or forgotten meanwhile may be among it or not.
+    fn known(&self) -> Known<'_>;
 
     /// Those of `digests` that are claimed, by claims that have not ended.
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError>;
@@ -109,6 +137,12 @@ pub trait BlobIndex: Debug + Send + Sync {
 
     /// Gives up the claim that ends at `until` on these blobs: they are there again.
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError>;
+
+    /// Makes it `holder`'s turn to clean until `until`, unless it is somebody else's; tells whether it is.
+    async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Ends `holder`'s turn.
+    async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError>;
 
     /// What all noted blobs add up to, exactly, without a look at each.
     async fn totals(&self) -> Result<Totals, StoreError>;

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use grid_cas::backends::disk::Disk;
+use grid_cas::backends::disk::{Disk, DiskOptions};
 use grid_cas::conformance::{blob, blob_of, pieces};
 use grid_cas::{BlobStore, ByteRange, StoreError};
 use grid_core::{Clock, DigestFunction, SystemClock, Timestamp};
 
-use super::trees::disk;
+use super::trees::{disk, disk_options};
 
 /// A clock that goes on by a second each time it is read.
 #[derive(Debug)]
@@ -121,4 +121,49 @@ async fn a_folder_that_cannot_be_made_is_named() {
         matches!(error, StoreError::Refused { .. }) && error.to_string().contains("file/cas/objects"),
         "{error}"
     );
+}
+
+/// The disk as a cleaner opens it while another process serves it.
+async fn beside(path: &Path) -> Disk {
+    let options = DiskOptions { beside: true, ..disk_options(path, None) };
+    Disk::open(options, Arc::new(SystemClock)).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_another_process_deleted_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = open(folder.path()).await;
+    let ((one, one_bytes), (two, two_bytes)) = (blob(1, 1_000), blob(2, 300_000));
+    let store = async || {
+        server.write(&one, pieces(&one_bytes, 100)).await.unwrap();
+        server.write_batch(vec![(two, two_bytes.clone())]).await.remove(0).unwrap();
+    };
+    store().await;
+    let cleaner = beside(folder.path()).await;
+    assert!(cleaner.find_missing(&[one, two]).await.unwrap().is_empty());
+    assert!(cleaner.delete(&[one, two]).await.iter().all(Result::is_ok));
+    store().await;
+    assert_eq!(
+        server.read_batch(&[one, two]).await.into_iter().flatten().collect::<Vec<_>>(),
+        [one_bytes, two_bytes]
+    );
+}
+
+#[tokio::test]
+async fn whoever_opens_a_disk_that_is_served_leaves_its_uploads_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Arc::new(open(folder.path()).await);
+    let (digest, bytes) = blob(1, 600_000);
+    let (sender, content) = tokio::sync::mpsc::channel(1);
+    let (writer, content) = (Arc::clone(&server), tokio_stream::wrappers::ReceiverStream::new(content));
+    let upload = tokio::spawn(async move { writer.write(&digest, Box::pin(content)).await });
+    let mut halves = [bytes.slice(..300_000), bytes.slice(300_000..)].into_iter();
+    sender.send(Ok(halves.next().unwrap())).await.unwrap();
+    // Taken only once the first half is in its file.
+    sender.send(Ok(halves.next().unwrap())).await.unwrap();
+    drop((beside(folder.path()).await, open(folder.path()).await));
+    assert!(!files(&folder.path().join("tmp")).is_empty());
+    drop(sender);
+    upload.await.unwrap().unwrap();
+    assert_eq!(server.read_batch(&[digest]).await.remove(0).unwrap(), bytes);
 }

@@ -19,6 +19,7 @@ use grid_cas::observer::unobserved;
 use grid_core::{Clock, Digest, SystemClock, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::trees::{ROOM, broken, lru, verify};
 use super::{postgres, redis_server};
@@ -34,11 +35,11 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { now: AtomicI64::new(SystemClock.now().0), looks: watch::Sender::new(0) })
     }
 
-    fn forward(&self, time: Duration) {
+    pub(crate) fn forward(&self, time: Duration) {
         self.now.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
     }
 }
@@ -69,6 +70,7 @@ pub(crate) async fn sqlite_pool_at(path: &Path) -> SqlPool {
         for migration in [
             include_str!("../../../../migrations/sqlite/0201_cas_index.sql"),
             include_str!("../../../../migrations/sqlite/0203_sql_storage.sql"),
+            include_str!("../../../../migrations/sqlite/0204_cas_turns.sql"),
         ] {
             sqlx::raw_sql(migration).execute(&pool).await.unwrap();
         }
@@ -186,6 +188,8 @@ on_each!(
     a_dry_run_deletes_nothing,
     a_storage_that_is_away_is_not_emptied_from_the_index,
     cleaners_side_by_side_with_writers_lose_nothing,
+    cleaners_at_once_delete_no_more_than_one_would,
+    a_turn_is_one_holders_until_it_ends,
 );
 
 async fn totals_are_exact_whatever_is_stored_twice(f: Fixture) {
@@ -335,6 +339,40 @@ async fn a_storage_that_is_away_is_not_emptied_from_the_index(f: Fixture) {
     assert_eq!(report.kept.unwrap().reason, Reason::NotDeletable);
     f.clock.forward(HOUR);
     assert_eq!(f.clean(&Policy::new(1, 0, 5_000)).await.after, totals(0));
+}
+
+async fn cleaners_at_once_delete_no_more_than_one_would(f: Fixture) {
+    f.fill(50).await;
+    f.clock.forward(HOUR * 5);
+    let policy = Policy::new(50_000, 20_500, 3_000);
+    let reports = join_all((0..4).map(|_| f.clean(&policy))).await;
+    assert_eq!(f.index.totals().await.unwrap(), totals(20));
+    let deleted = reports.iter().fold(Totals::default(), |sum, report| sum.plus(report.deleted));
+    assert_eq!(deleted, totals(30));
+    let yielded =
+        |report: &&Report| report.kept.as_ref().is_some_and(|kept| kept.reason == Reason::AnothersTurn);
+    for report in reports.iter().filter(yielded) {
+        assert!(report.to_string().contains("another cleaner is at work"), "{report}");
+    }
+}
+
+async fn a_turn_is_one_holders_until_it_ends(f: Fixture) {
+    let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+    let take = async |holder, time| {
+        f.index.take_turn(holder, f.clock.now(), f.clock.now().after(time)).await.unwrap()
+    };
+    assert!(take(one, HOUR).await);
+    assert!(!take(two, HOUR).await);
+    f.index.end_turn(two).await.unwrap();
+    assert!(!take(two, HOUR).await, "a turn is ended by its holder alone");
+    assert!(take(one, HOUR).await, "and can be prolonged");
+    f.index.end_turn(one).await.unwrap();
+    assert!(take(two, Duration::from_millis(1)).await);
+    // That holder died. Redis counts the time itself; the others go by the clock.
+    f.clock.forward(HOUR);
+    while !take(one, HOUR).await {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Writers store the same blobs again and again while cleaners delete whatever they can: what a writer was last told

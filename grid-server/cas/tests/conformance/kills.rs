@@ -10,11 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid_cas::SharedStore;
+use grid_cas::backends::disk::Disk;
+use grid_cas::backends::sql::Sql;
 use grid_cas::conformance::{blob, pieces};
+use grid_cas::index::sql::SqlPool;
 use grid_cas::s3_client::layout::Layout;
 use grid_core::{Digest, SystemClock};
 
 use super::index::{index, indexed, sqlite_pool_at};
+use super::postgres;
 use super::s3_server::{self, Server};
 use super::trees::{disk_options, verify};
 
@@ -32,17 +36,56 @@ fn numbered(number: u64) -> (Digest, bytes::Bytes) {
     blob(number, SIZES[usize::try_from(number).unwrap() % SIZES.len()])
 }
 
-async fn open(store: &str, place: &str) -> SharedStore {
-    let (folder, endpoint) = place.split_once('|').unwrap();
-    let folder = Path::new(folder);
-    if store == "disk" {
-        let disk = grid_cas::backends::disk::Disk::open(disk_options(folder, None), Arc::new(SystemClock));
-        return verify(Arc::new(disk.await.unwrap()));
+/// Where a store has its parts, in the writer's process and in ours.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    folder: String,
+    endpoint: String,
+    database: String,
+}
+
+impl Place {
+    fn parse(text: &str) -> Self {
+        let mut parts = text.split('|').map(str::to_owned);
+        let mut next = || parts.next().unwrap();
+        Self { folder: next(), endpoint: next(), database: next() }
     }
-    let options = s3_server::options(endpoint, s3_server::ACCESS, s3_server::SECRET);
-    let s3 = s3_server::store(options, Layout::plain("main")).await;
-    let index = index(sqlite_pool_at(&folder.join("index")).await, Duration::ZERO);
-    verify(indexed(s3, index, Arc::new(SystemClock), 1_000))
+
+    fn text(&self) -> String {
+        format!("{}|{}|{}", self.folder, self.endpoint, self.database)
+    }
+
+    async fn s3(&self) -> SharedStore {
+        let options = s3_server::options(&self.endpoint, s3_server::ACCESS, s3_server::SECRET);
+        s3_server::store(options, Layout::plain("main")).await
+    }
+
+    async fn sqlite(&self) -> SqlPool {
+        sqlite_pool_at(&Path::new(&self.folder).join("db")).await
+    }
+
+    async fn postgres(&self) -> SqlPool {
+        SqlPool::Postgres(postgres::open(&self.database).await)
+    }
+}
+
+async fn open(store: &str, place: &Place) -> SharedStore {
+    let over_s3 = async |pool| {
+        let index = index(pool, Duration::ZERO);
+        indexed(place.s3().await, index, Arc::new(SystemClock), 1_000)
+    };
+    let sql = |pool| -> SharedStore { Arc::new(Sql::new(pool, Arc::new(SystemClock), "sql".into())) };
+    verify(match store {
+        "disk" => {
+            let options = disk_options(Path::new(&place.folder), None);
+            Arc::new(Disk::open(options, Arc::new(SystemClock)).await.unwrap())
+        }
+        "s3 and sqlite" => over_s3(place.sqlite().await).await,
+        "s3 and postgresql" => over_s3(place.postgres().await).await,
+        "sqlite" => sql(place.sqlite().await),
+        "postgresql" => sql(place.postgres().await),
+        _ => panic!("no store is called {store:?}"),
+    })
 }
 
 /// The writer: told by its environment, it writes until it is killed; else it is no test at all.
@@ -50,7 +93,7 @@ async fn open(store: &str, place: &str) -> SharedStore {
 async fn writer() {
     let set = |name: &str| std::env::var(name).ok();
     let (Some(store), Some(place), Some(round)) = (set(STORE), set(PLACE), set(ROUND)) else { return };
-    let (store, first) = (open(&store, &place).await, round.parse::<u64>().unwrap() * A_ROUND);
+    let (store, first) = (open(&store, &Place::parse(&place)).await, round.parse::<u64>().unwrap() * A_ROUND);
     let write = async |lane: u64| {
         for number in (first + lane..first + A_ROUND).step_by(3) {
             let (digest, bytes) = numbered(number);
@@ -85,11 +128,11 @@ fn killed(store: &str, place: &str, round: u64, after: usize) -> Vec<u64> {
     told
 }
 
-async fn survives(store: &'static str, place: String) {
+async fn survives(store: &'static str, place: Place) {
     let kills = std::env::var("GRID_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let mut all = Vec::new();
     for round in 0..kills {
-        let at = place.clone();
+        let at = place.text();
         let after = usize::try_from(1 + round % 7).unwrap();
         let told = tokio::task::spawn_blocking(move || killed(store, &at, round, after)).await.unwrap();
         check(&open(store, &place).await, &told, round).await;
@@ -120,13 +163,34 @@ async fn check(store: &SharedStore, numbers: &[u64], round: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_keeps_what_it_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
-    survives("disk", format!("{}|", folder.path().display())).await;
+    survives("disk", Place { folder: folder.path().display().to_string(), ..Place::default() }).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_over_s3_keeps_what_it_acknowledged() {
+async fn an_index_over_s3_survives(store: &'static str) {
     let server = Server::start().await;
     server.bucket("main");
     let folder = tempfile::tempdir().unwrap();
-    survives("s3", format!("{}|{}", folder.path().display(), server.endpoint)).await;
+    let (folder, endpoint) = (folder.path().display().to_string(), server.endpoint.clone());
+    survives(store, Place { folder, endpoint, database: postgres::place().await }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_on_sqlite_over_s3_keeps_what_it_acknowledged() {
+    an_index_over_s3_survives("s3 and sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_on_postgresql_over_s3_keeps_what_it_acknowledged() {
+    an_index_over_s3_survives("s3 and postgresql").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storage_in_sqlite_keeps_what_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    survives("sqlite", Place { folder: folder.path().display().to_string(), ..Place::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storage_in_postgresql_keeps_what_it_acknowledged() {
+    survives("postgresql", Place { database: postgres::place().await, ..Place::default() }).await;
 }

@@ -16,6 +16,7 @@ mod s3_server;
 mod s3_versions;
 mod served;
 mod trees;
+mod upkeep;
 
 use grid_cas::blob_store_conformance;
 use grid_cas::conformance::Subject;

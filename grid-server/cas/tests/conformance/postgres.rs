@@ -58,17 +58,33 @@ fn start() -> Server {
 
 /// An empty database with the migrations of this crate.
 pub(crate) async fn database() -> PgPool {
+    open(&place().await).await
+}
+
+/// Where an empty database with the migrations of this crate is, for [`open`] in this process or another.
+pub(crate) async fn place() -> String {
     let server = SERVER.get_or_init(|| async { tokio::task::spawn_blocking(start).await.unwrap() }).await;
-    let options = PgConnectOptions::new().socket(&server.socket).username("postgres");
     let name = format!("test{}", DATABASES.fetch_add(1, Ordering::SeqCst));
-    let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
+    let place = |name: &str| format!("{};{name}", server.socket.display());
+    let mut admin = PgConnection::connect_with(&options(&place("postgres"))).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
-    let pool = PgPoolOptions::new().max_connections(8).connect_with(options.database(&name)).await.unwrap();
+    let mut made = PgConnection::connect_with(&options(&place(&name))).await.unwrap();
     for migration in [
         include_str!("../../../../migrations/postgres/0201_cas_index.sql"),
         include_str!("../../../../migrations/postgres/0203_sql_storage.sql"),
+        include_str!("../../../../migrations/postgres/0204_cas_turns.sql"),
     ] {
-        sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+        sqlx::raw_sql(migration).execute(&mut made).await.unwrap();
     }
-    pool
+    place(&name)
+}
+
+fn options(place: &str) -> PgConnectOptions {
+    let (socket, name) = place.split_once(';').unwrap();
+    PgConnectOptions::new().socket(socket).username("postgres").database(name)
+}
+
+/// The database at a place.
+pub(crate) async fn open(place: &str) -> PgPool {
+    PgPoolOptions::new().max_connections(8).connect_with(options(place)).await.unwrap()
 }

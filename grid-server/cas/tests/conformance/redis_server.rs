@@ -1,14 +1,16 @@
 //! A Redis server for these tests, reachable by a port of its own; each test has a database of its own in it. Tests that
 //! stop servers start one for themselves.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use grid_cas::redis_client::{RedisConnection, RedisConnectionOptions};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::OnceCell;
 
 static SHARED: OnceCell<Server> = OnceCell::const_new();
@@ -17,7 +19,8 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// Runs the server, and kills it when our end of the pipe closes: with this process, however that ends.
 const SCRIPT: &str = r#"
 command -v redis-server >/dev/null || exit 127
-redis-server "$@" >/dev/null 2>&1 &
+redis-server "$@" 2>&1 &
+exec >/dev/null
 cat >/dev/null
 kill -9 $!
 wait
@@ -28,14 +31,8 @@ wait
 pub(crate) struct Server {
     pub(crate) port: u16,
     script: Child,
+    log: Lines<BufReader<ChildStdout>>,
     _folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.script.stdin.take());
-        self.script.wait().ok();
-    }
 }
 
 /// A port that nobody has.
@@ -45,15 +42,19 @@ pub(crate) async fn free_port() -> u16 {
 
 impl Server {
     pub(crate) async fn start(port: u16, more: &[&str]) -> Self {
-        Self::run(port, None, more).await
+        let mut server = Self::run(port, None, more);
+        server.says("Ready to accept connections").await;
+        server
     }
 
     /// Sentinels want a file that they can rewrite.
     pub(crate) async fn sentinel(port: u16, config: &str) -> Self {
-        Self::run(port, Some(config), &["--sentinel"]).await
+        let mut server = Self::run(port, Some(config), &["--sentinel"]);
+        server.says("+monitor").await;
+        server
     }
 
-    async fn run(port: u16, config: Option<&str>, more: &[&str]) -> Self {
+    fn run(port: u16, config: Option<&str>, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "redis"]);
@@ -63,17 +64,28 @@ impl Server {
             command.arg(path);
         }
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path());
-        let mut script = command.args(more).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        // It says that it is ready by listening.
-        let ready = async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                let ended = script.try_wait().unwrap();
-                assert!(ended.is_none(), "Redis is needed by these tests: apt-get install -y redis-server");
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut script = command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(script.stdout.take().unwrap()).lines();
+        Self { port, script, log, _folder: folder }
+    }
+
+    /// Waits until its log has a line with `what`.
+    pub(crate) async fn says(&mut self, what: &str) {
+        let said = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                if line.contains(what) {
+                    return;
+                }
             }
+            panic!("Redis ended; these tests need it: apt-get install -y redis-server");
         };
-        tokio::time::timeout(Duration::from_secs(60), ready).await.unwrap();
-        Self { port, script, _folder: folder }
+        tokio::time::timeout(Duration::from_secs(60), said).await.unwrap();
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub(crate) async fn end(mut self) {
+        drop(self.script.stdin.take());
+        self.script.wait().await.unwrap();
     }
 }
 

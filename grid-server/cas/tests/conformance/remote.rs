@@ -55,10 +55,32 @@ async fn a_server_that_comes_back_is_waited_for() {
         );
     };
     let comeback = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        server.restart().await;
+        server.hang_up_on(3).await;
+        server.restart();
     };
     tokio::join!(calls, comeback);
+}
+
+/// A host that takes connections, and then nothing.
+#[tokio::test]
+async fn a_server_that_takes_nothing_of_an_upload_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let taking = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            held.push(connection);
+        }
+    });
+    let wait = Duration::from_millis(300);
+    let patience = Patience { wait, request_timeout: Some(wait), ..Patience::default() };
+    let options = ConnectionOptions { patience, ..ConnectionOptions::new(&url, "main") };
+    let remote = Remote::new(Connection::new(options).unwrap());
+    let (digest, bytes) = blob(1, 12_000_000);
+    let write = tokio::time::timeout(Duration::from_secs(60), remote.write(&digest, pieces(&bytes, 100_000)));
+    let answer = write.await.unwrap();
+    assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
+    taking.abort();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -19,13 +20,14 @@ use grid_proto::reapi::*;
 use grid_proto::rpc;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Runtime};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) struct Served {
     address: SocketAddr,
     pub(crate) state: Arc<State>,
-    running: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+    /// What serves, connections included: they end with it.
+    running: Option<Runtime>,
 }
 
 pub(crate) struct State {
@@ -50,7 +52,7 @@ impl Served {
             agent: Mutex::default(),
         });
         let mut served = Self { address: ([127, 0, 0, 1], 0).into(), state, running: None };
-        served.restart().await;
+        served.restart();
         served
     }
 
@@ -59,29 +61,45 @@ impl Served {
         format!("http://localhost:{}", self.address.port())
     }
 
+    /// Ends the server and every connection to it.
     pub(crate) async fn stop(&mut self) {
-        let (stop, task) = self.running.take().unwrap();
-        drop(stop);
-        task.abort();
-        task.await.ok();
+        let running = self.running.take().unwrap();
+        let end = move || running.shutdown_timeout(Duration::from_secs(60));
+        tokio::task::spawn_blocking(end).await.unwrap();
     }
 
-    pub(crate) async fn restart(&mut self) {
+    /// Takes so many connections, and closes each at once.
+    pub(crate) async fn hang_up_on(&self, connections: usize) {
         let listener = TcpListener::bind(self.address).await.unwrap();
+        for _ in 0..connections {
+            drop(listener.accept().await.unwrap());
+        }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        let listener = std::net::TcpListener::bind(self.address).unwrap();
+        listener.set_nonblocking(true).unwrap();
         self.address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
         let service = Service(Arc::clone(&self.state));
-        let serve = tonic::transport::Server::builder()
-            .add_service(ContentAddressableStorageServer::new(service.clone()))
-            .add_service(ByteStreamServer::new(service))
-            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                served = serve => served.unwrap(),
-                _ = stopped => {}
-            }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            tonic::transport::Server::builder()
+                .add_service(ContentAddressableStorageServer::new(service.clone()))
+                .add_service(ByteStreamServer::new(service))
+                .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener))
+                .await
+                .unwrap();
         });
-        self.running = Some((stop, task));
+        self.running = Some(runtime);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.shutdown_background();
+        }
     }
 }
 

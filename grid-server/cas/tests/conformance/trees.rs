@@ -30,7 +30,8 @@ pub(crate) fn lru(size: u64) -> SharedStore {
 
 pub(crate) fn disk_options(path: &Path, max_size: Option<u64>) -> DiskOptions {
     let observer = unobserved();
-    DiskOptions { path: path.into(), max_size, sync: max_size.is_some(), name: "disk".into(), observer }
+    let sync = max_size.is_some();
+    DiskOptions { path: path.into(), max_size, sync, beside: false, name: "disk".into(), observer }
 }
 
 pub(crate) async fn disk(

@@ -244,8 +244,14 @@ impl Grid {
             StoreKind::Lru => Arc::new(Lru::new(LruOptions { size: 1 << 30, name: "lru".into(), observer })),
             StoreKind::Disk => {
                 let path = folder.path().join("disk");
-                let options =
-                    DiskOptions { path, max_size: None, sync: false, name: "disk".into(), observer };
+                let options = DiskOptions {
+                    path,
+                    max_size: None,
+                    sync: false,
+                    beside: false,
+                    name: "disk".into(),
+                    observer,
+                };
                 Arc::new(Disk::open(options, Arc::new(SystemClock)).await.unwrap())
             }
         };

@@ -20,6 +20,7 @@ use super::DiskOptions;
 use super::index::Index;
 use super::layout::{Layout, TEMPORARY};
 use crate::StoreError;
+use crate::content::is_empty_blob;
 use crate::observer::StoreEvent;
 
 const STRIPES: usize = 64;
@@ -36,12 +37,14 @@ pub(super) struct Core {
     pending: AtomicU64,
     stripes: Vec<Mutex<()>>,
     evicting: Mutex<()>,
+    /// The folder of temporary files, locked for as long as this process serves the disk.
+    held: Option<File>,
 }
 
 impl Core {
     /// Makes the folders, and throws away what uploads of an earlier process left.
     pub(super) fn open(options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let core = Self {
+        let mut core = Self {
             layout: Layout::new(&options.path),
             index: Index::new(),
             clock,
@@ -49,11 +52,34 @@ impl Core {
             pending: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             evicting: Mutex::default(),
+            held: None,
             options,
         };
         core.create_folders()?;
-        core.remove_leftovers().map_err(|error| core.error(core.layout.temporary(), &error))?;
+        if !core.options.beside {
+            core.held = core.lock().map_err(|error| core.error(core.layout.temporary(), &error))?;
+        }
+        if core.held.is_some() {
+            core.remove_leftovers().map_err(|error| core.error(core.layout.temporary(), &error))?;
+        }
         Ok(core)
+    }
+
+    /// Takes the disk for this process; `None` where another one has it, whose uploads are then left alone.
+    fn lock(&self) -> io::Result<Option<File>> {
+        let file = File::open(self.layout.temporary())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => {
+                tracing::warn!(backend = %self.options.name, "another process serves this disk, too; one is to");
+                Ok(None)
+            }
+            // A file system without locks: as it was before there were any.
+            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(Some(file))
+            }
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 
     fn create_folders(&self) -> Result<(), StoreError> {
@@ -159,6 +185,14 @@ impl Core {
                 Err(error)
             }
         }
+    }
+
+    /// Those of `digests` that have no file, and no entry any more.
+    pub(super) fn gone(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
+        digests
+            .retain(|digest| !is_empty_blob(digest) && !has_size(&self.layout.path(digest), digest.size()));
+        digests.iter().for_each(|digest| self.forget_if_gone(digest));
+        digests
     }
 
     /// Drops an entry whose file somebody took away behind our back.
@@ -324,7 +358,7 @@ const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
 const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
 const ESTALE: i32 = rustix::io::Errno::STALE.raw_os_error();
 
-fn has_size(path: &Path, size: u64) -> bool {
+pub(super) fn has_size(path: &Path, size: u64) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.len() == size)
 }
 

@@ -3,11 +3,12 @@
 //! A blob is written to a temporary file and appears by renaming. What was acknowledged survives the end of the
 //! process, however it ends. With `sync`, data and folder are synced before the answer, and it survives the end of the
 //! machine as well; without, blobs of the last seconds may then be lost or torn. A torn file has the wrong size, and is
-//! taken for absent. A disk belongs to one process.
+//! taken for absent. A disk is served by one process; others may work `beside` it, as cleanup does.
 
 mod core;
 mod index;
 mod layout;
+mod listing;
 mod upload;
 
 use std::fs::File;
@@ -39,6 +40,9 @@ pub struct DiskOptions {
     /// Whether an acknowledged blob must survive the end of the machine (`sync`, ours; off by default: what a cache
     /// loses is built again).
     pub sync: bool,
+    /// Whether another process may be serving this disk: then nothing is read ahead, tidied up or evicted, and existence
+    /// is asked of the file system.
+    pub beside: bool,
     /// Its place in the configuration, for errors.
     pub name: Arc<str>,
     /// Who is told of evictions.
@@ -61,6 +65,9 @@ impl Disk {
         let name = Arc::clone(&options.name);
         let opened = tokio::task::spawn_blocking(move || Core::open(options, clock));
         let core = Arc::new(opened.await.map_err(|error| died(&name, &error))??);
+        if core.options.beside {
+            return Ok(Self { core });
+        }
         let loading = Arc::clone(&core);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = loading.load() {
@@ -100,6 +107,19 @@ impl Disk {
 
     async fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.find_missing(std::slice::from_ref(digest)).await?.is_empty())
+    }
+
+    /// Those of `digests` whose files are not there, whatever the index says: what a cleaner of another process deleted
+    /// must be written again.
+    async fn missing_files(&self, digests: &[Digest]) -> Result<content::DigestSet, StoreError> {
+        let missing = self.find_missing(digests).await?;
+        let known = content::missing_of(digests, |digest| missing.contains(digest));
+        let mut missing: content::DigestSet = missing.into_iter().collect();
+        if !known.is_empty() {
+            let gone = self.blocking(move |core| Ok(core.gone(known)));
+            missing.extend(gone.await?);
+        }
+        Ok(missing)
     }
 
     fn check_size(&self, digest: &Digest) -> Result<(), StoreError> {
@@ -177,7 +197,7 @@ impl BlobStore for Disk {
     }
 
     async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
-        if self.has(digest).await? {
+        if is_empty_blob(digest) || !self.missing_files(&[*digest]).await?.contains(digest) {
             return Ok(());
         }
         self.check_size(digest)?;
@@ -216,8 +236,8 @@ impl BlobStore for Disk {
 
     async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
         let digests: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
-        let missing: content::DigestSet = match self.find_missing(&digests).await {
-            Ok(missing) => missing.into_iter().collect(),
+        let missing = match self.missing_files(&digests).await {
+            Ok(missing) => missing,
             Err(error) => return vec![Err(error); blobs.len()],
         };
         let sizes: Vec<_> = digests.iter().map(|digest| self.check_size(digest)).collect();

@@ -4,6 +4,7 @@
 //! a name of its own, and gets its key at its clean end: there is no torn one. A value in Redis has 512 MiB at most, and
 //! so has a blob here: larger ones are refused (`!size-differentiated-storage` puts them elsewhere).
 
+mod listing;
 mod upload;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, TryStreamExt};
@@ -150,17 +151,27 @@ async fn attempt(
     let (sender, receiver) = mpsc::channel(2);
     let mut streams = remote.streams.clone();
     let call = streams.write(ReceiverStream::new(receiver));
-    let feed = source.feed(name, position, sender);
+    let feed = source.feed(name, position, (sender, remote.connection.patience().limit()));
     tokio::pin!(call, feed);
     // The server may answer before it has seen everything: the blob is there already, or it wants no more of it.
     let answer = tokio::select! {
         answer = &mut call => answer,
-        fed = &mut feed => {
-            fed?;
-            remote.connection.patience().attempt(call).await
-        }
+        fed = &mut feed => match fed? {
+            Fed::All => remote.connection.patience().attempt(call).await,
+            Fed::Stuck(limit) => {
+                Err(Status::deadline_exceeded(format!("the server took nothing of an upload within {limit:?}")))
+            }
+        },
     };
     Ok(answer.map(|answer| answer.into_inner().committed_size))
+}
+
+/// How feeding a call ended.
+enum Fed {
+    /// Everything was sent, or the call is over.
+    All,
+    /// The server took nothing for so long.
+    Stuck(Duration),
 }
 
 /// The content, of which what was read last can be read again.
@@ -179,17 +190,24 @@ impl Source {
         (self.read - held..=self.read).contains(&committed).then_some(committed)
     }
 
-    /// Sends everything from `position` on, the last piece marked as such: it goes only once the content has ended well.
+    /// Sends everything from `position` on to a server that takes something every so often, the last piece marked as such: it goes only once the content has ended well.
     async fn feed(
         &mut self,
         name: &str,
         position: u64,
-        sender: mpsc::Sender<WriteRequest>,
-    ) -> Result<(), StoreError> {
-        let mut outbox = Outbox { name: name.to_owned(), position, held: None, sender };
+        (sender, patience): (mpsc::Sender<WriteRequest>, Duration),
+    ) -> Result<Fed, StoreError> {
+        let mut outbox = Outbox { name: name.to_owned(), position, held: None, sender, patience };
+        match self.pour(position, &mut outbox).await? {
+            Ok(()) | Err(Stop::Over) => Ok(Fed::All),
+            Err(Stop::Stuck) => Ok(Fed::Stuck(patience)),
+        }
+    }
+
+    async fn pour(&mut self, position: u64, outbox: &mut Outbox) -> Result<Result<(), Stop>, StoreError> {
         for piece in self.tail(position) {
-            if !outbox.push(piece).await {
-                return Ok(());
+            if let Err(stop) = outbox.push(piece).await {
+                return Ok(Err(stop));
             }
         }
         while !self.ended {
@@ -198,12 +216,11 @@ impl Source {
                 break;
             };
             self.remember(piece.clone());
-            if !outbox.push(piece).await {
-                return Ok(());
+            if let Err(stop) = outbox.push(piece).await {
+                return Ok(Err(stop));
             }
         }
-        outbox.finish().await;
-        Ok(())
+        Ok(outbox.finish().await)
     }
 
     fn remember(&mut self, piece: Bytes) {
@@ -229,40 +246,50 @@ impl Source {
     }
 }
 
+/// Why no more is sent.
+enum Stop {
+    /// The call is over.
+    Over,
+    /// The server takes nothing.
+    Stuck,
+}
+
 /// Pieces on their way into requests; the last one is held back until it is known to be the last.
 struct Outbox {
     name: String,
     position: u64,
     held: Option<Bytes>,
     sender: mpsc::Sender<WriteRequest>,
+    /// How long the server may take nothing.
+    patience: Duration,
 }
 
 impl Outbox {
-    /// Takes a piece; false where the call is over.
-    async fn push(&mut self, mut piece: Bytes) -> bool {
+    async fn push(&mut self, mut piece: Bytes) -> Result<(), Stop> {
         while !piece.is_empty() {
             let part = piece.split_to(piece.len().min(PIECE));
-            if let Some(held) = self.held.replace(part)
-                && !self.send(held, false).await
-            {
-                return false;
+            if let Some(held) = self.held.replace(part) {
+                self.send(held, false).await?;
             }
         }
-        true
+        Ok(())
     }
 
-    async fn finish(mut self) {
+    async fn finish(&mut self) -> Result<(), Stop> {
         let last = self.held.take().unwrap_or_default();
-        self.send(last, true).await;
+        self.send(last, true).await
     }
 
-    async fn send(&mut self, data: Bytes, finish_write: bool) -> bool {
+    async fn send(&mut self, data: Bytes, finish_write: bool) -> Result<(), Stop> {
         let length = data.len() as u64;
         // The name is needed in the first message only.
         let resource_name = std::mem::take(&mut self.name);
         let request = WriteRequest { resource_name, write_offset: signed(self.position), finish_write, data };
         self.position += length;
-        self.sender.send(request).await.is_ok()
+        match tokio::time::timeout(self.patience, self.sender.send(request)).await {
+            Ok(sent) => sent.map_err(|_| Stop::Over),
+            Err(_) => Err(Stop::Stuck),
+        }
     }
 }
 

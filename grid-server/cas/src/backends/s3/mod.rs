@@ -7,6 +7,7 @@
 
 mod delete;
 mod download;
+mod listing;
 mod upload;
 
 use std::sync::Arc;
@@ -100,16 +101,7 @@ impl S3 {
 
     /// Whether a blob is there. An object of another size is none.
     async fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let (place, client) = (self.place(digest), self.connection().client());
-        let request = || client.head_object().bucket(&place.bucket).key(&place.key).send();
-        match self.connection().call(self.connection().read_limit(0), request).await {
-            Ok(answer) => Ok(answer.content_length() == Some(digest.size_signed())),
-            Err(Fault::Absent) => match self.not_found(digest, &place).await {
-                StoreError::NotFound(_) => Ok(false),
-                error => Err(error),
-            },
-            Err(fault) => Err(self.error(fault)),
-        }
+        Ok(self.look(*digest).await?.is_some())
     }
 
     async fn read_one(&self, digest: Digest) -> (Digest, Result<Bytes, StoreError>) {

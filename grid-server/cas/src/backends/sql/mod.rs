@@ -4,6 +4,7 @@
 //! no transaction waits for a slow sender; then one statement names the blob. Of several writers at once the first stays. A
 //! database that is away is waited for. Parts that a writer left when it died are removed a day later.
 
+mod listing;
 mod postgres;
 mod sqlite;
 
@@ -15,13 +16,14 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use futures::stream;
-use grid_core::{Clock, Digest};
+use grid_core::{Clock, Digest, Timestamp};
 use uuid::Uuid;
 
 use self::postgres::PostgresRows;
 use self::sqlite::SqliteRows;
 use crate::content::{self, DigestMap, DigestSet, is_empty_blob};
-use crate::sql::{SqlPool, key};
+use crate::inventory::Stored;
+use crate::sql::{SqlPool, digest, key};
 use crate::wait::until_available;
 use crate::{BlobStore, ByteRange, ByteStream, StoreError};
 
@@ -51,6 +53,11 @@ struct Small {
     data: Bytes,
 }
 
+/// The blob of a row with its key, its size, and when its first part was written.
+fn stored_of(name: &Arc<str>, (key, size, since): (Vec<u8>, i64, i64)) -> Result<Stored, StoreError> {
+    Ok(Stored { digest: digest(name, &key, size)?, since: Timestamp(since) })
+}
+
 /// The statements. Each call is one transaction.
 #[async_trait]
 trait Rows: std::fmt::Debug + Send + Sync {
@@ -66,6 +73,9 @@ trait Rows: std::fmt::Debug + Send + Sync {
     async fn drop_parts(&self, content: Uuid) -> Result<(), StoreError>;
     async fn delete(&self, digests: &[Digest]) -> Result<(), StoreError>;
     async fn drop_abandoned(&self, before: i64) -> Result<(), StoreError>;
+    /// So many blobs in the order of their keys, from after this one on.
+    async fn list(&self, after: &[u8], limit: usize) -> Result<Vec<Stored>, StoreError>;
+    async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError>;
     async fn probe(&self) -> Result<(), StoreError>;
 }
 

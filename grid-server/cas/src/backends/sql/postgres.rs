@@ -8,10 +8,11 @@ use grid_core::Digest;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Rows, Small, Value};
+use super::{Rows, Small, Value, stored_of};
 use crate::StoreError;
 use crate::content::DigestSet;
-use crate::sql::{digest, error, key, unsigned};
+use crate::inventory::Stored;
+use crate::sql::{digest, error, key, signed, unsigned};
 
 const PRESENT: &str = "SELECT key, size FROM cas_values WHERE key = ANY($1::bytea[])";
 const VALUE: &str = "SELECT size, content FROM cas_values WHERE key = $1";
@@ -42,6 +43,13 @@ DELETE FROM cas_parts p USING gone WHERE p.content = gone.content";
 const DROP_ABANDONED: &str = "
 DELETE FROM cas_parts p WHERE p.stored < $1
     AND NOT EXISTS (SELECT 1 FROM cas_values v WHERE v.content = p.content)";
+
+const LIST: &str = "
+SELECT v.key, v.size, coalesce((SELECT p.stored FROM cas_parts p WHERE p.content = v.content AND p.part = 0), 0)
+FROM cas_values v WHERE v.key > $1 ORDER BY v.key LIMIT $2";
+const STORED: &str = "
+SELECT v.key, v.size, p.stored FROM cas_values v JOIN cas_parts p ON p.content = v.content AND p.part = 0
+WHERE v.key = ANY($1::bytea[])";
 
 #[derive(Debug)]
 pub(super) struct PostgresRows {
@@ -127,6 +135,18 @@ impl Rows for PostgresRows {
     async fn drop_abandoned(&self, before: i64) -> Result<(), StoreError> {
         let query = sqlx::query(DROP_ABANDONED).bind(before);
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
+    }
+
+    async fn list(&self, after: &[u8], limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let query = sqlx::query_as(LIST).bind(after).bind(signed(limit as u64));
+        let rows: Vec<(Vec<u8>, i64, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
+        rows.into_iter().map(|row| stored_of(&self.name, row)).collect()
+    }
+
+    async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError> {
+        let query = sqlx::query_as(STORED).bind(keys(digests));
+        let rows: Vec<(Vec<u8>, i64, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
+        rows.into_iter().map(|row| stored_of(&self.name, row)).collect()
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream;
 use grid_core::{Digest, Timestamp};
 use parking_lot::Mutex;
 use redis::Script;
+use uuid::Uuid;
 
-use super::{BlobIndex, Claim, NewBlob, Totals};
+use super::{BlobIndex, Claim, Known, NewBlob, Totals};
 use crate::StoreError;
 use crate::content::DigestSet;
 use crate::redis_client::{RedisConnection, keys};
@@ -59,6 +62,11 @@ impl RedisIndex {
     /// Our counter of blobs; BuildGrid asks the server how many keys it has.
     fn blobs_key(&self) -> String {
         format!("{}:total_blobs", self.prefix)
+    }
+
+    /// Whose turn it is to clean.
+    fn turn_key(&self) -> String {
+        format!("{}:cleaner", self.prefix)
     }
 
     /// Runs a script on the keys of `digests` (and the two counters before them), part by part; its answers, one a key.
@@ -121,9 +129,36 @@ impl BlobIndex for RedisIndex {
         Ok(Vec::new())
     }
 
-    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<(), StoreError> {
+    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<DigestSet, StoreError> {
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-        self.each(&scripts::INSERT, &digests, &[now.0, expiry(now)]).await.map(drop)
+        let claimed = self.those(&scripts::INSERT, &digests, &[now.0, expiry(now)]).await?;
+        Ok(claimed.into_iter().collect())
+    }
+
+    async fn adopt(
+        &self,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<DigestSet, StoreError> {
+        let new = self.those(&scripts::ADOPT, digests, &[until.0, expiry(now)]).await?;
+        Ok(new.into_iter().collect())
+    }
+
+    async fn noted(&self, digests: &[Digest]) -> Result<DigestSet, StoreError> {
+        Ok(self.those(&scripts::NOTED, digests, &[0, 0]).await?.into_iter().collect())
+    }
+
+    fn known(&self) -> Known<'_> {
+        let walk = stream::try_unfold(scan::Scan::new(self, 0), |mut scan| async move {
+            let stretch = scan.next(Timestamp(0)).await?;
+            Ok(stretch.map(|stretch| (stretch, scan)))
+        });
+        Box::pin(walk.and_then(move |stretch| async move {
+            let digests: Vec<Digest> = stretch.iter().map(|found| found.digest).collect();
+            let claimed = self.claimed(&digests, Timestamp(0)).await?;
+            Ok(digests.into_iter().filter(|digest| !claimed.contains(digest)).collect())
+        }))
     }
 
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
@@ -183,6 +218,18 @@ impl BlobIndex for RedisIndex {
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         self.each(&scripts::RELEASE, digests, &[until.0, 0]).await.map(drop)
+    }
+
+    async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        let mut call = scripts::TAKE_TURN.key(self.turn_key());
+        call.arg(holder.to_string()).arg(u64::try_from(until.since(now).as_millis()).unwrap_or(1).max(1));
+        Ok(self.connection.script::<i64>(&call).await? == 1)
+    }
+
+    async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError> {
+        let mut call = scripts::END_TURN.key(self.turn_key());
+        call.arg(holder.to_string());
+        self.connection.script::<i64>(&call).await.map(drop)
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

@@ -25,29 +25,64 @@ fn script(body: &str) -> Script {
 pub(super) static PRESENT: LazyLock<Script> = LazyLock::new(|| {
     script(
         "for i = 3, #KEYS do
-             local claimed = until_of(KEYS[i])
-             local there = claimed and claimed <= tonumber(ARGV[1])
-             if there and claimed > 0 then redis.call('SET', KEYS[i], '1') end
+             local there = until_of(KEYS[i]) == 0
              if there then redis.call('PEXPIREAT', KEYS[i], ARGV[2]) end
              answers[i - 2] = there and 1 or 0
          end",
     )
 });
 
-/// Notes each, and counts those that are new. Times: now, and when its key is to expire.
+/// Notes each, counts those that are new, and tells those that were claimed. Times: now, and when its key is to expire.
 pub(super) static INSERT: LazyLock<Script> = LazyLock::new(|| {
     script(
         "for i = 3, #KEYS do
-             local new = redis.call('EXISTS', KEYS[i]) == 0
+             local claimed = until_of(KEYS[i])
+             local new = not claimed
              redis.call('SET', KEYS[i], '1')
              redis.call('PEXPIREAT', KEYS[i], ARGV[2])
              if new then
                  redis.call('INCRBY', KEYS[1], ARGV[i])
                  redis.call('INCR', KEYS[2])
              end
+             answers[i - 2] = (claimed or 0) > 0 and 1 or 0
+         end",
+    )
+});
+
+/// Notes each that is not known as claimed, and counts it. Times: until when, and when its key is to expire.
+pub(super) static ADOPT: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local new = not until_of(KEYS[i])
+             if new then
+                 redis.call('SET', KEYS[i], 'claimed:' .. ARGV[1])
+                 redis.call('PEXPIREAT', KEYS[i], ARGV[2])
+                 redis.call('INCRBY', KEYS[1], ARGV[i])
+                 redis.call('INCR', KEYS[2])
+             end
              answers[i - 2] = new and 1 or 0
          end",
     )
+});
+
+/// Whether each has a key.
+pub(super) static NOTED: LazyLock<Script> =
+    LazyLock::new(|| script("for i = 3, #KEYS do answers[i - 2] = redis.call('EXISTS', KEYS[i]) end"));
+
+/// Makes it the turn of a holder, unless it is another's. Key: the turn's. Arguments: the holder, and for how many
+/// milliseconds.
+pub(super) static TAKE_TURN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local holder = redis.call('GET', KEYS[1])
+         if holder and holder ~= ARGV[1] then return 0 end
+         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+         return 1",
+    )
+});
+
+/// Ends the turn of a holder. Key: the turn's. Argument: the holder.
+pub(super) static END_TURN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1")
 });
 
 /// Whether each is claimed. Times: now.

@@ -8,10 +8,18 @@ mod sqlite;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream;
+use grid_core::Digest;
+
 pub use self::postgres::PostgresIndex;
 pub use self::sqlite::SqliteIndex;
-use super::BlobIndex;
+use super::{BlobIndex, Known};
+use crate::StoreError;
 pub use crate::sql::SqlPool;
+use crate::sql::key;
+
+/// How many rows a page of [`BlobIndex::known`] has.
+const PAGE: i64 = 10_000;
 
 /// How an index in a database is made.
 #[derive(Clone, Debug)]
@@ -32,4 +40,15 @@ pub fn index(pool: SqlPool, options: SqlIndexOptions) -> Arc<dyn BlobIndex> {
         SqlPool::Postgres(pool) => Arc::new(PostgresIndex::new(pool, options)),
         SqlPool::Sqlite(pool) => Arc::new(SqliteIndex::new(pool, options)),
     }
+}
+
+/// All rows: `page` gives those whose keys come after the one that it is given, in their order.
+fn pages<'a, F>(page: impl Fn(Vec<u8>) -> F + Copy + Send + 'a) -> Known<'a>
+where
+    F: Future<Output = Result<Vec<Digest>, StoreError>> + Send + 'a,
+{
+    Box::pin(stream::try_unfold(Vec::new(), move |after| async move {
+        let page = page(after).await?;
+        Ok(page.last().map(key).map(|after| (page, after)))
+    }))
 }

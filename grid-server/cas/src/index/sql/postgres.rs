@@ -9,11 +9,12 @@ use grid_core::{Digest, Timestamp};
 use rand::RngExt;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
+use uuid::Uuid;
 
-use super::SqlIndexOptions;
+use super::{PAGE, SqlIndexOptions, pages};
 use crate::StoreError;
 use crate::content::DigestSet;
-use crate::index::{BlobIndex, Claim, NewBlob, Totals};
+use crate::index::{BlobIndex, Claim, Known, NewBlob, Totals};
 use crate::sql::{digest, error, key, signed, unsigned};
 
 /// In how many parts the totals are kept.
@@ -46,6 +47,9 @@ WITH given AS (
     SELECT DISTINCT ON (key) key, size, data FROM unnest($2::bytea[], $3::bigint[], $4::bytea[]) AS g (key, size, data)
     ORDER BY key
 ),
+claimed AS MATERIALIZED (
+    SELECT b.key, b.size FROM cas_blobs b JOIN given USING (key) WHERE b.store = $1 AND b.deleting IS NOT NULL
+),
 there AS (
     INSERT INTO cas_blobs (store, key, size, accessed) SELECT $1, key, size, $5 FROM given
     ON CONFLICT (store, key) DO UPDATE SET accessed = excluded.accessed, deleting = NULL
@@ -54,10 +58,43 @@ there AS (
 kept AS (
     INSERT INTO cas_inline (store, key, data) SELECT $1, key, data FROM given WHERE data IS NOT NULL
     ON CONFLICT (store, key) DO NOTHING
+),
+counted AS (
+    INSERT INTO cas_totals AS t (store, part, bytes, blobs)
+    SELECT $1, $6, sum(size), count(*) FROM there WHERE fresh HAVING count(*) > 0
+    ON CONFLICT (store, part) DO UPDATE SET bytes = t.bytes + excluded.bytes, blobs = t.blobs + excluded.blobs
 )
-INSERT INTO cas_totals AS t (store, part, bytes, blobs)
-SELECT $1, $6, sum(size), count(*) FROM there WHERE fresh HAVING count(*) > 0
-ON CONFLICT (store, part) DO UPDATE SET bytes = t.bytes + excluded.bytes, blobs = t.blobs + excluded.blobs";
+SELECT key, size FROM claimed";
+
+const ADOPT: &str = "
+WITH given AS (
+    SELECT DISTINCT key, size FROM unnest($2::bytea[], $3::bigint[]) AS g (key, size) ORDER BY key
+),
+fresh AS (
+    INSERT INTO cas_blobs (store, key, size, accessed, deleting) SELECT $1, key, size, $4, $5 FROM given
+    ON CONFLICT (store, key) DO NOTHING RETURNING key, size
+),
+counted AS (
+    INSERT INTO cas_totals AS t (store, part, bytes, blobs)
+    SELECT $1, $6, sum(size), count(*) FROM fresh HAVING count(*) > 0
+    ON CONFLICT (store, part) DO UPDATE SET bytes = t.bytes + excluded.bytes, blobs = t.blobs + excluded.blobs
+)
+SELECT key, size FROM fresh";
+
+const NOTED: &str = "SELECT key, size FROM cas_blobs WHERE store = $1 AND key = ANY($2::bytea[])";
+
+const KNOWN: &str = "
+SELECT b.key, b.size FROM cas_blobs b
+WHERE b.store = $1 AND b.key > $2 AND b.deleting IS NULL
+    AND NOT EXISTS (SELECT 1 FROM cas_inline i WHERE i.store = b.store AND i.key = b.key)
+ORDER BY b.key LIMIT $3";
+
+const TAKE_TURN: &str = "
+INSERT INTO cas_turns AS t (store, holder, until) VALUES ($1, $2, $4)
+ON CONFLICT (store) DO UPDATE SET holder = excluded.holder, until = excluded.until
+WHERE t.holder = excluded.holder OR t.until < $3";
+
+const END_TURN: &str = "DELETE FROM cas_turns WHERE store = $1 AND holder = $2";
 
 const CLAIMED: &str =
     "SELECT key, size FROM cas_blobs WHERE store = $1 AND key = ANY($2::bytea[]) AND deleting >= $3";
@@ -180,13 +217,37 @@ impl BlobIndex for PostgresIndex {
         Ok(digests.into_iter().zip(contents).collect())
     }
 
-    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<(), StoreError> {
+    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<DigestSet, StoreError> {
         let keys: Vec<Vec<u8>> = blobs.iter().map(|blob| key(&blob.digest)).collect();
         let sizes: Vec<i64> = blobs.iter().map(|blob| blob.digest.size_signed()).collect();
         let data: Vec<Option<&[u8]>> = blobs.iter().map(|blob| blob.content.as_deref()).collect();
         let query =
             sqlx::query(INSERT).bind(self.store()).bind(keys).bind(sizes).bind(data).bind(now.0).bind(part());
-        query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    async fn adopt(
+        &self,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<DigestSet, StoreError> {
+        let sizes: Vec<i64> = digests.iter().map(Digest::size_signed).collect();
+        let query = sqlx::query(ADOPT).bind(self.store()).bind(keys(digests)).bind(sizes);
+        let query = query.bind(now.0).bind(until.0).bind(part());
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    async fn noted(&self, digests: &[Digest]) -> Result<DigestSet, StoreError> {
+        let query = sqlx::query(NOTED).bind(self.store()).bind(keys(digests));
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn known(&self) -> Known<'_> {
+        pages(move |after| async move {
+            let query = sqlx::query(KNOWN).bind(self.store()).bind(after).bind(PAGE);
+            self.digests(query.fetch_all(&self.pool).await)
+        })
     }
 
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
@@ -236,6 +297,17 @@ impl BlobIndex for PostgresIndex {
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(RELEASE).bind(self.store()).bind(keys(digests)).bind(until.0);
+        query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        let query = sqlx::query(TAKE_TURN).bind(self.store()).bind(holder).bind(now.0).bind(until.0);
+        let taken = query.execute(&self.pool).await.map_err(|source| self.error(&source))?;
+        Ok(taken.rows_affected() > 0)
+    }
+
+    async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError> {
+        let query = sqlx::query(END_TURN).bind(self.store()).bind(holder);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
     }
 

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use grid_core::{Digest, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
+use uuid::Uuid;
 
-use super::SqlIndexOptions;
+use super::{PAGE, SqlIndexOptions, pages};
 use crate::StoreError;
 use crate::content::DigestSet;
-use crate::index::{BlobIndex, Claim, NewBlob, Totals};
+use crate::index::{BlobIndex, Claim, Known, NewBlob, Totals};
 use crate::sql::{digest, error, json_keys, key, signed, unsigned};
 
 const NOTE: &str = "
@@ -35,6 +36,24 @@ INSERT INTO cas_inline (store, key, data) VALUES (?1, ?2, ?3) ON CONFLICT (store
 const COUNT: &str = "
 INSERT INTO cas_totals (store, bytes, blobs) VALUES (?1, ?2, ?3)
 ON CONFLICT (store) DO UPDATE SET bytes = bytes + excluded.bytes, blobs = blobs + excluded.blobs";
+const ENDED: &str = "
+SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting IS NOT NULL
+    AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const ADOPT: &str = "
+INSERT INTO cas_blobs (store, key, size, accessed, deleting) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (store, key) DO NOTHING";
+const NOTED: &str = "
+SELECT key, size FROM cas_blobs WHERE store = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const KNOWN: &str = "
+SELECT b.key, b.size FROM cas_blobs b
+WHERE b.store = ?1 AND b.key > ?2 AND b.deleting IS NULL
+    AND NOT EXISTS (SELECT 1 FROM cas_inline i WHERE i.store = b.store AND i.key = b.key)
+ORDER BY b.key LIMIT ?3";
+const TAKE_TURN: &str = "
+INSERT INTO cas_turns (store, holder, until) VALUES (?1, ?2, ?4)
+ON CONFLICT (store) DO UPDATE SET holder = excluded.holder, until = excluded.until
+WHERE holder = excluded.holder OR until < ?3";
+const END_TURN: &str = "DELETE FROM cas_turns WHERE store = ?1 AND holder = ?2";
 const CLAIMED: &str = "
 SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting >= ?3
     AND key IN (SELECT unhex(value) FROM json_each(?2))";
@@ -138,8 +157,11 @@ impl BlobIndex for SqliteIndex {
         Ok(digests.into_iter().zip(contents).collect())
     }
 
-    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<(), StoreError> {
+    async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
         let mut transaction = self.begin().await?;
+        let ended = sqlx::query(ENDED).bind(self.store()).bind(json_keys(&digests));
+        let ended = self.digests(ended.fetch_all(&mut *transaction).await)?;
         let (mut new_bytes, mut new_blobs) = (0, 0);
         for NewBlob { digest, content } in blobs {
             let (key, size) = (key(digest), digest.size_signed());
@@ -158,7 +180,41 @@ impl BlobIndex for SqliteIndex {
             }
         }
         self.count(&mut transaction, new_bytes, new_blobs).await?;
-        self.commit(transaction).await
+        self.commit(transaction).await?;
+        Ok(ended)
+    }
+
+    async fn adopt(
+        &self,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<DigestSet, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut fresh = DigestSet::default();
+        for digest in digests {
+            let adopt = sqlx::query(ADOPT).bind(self.store()).bind(key(digest)).bind(digest.size_signed());
+            let adopt = adopt.bind(now.0).bind(until.0).execute(&mut *transaction).await;
+            if adopt.map_err(|source| self.error(&source))?.rows_affected() > 0 {
+                fresh.insert(*digest);
+            }
+        }
+        let new = Totals::of(&fresh);
+        self.count(&mut transaction, signed(new.bytes), signed(new.blobs)).await?;
+        self.commit(transaction).await?;
+        Ok(fresh)
+    }
+
+    async fn noted(&self, digests: &[Digest]) -> Result<DigestSet, StoreError> {
+        let query = sqlx::query(NOTED).bind(self.store()).bind(json_keys(digests));
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn known(&self) -> Known<'_> {
+        pages(move |after| async move {
+            let query = sqlx::query(KNOWN).bind(self.store()).bind(after).bind(PAGE);
+            self.digests(query.fetch_all(&self.pool).await)
+        })
     }
 
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
@@ -229,6 +285,17 @@ impl BlobIndex for SqliteIndex {
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(RELEASE).bind(self.store()).bind(json_keys(digests)).bind(until.0);
+        query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        let query = sqlx::query(TAKE_TURN).bind(self.store()).bind(holder).bind(now.0).bind(until.0);
+        let taken = query.execute(&self.pool).await.map_err(|source| self.error(&source))?;
+        Ok(taken.rows_affected() > 0)
+    }
+
+    async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError> {
+        let query = sqlx::query(END_TURN).bind(self.store()).bind(holder);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
     }
 

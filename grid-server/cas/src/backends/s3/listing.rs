@@ -1,0 +1,98 @@
+//! What the buckets hold, a thousand objects a request.
+
+use async_trait::async_trait;
+use aws_sdk_s3::primitives::DateTime;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use grid_core::{Digest, Timestamp};
+
+use super::{AT_ONCE, S3};
+use crate::StoreError;
+use crate::inventory::{Inventory, Pages, Stored};
+use crate::s3_client::Fault;
+
+/// Where a walk through the buckets is.
+struct Walk {
+    /// The buckets that are still to come; the last one is next.
+    buckets: Vec<String>,
+    /// Where the page after the last one begins.
+    token: Option<String>,
+}
+
+impl S3 {
+    fn walk(&self) -> Result<Walk, StoreError> {
+        let buckets = self.0.options.layout.buckets().ok_or_else(|| StoreError::Refused {
+            backend: self.connection().name().clone(),
+            message:
+                "`bucket` names too many buckets to list; at most two digits of the digest can stand in it"
+                    .into(),
+        })?;
+        Ok(Walk { buckets, token: None })
+    }
+
+    async fn page(&self, mut walk: Walk) -> Result<Option<(Vec<Stored>, Walk)>, StoreError> {
+        let Some(bucket) = walk.buckets.last() else { return Ok(None) };
+        let (connection, layout) = (self.connection(), &self.0.options.layout);
+        let request = || {
+            let request = connection.client().list_objects_v2().bucket(bucket).prefix(layout.root());
+            request.set_continuation_token(walk.token.clone()).send()
+        };
+        let page = connection.call(connection.read_limit(0), request).await.map_err(|fault| match fault {
+            Fault::Absent => StoreError::Refused {
+                backend: connection.name().clone(),
+                message: format!("bucket {bucket:?} does not exist"),
+            },
+            fault => self.error(fault),
+        })?;
+        let stored = page.contents().iter().filter_map(|object| {
+            let digest = layout.digest_of(object.key()?)?;
+            let ours = object.size() == Some(digest.size_signed()) && layout.bucket_of(&digest) == *bucket;
+            ours.then(|| Stored { digest, since: timestamp(object.last_modified()) })
+        });
+        let stored = stored.collect();
+        walk.token = page.next_continuation_token;
+        if walk.token.is_none() {
+            walk.buckets.pop();
+        }
+        Ok(Some((stored, walk)))
+    }
+
+    pub(super) async fn look(&self, digest: Digest) -> Result<Option<Stored>, StoreError> {
+        let (place, client) = (self.place(&digest), self.connection().client());
+        let request = || client.head_object().bucket(&place.bucket).key(&place.key).send();
+        match self.connection().call(self.connection().read_limit(0), request).await {
+            Ok(answer) if answer.content_length() == Some(digest.size_signed()) => {
+                Ok(Some(Stored { digest, since: timestamp(answer.last_modified()) }))
+            }
+            Ok(_) => Ok(None),
+            Err(Fault::Absent) => match self.not_found(&digest, &place).await {
+                StoreError::NotFound(_) => Ok(None),
+                error => Err(error),
+            },
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+}
+
+/// A service that says no time is taken to have stored the object just now.
+fn timestamp(time: Option<&DateTime>) -> Timestamp {
+    time.map_or(Timestamp(i64::MAX), |time| {
+        Timestamp::from_parts(time.secs(), i32::try_from(time.subsec_nanos()).unwrap_or(0))
+    })
+}
+
+#[async_trait]
+impl Inventory for S3 {
+    fn list(&self) -> Pages<'_> {
+        let walk = stream::once(async move { self.walk() });
+        Box::pin(walk.map_ok(move |walk| stream::try_unfold(walk, move |walk| self.page(walk))).try_flatten())
+    }
+
+    async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError> {
+        let looks = digests.iter().copied().map(|digest| self.look(digest));
+        stream::iter(looks)
+            .buffer_unordered(AT_ONCE)
+            .try_filter_map(|found| std::future::ready(Ok(found)))
+            .try_collect()
+            .await
+    }
+}

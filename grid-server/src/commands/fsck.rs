@@ -1,0 +1,32 @@
+//! `fsck`: whether indexes and their storages agree, and what to do where they don't.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use grid_cas::fsck::fsck;
+use grid_core::SystemClock;
+
+use crate::cli::Fsck;
+
+/// Looks at every index of a configuration, and repairs it where that is asked for. Succeeds where all agree in the end.
+pub(crate) async fn run(arguments: &Fsck, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let indexes = super::indexes(arguments.config.as_deref()).await?;
+    let mut code = ExitCode::SUCCESS;
+    for (place, indexed) in indexes {
+        let report = fsck(&indexed, &SystemClock, arguments.repair).await;
+        match report {
+            Ok(report) => {
+                writeln!(out, "{place}: {report}")?;
+                if !report.is_clean() {
+                    writeln!(out, "{place}: they don't agree; run fsck --repair")?;
+                    code = ExitCode::FAILURE;
+                }
+            }
+            Err(error) => {
+                writeln!(out, "{place}: failed: {error}")?;
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
