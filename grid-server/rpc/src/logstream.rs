@@ -23,6 +23,8 @@ use crate::error::status;
 
 /// How long a call waits for a stream to change before it looks around.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the writer of a lease that is over may take for what is left.
+const QUIET: Duration = Duration::from_secs(2);
 /// The bytes of small messages that are put together for the store.
 const GATHER: usize = 256 << 10;
 /// The longest parent, in bytes.
@@ -108,6 +110,24 @@ impl LogStreams {
         self.store.create(&name, &token).await.map_err(status)?;
         let write_resource_name = format!("{name}/{token}");
         Ok(LogStream { name, write_resource_name })
+    }
+
+    /// Ends a stream once its writer has ended it or has been quiet for a while.
+    ///
+    /// # Errors
+    /// A status that names what is wrong with the write name; the store's trouble.
+    pub(crate) async fn end(&self, write_name: &str) -> Result<(), Status> {
+        let (name, token) = Name::parse(write_name).and_then(Name::to_write).map_err(status)?;
+        let mut state = self.store.state(&name, Some(token)).await.map_err(status)?;
+        while !state.finished {
+            let now = self.store.changed(&name, state, QUIET).await.map_err(status)?;
+            if now.committed == state.committed && !now.finished {
+                let end = self.store.append(&name, token, now.committed, Bytes::new(), true).await;
+                return end.map(drop).map_err(status);
+            }
+            state = now;
+        }
+        Ok(())
     }
 
     async fn check_parent(&self, parent: &str) -> Result<(), RpcError> {

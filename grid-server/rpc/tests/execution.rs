@@ -13,6 +13,7 @@ use grid_proto::reapi::{ActionResult, ExecuteOperationMetadata, ExecuteRequest, 
 use grid_proto::rpc::PreconditionFailure;
 use grid_rpc::digests::to_wire;
 use grid_scheduler::SchedulerOptions;
+use grid_streams::LogStreamStore as _;
 use prost::Message;
 use support::{Bot, Grid, INSTANCE, Kind, Shared, finish, last, response};
 use tonic::Code;
@@ -267,6 +268,7 @@ async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind
     let (database, _folder) = grid_scheduler_sql::testing::sqlite().await;
     let clock = std::sync::Arc::new(grid_core::SystemClock);
     let store = std::sync::Arc::new(grid_streams::SqlLogStreamStore::new(database, clock, 1 << 20));
+    let watched = std::sync::Arc::clone(&store);
     let instance = grid_core::InstanceName::new(INSTANCE).unwrap();
     shared.logs = Some(grid_rpc::logstream::LogStreams::new(store, [instance], ""));
     let grid = Grid::start(&shared, SchedulerOptions::default()).await;
@@ -288,4 +290,12 @@ async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind
     assert_ne!(told.stdout_stream_name, told.stderr_stream_name);
     bot.update(Duration::from_secs(1)).await.unwrap();
     assert_eq!(bot.about, about, "they stay as they are");
+    bot.complete(0);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    for name in [told.stdout_stream_name, told.stderr_stream_name] {
+        let mut state = watched.state(&name, None).await.unwrap();
+        while !state.finished {
+            state = watched.changed(&name, state, WAIT).await.unwrap();
+        }
+    }
 }

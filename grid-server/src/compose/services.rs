@@ -19,7 +19,7 @@ use grid_proto::reapi::execution_server::ExecutionServer;
 use grid_proto::rwapi::bots_server::BotsServer;
 use grid_rpc::action_cache::ActionCacheService;
 use grid_rpc::asset::AssetService;
-use grid_rpc::bots::BotsService;
+use grid_rpc::bots::{BotsService, Trailing};
 use grid_rpc::build_events::BuildEvents;
 use grid_rpc::bytestream::ByteStreamService;
 use grid_rpc::capabilities::CapabilitiesService;
@@ -44,7 +44,7 @@ const MAX_LOG_BYTES: u64 = 64 << 20;
 
 /// Adds a generated server where an instance has the service, with the limits and the compression of them all.
 macro_rules! serve {
-    ($self:ident, $routes:ident, $server:ident($service:expr)) => {{
+    ($self:ident, $routes:ident, $server:ident($service:expr) $(, $around:ident)?) => {{
         let limit = $self.config.options.max_receive_message.unwrap_or(MAX_RECEIVED_MESSAGE);
         let mut server = $server::new($service).max_decoding_message_size(limit);
         if let Some(limit) = $self.config.options.max_send_message {
@@ -54,7 +54,7 @@ macro_rules! serve {
         if $self.config.compression == Compression::Gzip {
             server = server.send_compressed(CompressionEncoding::Gzip);
         }
-        $routes.add_service(server);
+        $routes.add_service($($around)?(server));
     }};
 }
 
@@ -103,7 +103,7 @@ impl Composer<'_> {
         }
         if !parts.bots.is_empty() {
             let instances = Instances::new("Bots", parts.bots);
-            serve!(self, routes, BotsServer(BotsService::new(instances, logs)));
+            serve!(self, routes, BotsServer(BotsService::new(instances, logs)), Trailing);
         }
         if let Some(scheduler) = parts.fleet {
             serve!(self, routes, FleetServer(FleetService::new(scheduler)));

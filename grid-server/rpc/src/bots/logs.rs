@@ -14,8 +14,8 @@ use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 use crate::digests;
 use crate::logstream::LogStreams;
 
-/// The trailing metadata of an answer: an `ExecuteOperationMetadata` for each lease.
-const ABOUT_LEASE: &str = "executeoperationmetadata-bin";
+/// The trailing metadata of an answer (see [`super::trailers`]): an `ExecuteOperationMetadata` for each lease.
+pub(super) const ABOUT_LEASE: &str = "executeoperationmetadata-bin";
 
 /// Makes the streams of leases that have none yet.
 pub(super) async fn prepare(scheduler: &Scheduler, logs: &LogStreams, synced: &mut Synced) {
@@ -49,6 +49,22 @@ async fn create(logs: &LogStreams, instance: &str) -> Result<Streams, Status> {
         stdout_write: stdout.write_resource_name,
         stderr_write: stderr.write_resource_name,
     })
+}
+
+/// Ends the streams of leases that are over, where their bot doesn't: one that knows nothing of log streams has not, and
+/// who follows one waits for its end.
+pub(super) fn end(logs: &LogStreams, over: Vec<Streams>) {
+    for name in over.into_iter().flat_map(|streams| [streams.stdout_write, streams.stderr_write]) {
+        if name.is_empty() {
+            continue;
+        }
+        let logs = logs.clone();
+        tokio::spawn(async move {
+            if let Err(error) = logs.end(&name).await {
+                tracing::debug!(%error, "a log stream could not be ended");
+            }
+        });
+    }
 }
 
 /// Tells the bot of its leases' streams.

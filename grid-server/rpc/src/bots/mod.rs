@@ -9,6 +9,7 @@ mod deadline;
 mod logs;
 mod results;
 mod session;
+mod trailers;
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ use tonic::{Request, Response, Status};
 use crate::execution::ExecutionInstance;
 use crate::logstream::LogStreams;
 use crate::{Instances, RpcError, to_status};
+
+pub use trailers::Trailing;
 
 /// The header of an answer to a bot that drains: the seconds until what still runs is taken back.
 const DRAIN: &str = "grid-drain";
@@ -123,9 +126,12 @@ impl Bots for BotsService {
             return Err(refuse(RpcError::field("bot_session.name", problem)));
         }
         let (parent, instance, id) = self.locate(&request.name).await.map_err(refuse)?;
-        let leases = results::take(&self.instances, instance, id, &headers, &sent.leases).await?;
+        let taken = results::take(&self.instances, instance, id, &headers, &sent.leases).await?;
+        if let Some(logs) = &self.logs {
+            logs::end(logs, taken.over);
+        }
         let lifetime = instance.scheduler.lifetime();
-        let report = session::update(id, &sent, leases, lifetime).map_err(refuse)?;
+        let report = session::update(id, &sent, taken.news, lifetime).map_err(refuse)?;
         self.answer(parent, instance, &headers, report, sent).await
     }
 

@@ -9,7 +9,7 @@ use grid_proto::any;
 use grid_proto::reapi::{ActionResult, ExecuteResponse};
 use grid_proto::rwapi::{Lease, LeaseState};
 use grid_scheduler::ids::SessionId;
-use grid_scheduler::job::Job;
+use grid_scheduler::job::{Job, Streams};
 use grid_scheduler::session::{News, ReportedLease};
 use grid_scheduler::transition::Cause;
 use prost::Message;
@@ -21,6 +21,15 @@ use crate::execution::ExecutionInstance;
 use crate::execution::render::timestamp;
 use crate::{Instances, to_status};
 
+/// What a bot's list of leases says.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// The news for the scheduler.
+    pub(super) news: Vec<ReportedLease>,
+    /// The log streams of the leases that are over.
+    pub(super) over: Vec<Streams>,
+}
+
 /// The news in a bot's list of leases. Leases that the session does not hold are left out: it is told so by their
 /// absence from the answer.
 pub(super) async fn take(
@@ -29,23 +38,24 @@ pub(super) async fn take(
     session: SessionId,
     headers: &MetadataMap,
     leases: &[Lease],
-) -> Result<Vec<ReportedLease>, Status> {
-    let mut reported = Vec::with_capacity(leases.len());
+) -> Result<Taken, Status> {
+    let mut taken = Taken { news: Vec::with_capacity(leases.len()), over: Vec::new() };
     for lease in leases {
         let Some((job, attempt)) = parse_lease_id(&lease.id) else { continue };
         let news = match LeaseState::try_from(lease.state) {
             Ok(LeaseState::Completed) => {
                 let held = own.scheduler.leased(session, job, attempt).await.map_err(|e| to_status(&e))?;
                 let Some(held) = held else { continue };
+                taken.over.push(held.state.streams.clone());
                 let instance = instances.own(&held.spec.instance).map_or(own, AsRef::as_ref);
                 completed(instance, &held, lease).await?
             }
             Ok(LeaseState::Cancelled) => News::Failed(Cause::GivenBack),
             _ => News::Running(progress(headers, &job.to_string())),
         };
-        reported.push(ReportedLease { job, attempt, news });
+        taken.news.push(ReportedLease { job, attempt, news });
     }
-    Ok(reported)
+    Ok(taken)
 }
 
 /// The `ExecutedActionMetadata` that a bot sends of an action that still runs.

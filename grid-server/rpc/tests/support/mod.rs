@@ -29,7 +29,7 @@ use grid_proto::rwapi::{
 };
 use grid_proto::{any, longrunning, rpc};
 use grid_rpc::Instances;
-use grid_rpc::bots::BotsService;
+use grid_rpc::bots::{BotsService, Trailing};
 use grid_rpc::digests::to_wire;
 use grid_rpc::execution::{ExecutionInstance, ExecutionService};
 use grid_rpc::fleet::FleetService;
@@ -184,7 +184,7 @@ impl Grid {
         let server = Server::builder()
             .add_service(ExecutionServer::new(ExecutionService::new(instances.clone())))
             .add_service(OperationsServer::new(OperationsService::new(instances.clone())))
-            .add_service(BotsServer::new(BotsService::new(instances, logs)))
+            .add_service(Trailing(BotsServer::new(BotsService::new(instances, logs))))
             .add_service(FleetServer::new(fleet))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move { server.await.unwrap() });
