@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
-use crate::process;
+use crate::process::{self, Output};
 
 /// A folder with a project and Bazel's output base: the same output base is Bazel's memory of earlier builds.
 pub(crate) struct Workspace {
@@ -123,7 +123,7 @@ impl Workspace {
             let lines: Vec<&str> = output.text.lines().collect();
             bail!("the build failed:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
-        Ok(Summary { processes: processes(&output.text)?, took: start.elapsed() })
+        Ok(Summary { took: start.elapsed(), ..summary(&output)? })
     }
 
     /// Runs the programs that were built, and checks what they print: they do what their sources say.
@@ -147,6 +147,14 @@ impl Workspace {
         }
         Ok(())
     }
+}
+
+/// What a build did, by what Bazel printed.
+///
+/// # Errors
+/// Where Bazel printed no count of processes.
+pub(crate) fn summary(output: &Output) -> Result<Summary> {
+    Ok(Summary { processes: processes(&output.text)?, took: Duration::ZERO })
 }
 
 /// The counts of Bazel's line `INFO: 4 processes: 2 internal, 2 remote.`

@@ -12,6 +12,7 @@ mod environment;
 mod grid;
 mod gridcluster;
 mod kube;
+mod local;
 mod pods;
 mod process;
 mod project;

@@ -27,6 +27,22 @@ pub(crate) struct Output {
     pub(crate) success: bool,
 }
 
+impl Output {
+    /// Fails unless the text contains `part`.
+    ///
+    /// # Errors
+    /// Where it does not; the whole text is in the error.
+    pub(crate) fn expect(&self, part: &str) -> Result<()> {
+        anyhow::ensure!(self.text.contains(part), "{part:?} was not said:\n{}", self.text);
+        Ok(())
+    }
+
+    /// How many lines of the text contain `part`.
+    pub(crate) fn count(&self, part: &str) -> usize {
+        self.text.lines().filter(|line| line.contains(part)).count()
+    }
+}
+
 /// Runs a command and gives all that it printed, whatever its status.
 ///
 /// # Errors

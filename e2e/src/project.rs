@@ -12,6 +12,33 @@ use crate::{environment, process};
 /// How many compile actions the project has: the sources are pinned, so this is exact.
 pub(crate) const COMPILE_ACTIONS: usize = 356;
 
+/// Lays out in `to` what recc builds: a Makefile, Lua's sources, and the program that runs on them.
+///
+/// # Errors
+/// Where a crate can't be fetched or a file not be copied.
+pub(crate) fn lay_out_recc(to: &Path) -> Result<()> {
+    copy(&environment::root().join("e2e/projects/recc"), to)?;
+    copy_lua(&to.join("lua"), to)
+}
+
+/// Lays out in `to` what BuildStream builds, but for the elements of the sources and the base's files.
+///
+/// # Errors
+/// Where a crate can't be fetched or a file not be copied.
+pub(crate) fn lay_out_buildstream(to: &Path) -> Result<()> {
+    copy(&environment::root().join("e2e/projects/buildstream"), to)?;
+    copy_lua(&to.join("files/lua"), &to.join("files/lua"))
+}
+
+/// Copies Lua's sources to `library`, and the program that runs on them to `program`.
+fn copy_lua(library: &Path, program: &Path) -> Result<()> {
+    let native = environment::root().join("e2e/projects/native");
+    let crates = sources(&native.join("sources/Cargo.toml"))?;
+    copy(&source(&crates, "lua-src")?.join("lua-5.4.9"), library)?;
+    std::fs::copy(native.join("lua/check.c"), program.join("check.c"))?;
+    Ok(())
+}
+
 /// Lays the project out in `to`.
 ///
 /// # Errors
@@ -22,10 +49,7 @@ pub(crate) fn lay_out(to: &Path) -> Result<()> {
     std::fs::remove_dir_all(to.join("sources"))?;
     copy(&environment::root().join("examples/toolchains"), &to.join("toolchains"))?;
     let crates = sources(&project.join("sources/Cargo.toml"))?;
-    let source = |name: &str| {
-        let found = crates.iter().find(|(crate_name, _)| crate_name == name);
-        found.map(|(_, path)| path.clone()).with_context(|| format!("the crate {name} was not fetched"))
-    };
+    let source = |name: &str| source(&crates, name);
     let lua = source("lua-src")?;
     for version in ["5.1.5", "5.2.4", "5.3.6", "5.4.9", "5.5.1"] {
         let folder = format!("lua-{version}");
@@ -35,6 +59,11 @@ pub(crate) fn lay_out(to: &Path) -> Result<()> {
     let absl = "protobuf/third_party/abseil-cpp/absl";
     copy(&source("protobuf-src")?.join(absl), &to.join("absl/absl"))?;
     remove_build_files(&to.join("absl/absl"))
+}
+
+fn source(crates: &[(String, PathBuf)], name: &str) -> Result<PathBuf> {
+    let found = crates.iter().find(|(crate_name, _)| crate_name == name);
+    found.map(|(_, path)| path.clone()).with_context(|| format!("the crate {name} was not fetched"))
 }
 
 /// The crates that the manifest names, and where cargo has put them.

@@ -124,6 +124,17 @@ pub(crate) const ROWS: &[Row] = &[
         scenario!("buildstream-artifacts"),
     ),
     full("downloader", "issue 6, 2 and C6: Bazel's remote downloader", scenario!("downloader")),
+    full("recc", "issue 8, 3 and E5: recc compiles and links", scenario!("recc")),
+    full(
+        "buildstream",
+        "issue 8, 3 and E5: BuildStream composes 33 elements, each built in a sandbox on the grid",
+        scenario!("buildstream"),
+    ),
+    full(
+        "bazel-variants",
+        "issue 6, C1 to C5: Bazel's flags, tests, an interruption, a server's crash in mid-build",
+        scenario!("bazel-variants"),
+    ),
     always("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
     full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
     full(

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::clients::Clients;
 use crate::environment;
 use crate::gridcluster::Cluster;
-use crate::process::{self, Background};
+use crate::local::Server;
+use crate::process::{self, Output};
 
-const START: Duration = Duration::from_secs(60);
+const CONFIGURATION: &str = "assets/server.yml";
 
 /// An artifact that was built on one machine is pulled on another, from a server that was restarted between; so is its
 /// source.
@@ -26,8 +26,9 @@ pub(crate) fn buildstream() -> Result<()> {
     let cluster = Cluster::command_only();
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let project = environment::root().join("e2e/projects/assets/buildstream");
-    let (server, address) = start(dir.path())?;
-    let bst = |machine: &str, address: &str, words: &[&str]| -> Result<String> {
+    let server = Server::start(dir.path(), CONFIGURATION)?;
+    let address = server.address("http");
+    let bst = |machine: &str, address: &str, words: &[&str]| -> Result<Output> {
         let state = dir.path().join(machine);
         let settings = state.join("buildstream.conf");
         std::fs::create_dir_all(&state)?;
@@ -37,22 +38,21 @@ pub(crate) fn buildstream() -> Result<()> {
             .bind(&copy(&project, &state)?, "/src")
             .bind(&settings, "/etc/buildstream.conf");
         let all = [&["bst", "--no-colors", "--config", "/etc/buildstream.conf"], words].concat();
-        let output = process::capture(&mut clients.command("/src", &all))?;
-        anyhow::ensure!(output.success, "bst {words:?} on machine {machine}:\n{}", output.text);
-        Ok(output.text)
+        clients.succeed("/src", &all)
     };
     let built = bst("first", &address, &["build", "hello.bst"])?;
-    expect(&built, "Pushed artifact")?;
-    expect(&built, "Pushed source")?;
-    expect(&bst("first", &address, &["artifact", "push", "hello.bst"])?, "already has artifact")?;
-    anyhow::ensure!(server.terminate()? == Some(0), "grid-server did not end with 0 on SIGTERM");
+    built.expect("Pushed artifact")?;
+    built.expect("Pushed source")?;
+    bst("first", &address, &["artifact", "push", "hello.bst"])?.expect("already has artifact")?;
+    server.terminate()?;
 
-    let (server, address) = start(dir.path())?;
-    expect(&bst("second", &address, &["artifact", "pull", "hello.bst"])?, "Pulled artifact")?;
+    let server = Server::start(dir.path(), CONFIGURATION)?;
+    let address = server.address("http");
+    bst("second", &address, &["artifact", "pull", "hello.bst"])?.expect("Pulled artifact")?;
     bst("second", &address, &["artifact", "checkout", "hello.bst", "--directory", "/src/out"])?;
     let pulled = std::fs::read_to_string(dir.path().join("second/project/out/hello.txt"))?;
     anyhow::ensure!(pulled == "an artifact\n", "the artifact holds {pulled:?}");
-    expect(&bst("third", &address, &["source", "fetch", "hello.bst"])?, "Pulled source")?;
+    bst("third", &address, &["source", "fetch", "hello.bst"])?.expect("Pulled source")?;
     drop(server);
     Ok(())
 }
@@ -67,8 +67,8 @@ pub(crate) fn downloader() -> Result<()> {
     const HASH: &str = "62bb280f5b5edd1d19eebab7485a1cf15c2ebdf5532915069fe5bcebb5d2d0b9";
     let cluster = Cluster::command_only();
     let dir = tempfile::tempdir_in(environment::cache()?)?;
-    let (_server, address) = start(dir.path())?;
-    let address = address.replace("http://", "grpc://");
+    let server = Server::start(dir.path(), CONFIGURATION)?;
+    let address = server.address("grpc");
     let web = WebServer::start(CONTENT)?;
     for machine in ["first", "second"] {
         let state = dir.path().join(machine);
@@ -82,15 +82,9 @@ pub(crate) fn downloader() -> Result<()> {
             (format!("--remote_cache={address}"), format!("--experimental_remote_downloader={address}"));
         let words =
             ["bazel", "--output_base=/tmp/ob", "build", "--noshow_progress", &cache, &downloader, "//:copy"];
-        let output = process::capture(&mut clients.command("/src", &words))?;
-        anyhow::ensure!(output.success, "bazel on machine {machine}:\n{}", output.text);
+        clients.succeed("/src", &words)?;
         anyhow::ensure!(web.asked.load(Ordering::SeqCst) == 1, "the web server was asked more than once");
     }
-    Ok(())
-}
-
-fn expect(text: &str, part: &str) -> Result<()> {
-    anyhow::ensure!(text.contains(part), "{part:?} was not said:\n{text}");
     Ok(())
 }
 
@@ -102,22 +96,6 @@ fn copy(project: &Path, state: &Path) -> Result<std::path::PathBuf> {
         process::run(Command::new("cp").arg("-r").arg(project).arg(&to))?;
     }
     Ok(to)
-}
-
-/// Starts the server in `dir`; gives its address.
-fn start(dir: &Path) -> Result<(Background, String)> {
-    let mut command = Command::new(environment::binaries()?.join("grid-server"));
-    command
-        .args(["serve", "--admin", "127.0.0.1:0"])
-        .arg(environment::root().join("e2e/projects/assets/server.yml"))
-        .current_dir(dir)
-        .env("XDG_STATE_HOME", dir.join("state-home"))
-        .env("XDG_CONFIG_HOME", dir.join("config-home"));
-    let mut server = Background::start("grid-server", &mut command, &dir.join("server.log"))?;
-    let line = server.wait_for("serving on ", START)?;
-    server.wait_for("readiness: ready", START)?;
-    let address = line.split_once("serving on ").map(|(_, address)| address.trim().to_owned());
-    Ok((server, address.context("the server does not say where it serves")?))
 }
 
 /// A web server with one file, which counts how often it is asked.

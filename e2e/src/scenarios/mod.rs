@@ -4,13 +4,16 @@ mod assets;
 mod bare;
 mod broken;
 mod builds;
+mod buildstream;
 mod chart;
 mod expiry;
 mod ingress;
 mod kills;
 mod on_cluster;
 mod push;
+mod recc;
 mod topologies;
+mod variants;
 
 use std::time::Instant;
 
@@ -46,6 +49,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "downloader",
         shows: "Bazel has the server download what it needs",
         run: assets::downloader,
+    },
+    Scenario {
+        name: "recc",
+        shows: "recc compiles and links, remotely and from the cache",
+        run: recc::build,
+    },
+    Scenario {
+        name: "buildstream",
+        shows: "BuildStream builds a compose of 33 elements on the grid, and shares it",
+        run: buildstream::build,
+    },
+    Scenario {
+        name: "bazel-variants",
+        shows: "Bazel with other downloads, digests and strategies, tests, an interruption, a server's crash",
+        run: variants::bazel,
     },
     Scenario {
         name: "ingress",

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 
 	"grid.build/e2e/cluster/internal/cache"
 	"grid.build/e2e/cluster/internal/network"
@@ -48,6 +50,10 @@ func (r Run) Command(command ...string) error {
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append([]string{"PATH=" + searchPath, "HOME=/root", "LANG=C.UTF-8", "USER=root"}, r.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// Who kills this program means the command, which would outlive it. The signal follows the death of the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd.Run()
 }
 
