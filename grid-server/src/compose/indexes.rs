@@ -137,8 +137,7 @@ impl Composer<'_> {
             self.check_reachable(item, true)?;
             for leaf in leaves(item) {
                 if let Some(other) = backends.insert(Arc::as_ptr(leaf).addr(), &item.place) {
-                    let what =
-                        format!("{} indexes the same storage: neither knows what is the other's", other);
+                    let what = format!("{other} indexes the same storage: neither knows what is the other's");
                     return contradiction(item, &what);
                 }
             }

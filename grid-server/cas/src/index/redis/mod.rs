@@ -236,7 +236,8 @@ impl BlobIndex for RedisIndex {
         let command = redis::Cmd::mget(vec![self.bytes_key(), self.blobs_key()]);
         let (bytes, blobs): (Option<i64>, Option<i64>) = self.connection.command(&command).await?;
         let unsigned = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
-        if blobs.is_some() {
+        // With neither counter there is nothing: nothing was ever noted.
+        if blobs.is_some() || bytes.is_none() {
             return Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) });
         }
         self.count().await

@@ -15,6 +15,12 @@ local function until_of(key)
     return tonumber(string.match(value, '^claimed:(%d+)$')) or 0
 end
 local answers = {}
+-- An index that has neither counter is new, and counts from its first blob on; one of BuildGrid's is counted once as a whole.
+local counts = redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[1]) == 0
+local function add(size, blobs)
+    redis.call('INCRBY', KEYS[1], size * blobs)
+    if counts then redis.call('INCRBY', KEYS[2], blobs) end
+end
 ";
 
 fn script(body: &str) -> Script {
@@ -41,8 +47,7 @@ pub(super) static INSERT: LazyLock<Script> = LazyLock::new(|| {
              redis.call('SET', KEYS[i], '1')
              redis.call('PEXPIREAT', KEYS[i], ARGV[2])
              if new then
-                 redis.call('INCRBY', KEYS[1], ARGV[i])
-                 redis.call('INCR', KEYS[2])
+                 add(ARGV[i], 1)
              end
              answers[i - 2] = (claimed or 0) > 0 and 1 or 0
          end",
@@ -57,8 +62,7 @@ pub(super) static ADOPT: LazyLock<Script> = LazyLock::new(|| {
              if new then
                  redis.call('SET', KEYS[i], 'claimed:' .. ARGV[1])
                  redis.call('PEXPIREAT', KEYS[i], ARGV[2])
-                 redis.call('INCRBY', KEYS[1], ARGV[i])
-                 redis.call('INCR', KEYS[2])
+                 add(ARGV[i], 1)
              end
              answers[i - 2] = new and 1 or 0
          end",
@@ -127,8 +131,7 @@ pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| {
              local ours = redis.call('GET', KEYS[i]) == 'claimed:' .. ARGV[1]
              if ours then
                  redis.call('DEL', KEYS[i])
-                 redis.call('DECRBY', KEYS[1], ARGV[i])
-                 redis.call('DECR', KEYS[2])
+                 add(ARGV[i], -1)
              end
              answers[i - 2] = ours and 1 or 0
          end",
