@@ -104,6 +104,11 @@ pub(crate) const ROWS: &[Row] = &[
     always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full(
+        "fuzz",
+        "issue 6, 5: parsers of outside bytes, a million inputs each",
+        &["env", "PROPTEST_CASES=1000000", "cargo", "test", "--locked", "-p", "grid-rpc", "--test", "fuzz"],
+    ),
+    full(
         "fault-loop",
         "issue 8, 2: worker and runner killed at random for half an hour of builds",
         &[

@@ -19,6 +19,7 @@ pub mod error;
 pub mod execution;
 pub mod fleet;
 pub mod health;
+pub mod http_cache;
 pub mod instances;
 pub mod logstream;
 pub mod metadata;

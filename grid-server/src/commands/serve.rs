@@ -1,12 +1,15 @@
 //! `serve`: what a configuration says, until the process is asked to end.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use grid_config::ServerConfig;
-use grid_config::model::ServerOptions;
+use grid_config::model::{Channel, ServerOptions};
+use grid_rpc::http_cache::HttpCache;
 use grid_rpc::spans::CallSpans;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, TransportOptions};
@@ -19,15 +22,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::service::Routes;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 
 use crate::answers::Answers;
 use crate::cli::Serve;
 use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
 use crate::limits::Limits;
-use crate::listen::Listener;
+use crate::listen::{self, Listener};
 use crate::readiness::{self, Health, Readiness};
 use crate::{admin, cleaning, monitoring, paths, settings};
 use grid_rpc::auth::AuthLayer;
@@ -38,30 +42,32 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let config = settings::read(arguments.config.as_deref())?.sound()?;
-    let listeners = bind(&config, arguments.allow_insecure).await?;
+    let listeners = bind(&config.channels, arguments.allow_insecure, listen::GRPC).await?;
+    anyhow::ensure!(
+        !listeners.is_empty(),
+        "the configuration has no `server`: there is nothing to listen on"
+    );
+    let http_caches = bind(&config.http_cache, arguments.allow_insecure, listen::HTTP).await?;
     let metrics = Metrics::default();
     metrics.register_collector(Box::new(Process));
 
     let bus = monitoring::bus(&config, &metrics);
     let readiness = Readiness::default();
-    let address = arguments.admin.map_or_else(|| config.admin.address.clone(), |address| address.to_string());
-    let admin =
-        TcpListener::bind(&address).await.with_context(|| format!("can't listen on {address} (admin)"))?;
-    tracing::info!("admin on http://{}", admin.local_addr()?);
     let mut background = JoinSet::new();
-    background.spawn(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())));
+    background.spawn(admin(&arguments, &config, &metrics, &readiness).await?);
 
-    let Composed { routes, needs, dependencies, health, cleaners, _temporary } =
+    let Composed { routes, http_cache, needs, dependencies, health, cleaners, _temporary } =
         compose(&config, &metrics, bus.clone()).await?;
     let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
     let answers = Answers::default();
     background.spawn(answers.clone().look());
+    let authorization = authorization::layer(&config)?;
     let server = Server {
         config: &config,
         routes,
         metrics: RpcMetrics::new(&metrics, paths::all(), bus.clone()),
-        authorization: authorization::layer(&config)?,
+        authorization: authorization.clone(),
         limits: Limits::new(config.max_concurrent_calls, answers.clone()),
         ending: ending.clone(),
     };
@@ -69,6 +75,11 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     for listener in listeners {
         tracing::info!("serving on {}", listener.describe());
         server.spawn(listener, &mut serving);
+    }
+    let cache = HttpCache::new(http_cache, authorization);
+    for listener in http_caches {
+        tracing::info!("HTTP cache on {}", listener.describe());
+        server.spawn_http_cache(listener, cache.clone(), answers.clone(), &mut serving);
     }
     background.spawn(readiness::watch(
         dependencies,
@@ -92,15 +103,29 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn bind(config: &ServerConfig, allow_insecure: bool) -> anyhow::Result<Vec<Listener>> {
-    let mut listeners = Vec::with_capacity(config.channels.len());
-    for channel in &config.channels {
-        listeners.push(Listener::bind(channel, allow_insecure).await?);
+/// Binds the admin address; gives what serves it.
+async fn admin(
+    arguments: &Serve,
+    config: &ServerConfig,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
+    let address = arguments.admin.map_or_else(|| config.admin.address.clone(), |address| address.to_string());
+    let admin =
+        TcpListener::bind(&address).await.with_context(|| format!("can't listen on {address} (admin)"))?;
+    tracing::info!("admin on http://{}", admin.local_addr()?);
+    Ok(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())))
+}
+
+async fn bind(
+    channels: &[Channel],
+    allow_insecure: bool,
+    protocols: &'static [&'static str],
+) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(channels.len());
+    for channel in channels {
+        listeners.push(Listener::bind(channel, allow_insecure, protocols).await?);
     }
-    anyhow::ensure!(
-        !listeners.is_empty(),
-        "the configuration has no `server`: there is nothing to listen on"
-    );
     Ok(listeners)
 }
 
@@ -149,29 +174,58 @@ impl Server<'_> {
             .layer(Deadlines { idle: IDLE })
             .layer(self.authorization.clone())
             .service(self.routes.clone());
-        let options = options(&self.config.options);
-        let ending = self.ending.clone();
-        let jitter = rand::random;
-        match listener {
-            Listener::Plain(listener) => {
-                let accepted =
-                    TcpListenerStream::new(listener).inspect_ok(|stream| drop(stream.set_nodelay(true)));
-                serving.spawn(
-                    async move { transport::serve(&options, accepted, service, ending, jitter).await },
-                );
-            }
-            Listener::Tls(listener, files) => {
-                let accepted = files.accept(listener);
-                serving.spawn(
-                    async move { transport::serve(&options, accepted, service, ending, jitter).await },
-                );
-            }
-            Listener::Unix(listener, _) => {
-                let accepted = UnixListenerStream::new(listener);
-                serving.spawn(
-                    async move { transport::serve(&options, accepted, service, ending, jitter).await },
-                );
-            }
+        spawn(listener, options(&self.config.options), service, self.ending.clone(), serving);
+    }
+
+    fn spawn_http_cache(
+        &self,
+        listener: Listener,
+        cache: HttpCache,
+        answers: Answers,
+        serving: &mut JoinSet<()>,
+    ) {
+        let service = ServiceBuilder::new()
+            .layer(CallSpans)
+            .map_response(move |response: http::Response<Body>| {
+                response.map(|body| answers.watch(body, None))
+            })
+            .layer(Deadlines { idle: IDLE })
+            .service(cache);
+        let options = TransportOptions { http1: true, ..options(&self.config.options) };
+        spawn(listener, options, service, self.ending.clone(), serving);
+    }
+}
+
+/// Serves what is accepted at an address.
+fn spawn<S, B>(
+    listener: Listener,
+    options: TransportOptions,
+    service: S,
+    ending: CancellationToken,
+    serving: &mut JoinSet<()>,
+) where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let jitter = rand::random;
+    match listener {
+        Listener::Plain(listener) => {
+            let accepted = TcpListenerStream::new(listener);
+            let accepted = accepted.inspect_ok(|stream| drop(stream.set_nodelay(true)));
+            serving.spawn(async move { transport::serve(&options, accepted, service, ending, jitter).await });
+        }
+        Listener::Tls(listener, files) => {
+            let accepted = files.accept(listener);
+            serving.spawn(async move { transport::serve(&options, accepted, service, ending, jitter).await });
+        }
+        Listener::Unix(listener, _) => {
+            let accepted = UnixListenerStream::new(listener);
+            serving.spawn(async move { transport::serve(&options, accepted, service, ending, jitter).await });
         }
     }
 }
@@ -180,6 +234,7 @@ impl Server<'_> {
 fn options(options: &ServerOptions) -> TransportOptions {
     let own = TransportOptions::default();
     TransportOptions {
+        http1: false,
         stream_window: options.stream_window.unwrap_or(own.stream_window),
         connection_window: own.connection_window.max(options.stream_window.unwrap_or(0).saturating_mul(16)),
         max_frame_size: options.max_frame_size.unwrap_or(own.max_frame_size),

@@ -14,6 +14,7 @@ use grid_rpc::cas::tree::TreeLimits;
 use grid_rpc::cas::{CasInstance, Chunking, ChunkingOptions};
 use grid_rpc::digests::{Functions, all_functions};
 use grid_rpc::execution::ExecutionInstance;
+use grid_rpc::http_cache::HttpCacheInstance;
 use grid_rpc::transport::MAX_BATCH_BYTES;
 use grid_scheduler::Scheduler;
 
@@ -31,6 +32,7 @@ pub(super) struct Parts {
     pub(super) bots: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) capabilities: Vec<(InstanceName, Arc<CapabilitiesInstance>)>,
     pub(super) assets: Vec<(InstanceName, Arc<AssetInstance>)>,
+    pub(super) http_cache: Vec<(InstanceName, Arc<HttpCacheInstance>)>,
     pub(super) fleet: Option<Arc<Scheduler>>,
     pub(super) logstream: Option<Streams>,
     pub(super) build_events: Option<model::BuildEvents>,
@@ -112,6 +114,7 @@ impl Composer<'_> {
                 }
             }
         }
+        parts.http_cache(name);
         if let Some(agreed) = executed {
             self.elsewhere(&agreed, name, &mut able).await?;
         }
@@ -226,6 +229,20 @@ impl Parts {
             if wanted {
                 list.push((name.clone(), Arc::clone(served)));
             }
+        }
+    }
+
+    /// An instance with blobs and results can serve them by HTTP too.
+    fn http_cache(&mut self, name: &InstanceName) {
+        let cas = self.cas.last().filter(|(of, _)| of == name).map(|(_, cas)| cas);
+        let results = self.action_cache.last().filter(|(of, _)| of == name).map(|(_, results)| results);
+        if let (Some(cas), Some(results)) = (cas, results) {
+            let served = HttpCacheInstance {
+                store: Arc::clone(&cas.store),
+                cache: Arc::clone(&results.cache),
+                read_only: cas.read_only,
+            };
+            self.http_cache.push((name.clone(), Arc::new(served)));
         }
     }
 

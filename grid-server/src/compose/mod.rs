@@ -35,6 +35,8 @@ use grid_cas::{Inventory, SharedStore};
 use grid_config::ServerConfig;
 use grid_config::model::{Item, Place, Remote};
 use grid_core::InstanceName;
+use grid_rpc::Instances;
+use grid_rpc::http_cache::HttpCacheInstance;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
 use grid_telemetry::Metrics;
@@ -72,6 +74,8 @@ pub(crate) enum ComposeError {
 pub(crate) struct Composed {
     /// The gRPC services.
     pub(crate) routes: Routes,
+    /// What Bazel's HTTP cache serves.
+    pub(crate) http_cache: Instances<HttpCacheInstance>,
     /// What they need.
     pub(crate) needs: Needs,
     /// What may be away of that.
@@ -121,11 +125,12 @@ pub(crate) async fn compose(
     bus: Option<Bus>,
 ) -> Result<Composed, ComposeError> {
     let mut composer = Composer::new(config, metrics, bus);
-    let (routes, health) = composer.services().await?;
+    let services::Served { routes, http_cache, health } = composer.services().await?;
     std::mem::take(&mut composer.expiry).start();
     let cleaners = composer.cleaners(false).await?;
     Ok(Composed {
         routes,
+        http_cache,
         health,
         needs: needs::needs(config),
         cleaners,

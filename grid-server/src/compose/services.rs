@@ -26,6 +26,7 @@ use grid_rpc::capabilities::CapabilitiesService;
 use grid_rpc::cas::CasService;
 use grid_rpc::execution::ExecutionService;
 use grid_rpc::fleet::FleetService;
+use grid_rpc::http_cache::HttpCacheInstance;
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
@@ -58,10 +59,18 @@ macro_rules! serve {
     }};
 }
 
+/// Everything that is served.
+pub(super) struct Served {
+    pub(super) routes: Routes,
+    pub(super) http_cache: Instances<HttpCacheInstance>,
+    pub(super) health: HealthReporter,
+}
+
 impl Composer<'_> {
     /// Everything that is served.
-    pub(super) async fn services(&mut self) -> Result<(Routes, HealthReporter), ComposeError> {
-        let parts = self.parts().await?;
+    pub(super) async fn services(&mut self) -> Result<Served, ComposeError> {
+        let mut parts = self.parts().await?;
+        let http_cache = Instances::new("HTTP cache", std::mem::take(&mut parts.http_cache));
         let mut routes = RoutesBuilder::default();
         let (reporter, health) = health::health();
         routes.add_service(health);
@@ -72,7 +81,7 @@ impl Composer<'_> {
         let logs = self.streams(&parts, &mut routes).await?;
         self.cache_services(&parts, &mut routes);
         self.execution_services(parts, logs, &mut routes);
-        Ok((routes.routes(), reporter))
+        Ok(Served { routes: routes.routes(), http_cache, health: reporter })
     }
 
     fn cache_services(&self, parts: &Parts, routes: &mut RoutesBuilder) {

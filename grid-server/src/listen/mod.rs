@@ -33,6 +33,11 @@ pub(crate) enum ListenError {
     KeyPair { path: PathBuf, reason: String },
 }
 
+/// What gRPC speaks, by its ALPN name.
+pub(crate) const GRPC: &[&str] = &["h2"];
+/// What clients of plain HTTP may speak.
+pub(crate) const HTTP: &[&str] = &["h2", "http/1.1"];
+
 /// A bound address with what is spoken there.
 #[derive(Debug)]
 pub(crate) enum Listener {
@@ -46,7 +51,11 @@ pub(crate) enum Listener {
 
 impl Listener {
     /// Binds a channel's address. Without TLS it does so only where that is said, on loopback, and on UNIX sockets.
-    pub(crate) async fn bind(channel: &Channel, allow_insecure: bool) -> Result<Self, ListenError> {
+    pub(crate) async fn bind(
+        channel: &Channel,
+        allow_insecure: bool,
+        protocols: &'static [&'static str],
+    ) -> Result<Self, ListenError> {
         let address = describe(&channel.endpoint);
         match &channel.endpoint {
             Endpoint::Unix(_) if matches!(channel.transport, Transport::Tls(_)) => {
@@ -58,7 +67,7 @@ impl Listener {
                 let bound = TcpListener::bind((host.as_str(), *port)).await;
                 let listener = bound.map_err(|error| ListenError::Bind { address, error })?;
                 Ok(match credentials {
-                    Some(credentials) => Self::Tls(listener, TlsFiles::load(credentials)?),
+                    Some(credentials) => Self::Tls(listener, TlsFiles::load(credentials, protocols)?),
                     None => Self::Plain(listener),
                 })
             }
@@ -139,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn plain_http_needs_loopback_or_a_word() {
         let bind = |host: &'static str, transport, allow| async move {
-            Listener::bind(&channel(host, transport), allow).await
+            Listener::bind(&channel(host, transport), allow, GRPC).await
         };
         assert!(bind("127.0.0.1", Transport::DefaultTls, false).await.is_ok());
         assert!(bind("0.0.0.0", Transport::Insecure, false).await.is_ok());
@@ -153,11 +162,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("grid.sock");
         let channel = Channel { endpoint: Endpoint::Unix(path.clone()), transport: Transport::Insecure };
-        let first = Listener::bind(&channel, false).await.unwrap();
-        assert!(Listener::bind(&channel, false).await.is_err(), "somebody listens there");
+        let first = Listener::bind(&channel, false, GRPC).await.unwrap();
+        assert!(Listener::bind(&channel, false, GRPC).await.is_err(), "somebody listens there");
         drop(first);
         assert!(path.exists());
-        assert!(Listener::bind(&channel, false).await.is_ok());
+        assert!(Listener::bind(&channel, false, GRPC).await.is_ok());
     }
 
     #[tokio::test]

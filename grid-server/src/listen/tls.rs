@@ -28,15 +28,19 @@ const WAITING: usize = 128;
 #[derive(Debug)]
 pub(crate) struct TlsFiles {
     credentials: ServerCredentials,
+    protocols: &'static [&'static str],
     current: Mutex<(Vec<Option<SystemTime>>, Arc<ServerConfig>)>,
 }
 
 impl TlsFiles {
-    /// Reads the files.
-    pub(crate) fn load(credentials: ServerCredentials) -> Result<Self, ListenError> {
+    /// Reads the files, for connections that speak one of `protocols`.
+    pub(super) fn load(
+        credentials: ServerCredentials,
+        protocols: &'static [&'static str],
+    ) -> Result<Self, ListenError> {
         let stamps = stamps(&credentials);
-        let config = read(&credentials)?;
-        Ok(Self { credentials, current: Mutex::new((stamps, config)) })
+        let config = read(&credentials, protocols)?;
+        Ok(Self { credentials, protocols, current: Mutex::new((stamps, config)) })
     }
 
     /// Whether clients must show a certificate.
@@ -49,7 +53,7 @@ impl TlsFiles {
         let mut current = self.current.lock();
         let stamps = stamps(&self.credentials);
         if current.0 != stamps {
-            match read(&self.credentials) {
+            match read(&self.credentials, self.protocols) {
                 Ok(config) => {
                     tracing::info!(certificate = %self.credentials.certificate.display(), "TLS files were read again");
                     current.1 = config;
@@ -71,7 +75,7 @@ fn stamps(credentials: &ServerCredentials) -> Vec<Option<SystemTime>> {
     files.into_iter().flatten().map(modified).collect()
 }
 
-fn read(credentials: &ServerCredentials) -> Result<Arc<ServerConfig>, ListenError> {
+fn read(credentials: &ServerCredentials, protocols: &[&str]) -> Result<Arc<ServerConfig>, ListenError> {
     let chain = certificates(&credentials.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&credentials.key)
         .map_err(|error| wrong(&credentials.key, format!("is no private key in PEM: {error}")))?;
@@ -85,7 +89,7 @@ fn read(credentials: &ServerCredentials) -> Result<Arc<ServerConfig>, ListenErro
     };
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| wrong(&credentials.certificate, error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct Server {
     child: Child,
     address: String,
     admin: String,
+    http_cache: String,
     folder: Arc<tempfile::TempDir>,
     log: tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<String>>,
 }
@@ -87,6 +88,11 @@ impl Server {
     /// Its address, as `http://HOST:PORT`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The address of its HTTP cache.
+    pub(crate) fn http_cache(&self) -> &str {
+        &self.http_cache
     }
 
     /// As [`Server::start`], with mutual TLS.
@@ -132,7 +138,7 @@ impl Server {
     async fn run_hearing(config: &str, folder: Arc<tempfile::TempDir>, mut hear: impl FnMut(&str)) -> Self {
         let mut child = command(config, folder.path()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (mut address, mut admin) = (String::new(), String::new());
+        let (mut address, mut admin, mut http_cache) = (String::new(), String::new(), String::new());
         let mut said = Vec::new();
         let ready = async {
             while let Some(line) = lines.next_line().await.unwrap() {
@@ -141,6 +147,7 @@ impl Server {
                 };
                 address = after("serving on ").unwrap_or_else(|| address.clone());
                 admin = after("admin on ").unwrap_or_else(|| admin.clone());
+                http_cache = after("HTTP cache on ").unwrap_or_else(|| http_cache.clone());
                 hear(&line);
                 said.push(line.clone());
                 if line.ends_with(" ready") {
@@ -157,7 +164,7 @@ impl Server {
                 sender.send(line).ok();
             }
         });
-        Self { child, address, admin, folder, log: log.into() }
+        Self { child, address, admin, http_cache, folder, log: log.into() }
     }
 
     /// Waits until it logs a line with `what`, later than the one that was waited for before.

@@ -67,6 +67,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let instances = f.opt::<Sound<ReadInstance>>("instances");
     let cleanup = f.opt("cleanup");
     let admin = f.opt("admin");
+    let http_cache = f.opt::<Vec<Channel>>("http-cache");
     let state_directory = f.opt("state-directory");
     let grid_credentials = f.opt("grid-credentials");
     f.look("metering");
@@ -107,6 +108,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         instances: read,
         cleanup: cleanup?.unwrap_or_default(),
         admin: admin?.unwrap_or_else(|| Admin { address: "127.0.0.1:8980".to_owned() }),
+        http_cache: http_cache?.unwrap_or_default(),
         state_directory: state_directory?,
         grid_credentials: grid_credentials?.unwrap_or_default(),
     })

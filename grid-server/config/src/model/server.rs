@@ -45,6 +45,8 @@ pub struct ServerConfig {
     pub cleanup: Vec<Cleanup>,
     /// Where the admin address is.
     pub admin: Admin,
+    /// The addresses of Bazel's HTTP cache.
+    pub http_cache: Vec<Channel>,
     /// Where embedded databases live; `None` for the user's state directory.
     pub state_directory: Option<PathBuf>,
     /// Tokens between the parts of a grid.

@@ -62,6 +62,11 @@ static TOP_KEYS: &[Key] = &[
     ),
     key("admin", Ty::Record(&ADMIN), "Where `/metrics`, `/healthz` and `/readyz` are served. Our own."),
     key(
+        "http-cache",
+        Ty::List(&Ty::Object(Kind::Channel)),
+        "Addresses of Bazel's HTTP cache (`--remote_cache=http://…`): `/[INSTANCE/]ac/HASH` and `/[INSTANCE/]cas/HASH` of each instance with `!cas` and `!action-cache`, for callers who may do the same by gRPC; a password in the URL is taken as the token. Blobs are the same as by gRPC where they were uploaded by HTTP; results are HTTP's own. Our own.",
+    ),
+    key(
         "state-directory",
         Ty::Path,
         "Where embedded databases live; without it `$XDG_STATE_HOME/buildgrid`. Our own.",

@@ -67,6 +67,22 @@ impl AuthLayer {
     pub fn new(options: AuthOptions) -> Self {
         Self { options: Arc::new(options) }
     }
+
+    /// Serves a call that didn't come by gRPC as one of the gRPC method at `path`.
+    ///
+    /// # Errors
+    /// Why it may not be made.
+    pub(crate) async fn as_method<T>(
+        &self,
+        path: &str,
+        request: &http::request::Parts,
+        call: impl Future<Output = T>,
+    ) -> Result<T, RpcError> {
+        match self.options.judge(path, request).await?.call(path, &self.options) {
+            Some(known) => Ok(CALL.scope(known, call).await),
+            None => Ok(call.await),
+        }
+    }
 }
 
 impl<S> Layer<S> for AuthLayer {
@@ -92,13 +108,26 @@ enum Verdict {
     Checked(Caller),
 }
 
+impl Verdict {
+    /// What the call's task is to know; nothing where nothing is checked.
+    fn call(self, path: &str, options: &AuthOptions) -> Option<Call> {
+        match self {
+            Self::Open => None,
+            Self::Checked(caller) => Some(Call {
+                caller,
+                method: path.into(),
+                policy: Arc::clone(&options.policy),
+                permitted: Arc::new(OnceLock::new()),
+            }),
+        }
+    }
+}
+
 impl AuthOptions {
-    async fn judge(
-        &self,
-        service: &str,
-        method: &str,
-        request: &http::request::Parts,
-    ) -> Result<Verdict, RpcError> {
+    /// Judges a call of the method at `path`, `/SERVICE/METHOD`.
+    async fn judge(&self, path: &str, request: &http::request::Parts) -> Result<Verdict, RpcError> {
+        let path = path.trim_start_matches('/');
+        let (service, method) = path.split_once('/').unwrap_or((path, ""));
         if OPEN.contains(&service) {
             return Ok(Verdict::Open);
         }
@@ -180,18 +209,10 @@ where
         let options = Arc::clone(&self.options);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let path = parts.uri.path().trim_start_matches('/');
-            let (service, method) = path.split_once('/').unwrap_or((path, ""));
-            let verdict = options.judge(service, method, &parts).await;
-            let call = match verdict {
+            let path = parts.uri.path();
+            let call = match options.judge(path, &parts).await {
                 Err(error) => return Ok(to_status(&error).into_http()),
-                Ok(Verdict::Open) => None,
-                Ok(Verdict::Checked(caller)) => Some(Call {
-                    caller,
-                    method: parts.uri.path().into(),
-                    policy: Arc::clone(&options.policy),
-                    permitted: Arc::new(OnceLock::new()),
-                }),
+                Ok(verdict) => verdict.call(path, &options),
             };
             let counted = parts.extensions.get::<CallInstance>().cloned().unwrap_or_default();
             let future = INSTANCE.scope(counted, inner.call(Request::from_parts(parts, body)));

@@ -16,9 +16,9 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ use super::{TransportOptions, spread};
 
 /// What a connection needs to know.
 struct Rules {
-    http2: Builder<TokioExecutor>,
+    http: Builder<TokioExecutor>,
     greeting: Duration,
     age: Option<Duration>,
     grace: Duration,
@@ -65,7 +65,7 @@ pub async fn serve<IO, S, B>(
             None => break,
             Some(Ok(io)) => {
                 let rules = Rules {
-                    http2: options.http2(),
+                    http: options.http(),
                     greeting: options.greeting,
                     age: options.max_connection_age.map(|age| spread(age, jitter())),
                     grace: options.max_connection_age_grace,
@@ -99,7 +99,7 @@ where
         request.extensions_mut().insert(peer.clone());
         service.clone().oneshot(request.map(Body::new))
     });
-    let mut connection = pin!(rules.http2.serve_connection(io, calls));
+    let mut connection = pin!(rules.http.serve_connection(io, calls));
     let mut greeting = pin!(sleep(rules.greeting));
     let mut age = pin!(sleep(rules.age.unwrap_or(Duration::MAX)));
     let mut grace = pin!(sleep(Duration::MAX));

@@ -9,8 +9,8 @@ mod greeting;
 
 use std::time::Duration;
 
-use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 
 pub use connections::serve;
 
@@ -27,6 +27,8 @@ const MAX_HEADERS: u32 = 64 << 10;
 /// The HTTP/2 settings of a listener.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
+    /// Whether HTTP/1.1 is spoken beside HTTP/2.
+    pub http1: bool,
     /// How many bytes a client may send ahead of a handler, for each stream.
     pub stream_window: u32,
     /// The same for all streams of a connection together.
@@ -53,6 +55,7 @@ pub struct TransportOptions {
 impl Default for TransportOptions {
     fn default() -> Self {
         Self {
+            http1: false,
             stream_window: 1 << 20,
             // Calls that wait for their turn must not shut off those that have it.
             connection_window: 16 << 20,
@@ -69,10 +72,12 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
-    /// HTTP/2 with these settings.
-    fn http2(&self) -> Builder<TokioExecutor> {
+    /// HTTP with these settings.
+    fn http(&self) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.greeting);
         builder
+            .http2()
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.stream_window)
             .initial_connection_window_size(self.connection_window)
@@ -82,7 +87,7 @@ impl TransportOptions {
             .keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
             .max_header_list_size(MAX_HEADERS);
-        builder
+        if self.http1 { builder } else { builder.http2_only() }
     }
 }
 

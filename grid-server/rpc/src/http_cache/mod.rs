@@ -1,0 +1,188 @@
+//! Bazel's HTTP cache (`--remote_cache=http://…`): `GET`, `HEAD` and `PUT` of `/[INSTANCE/]ac/HASH` and
+//! `/[INSTANCE/]cas/HASH`, over the same blobs as the gRPC services.
+//!
+//! The protocol names a blob without its size, which is a part of its name everywhere else: [`sizes`] keeps it. Results are
+//! found again by HTTP alone, for an action's size is not said either. Callers and what they may do are judged as those of
+//! the gRPC methods that do the same. Nothing here listens.
+
+mod answer;
+mod lent;
+mod path;
+mod sizes;
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{StreamExt as _, TryStreamExt as _};
+use grid_cache::SharedCache;
+use grid_cas::{ByteRange, SharedStore, StoreError};
+use grid_core::Digest;
+use grid_proto::reapi::ActionResult;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Limited};
+use prost::Message as _;
+use tonic::body::Body;
+use tower::Service;
+
+use self::answer::{content, empty, failure};
+use self::lent::Lent;
+use self::path::{Kind, Path};
+use crate::auth::AuthLayer;
+use crate::{Instances, RpcError};
+
+/// The largest result that is taken, in bytes.
+const MAX_RESULT: usize = 16 << 20;
+
+/// How many bytes are taken of a request that is refused.
+const MAX_REFUSED: u64 = 16 << 20;
+
+/// What the cache needs of an instance.
+#[derive(Clone, Debug)]
+pub struct HttpCacheInstance {
+    /// Its blobs.
+    pub store: SharedStore,
+    /// Its results.
+    pub cache: SharedCache,
+    /// Whether blobs are refused.
+    pub read_only: bool,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct HttpCache {
+    instances: Instances<HttpCacheInstance>,
+    authorization: AuthLayer,
+}
+
+impl HttpCache {
+    /// A service over the instances that have blobs and results.
+    #[must_use]
+    pub const fn new(instances: Instances<HttpCacheInstance>, authorization: AuthLayer) -> Self {
+        Self { instances, authorization }
+    }
+
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        answer::basic_to_bearer(&mut parts.headers);
+        if parts.uri.path() == "/status" && parts.method == Method::GET {
+            return content(Bytes::from_static(b"{}\n"));
+        }
+        let body = Lent::new(body);
+        let rest = body.again();
+        let answered = match Path::parse(parts.uri.path(), &parts.method) {
+            Ok(path) => {
+                let method = path.rpc;
+                let call = self.call(path, &parts, body);
+                self.authorization
+                    .as_method(method, &parts, call)
+                    .await
+                    .unwrap_or_else(|error| Err(error.into()))
+            }
+            Err(error) => Err(error.into()),
+        };
+        // Who still sends would find the connection broken, and no answer.
+        rest.drain(if answered.is_ok() { u64::MAX } else { MAX_REFUSED }).await;
+        answered.unwrap_or_else(|error| failure(&error))
+    }
+
+    async fn call(&self, path: Path, request: &Parts, body: Lent) -> Result<Response<Body>, Failure> {
+        let encoding = request.headers.get(http::header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            return Err(Failure::Encoded);
+        }
+        let instance = self.instances.get(&path.instance).await?;
+        let reads_body = request.method != Method::HEAD;
+        match (path.kind, request.method == Method::PUT) {
+            (Kind::Result, false) => instance.result(&path.hash, reads_body).await,
+            (Kind::Result, true) => instance.record(&path.hash, body).await,
+            (Kind::Blob, false) => instance.blob(&path.hash, reads_body).await,
+            (Kind::Blob, true) => instance.store(&path.hash, body).await,
+        }
+    }
+}
+
+impl Service<Request<Body>> for HttpCache {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
+}
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Cache(#[from] grid_cache::CacheError),
+    /// The client must say how long its content is.
+    #[error("say the content's length in `content-length`")]
+    Length,
+    /// The content is encoded in a way that the protocol doesn't have.
+    #[error("send the content as it is, without `content-encoding`")]
+    Encoded,
+}
+
+impl HttpCacheInstance {
+    async fn result(&self, hash: &str, reads_body: bool) -> Result<Response<Body>, Failure> {
+        let found = self.cache.get(&sizes::action(hash)?).await?;
+        let result = found.ok_or_else(|| RpcError::NotFound(format!("result of action {hash}")))?;
+        let encoded = Bytes::from(result.encode_to_vec());
+        Ok(if reads_body { content(encoded) } else { empty(StatusCode::OK, Some(encoded.len() as u64)) })
+    }
+
+    async fn record(&self, hash: &str, body: Lent) -> Result<Response<Body>, Failure> {
+        let malformed = |problem: String| RpcError::field("action result", problem);
+        let read = Limited::new(body, MAX_RESULT).collect().await;
+        let encoded = read.map_err(|error| malformed(error.to_string()))?.to_bytes();
+        let result = ActionResult::decode(encoded).map_err(|error| malformed(error.to_string()))?;
+        self.cache.update(&sizes::action(hash)?, &result).await?;
+        Ok(empty(StatusCode::OK, None))
+    }
+
+    async fn blob(&self, hash: &str, reads_body: bool) -> Result<Response<Body>, Failure> {
+        let digest = self.known(hash).await?;
+        if !reads_body {
+            let missing = self.store.find_missing(&[digest]).await?;
+            return match missing.first() {
+                None => Ok(empty(StatusCode::OK, Some(digest.size()))),
+                Some(_) => Err(StoreError::NotFound(digest).into()),
+            };
+        }
+        let range = ByteRange { offset: 0, limit: None };
+        let stream = self.store.read(&digest, range).await?;
+        Ok(answer::stream(digest.size(), stream))
+    }
+
+    async fn known(&self, hash: &str) -> Result<Digest, Failure> {
+        let found = sizes::find(&self.cache, hash).await?;
+        found.ok_or_else(|| RpcError::NotFound(format!("blob {hash}")).into())
+    }
+
+    async fn store(&self, hash: &str, body: Lent) -> Result<Response<Body>, Failure> {
+        if self.read_only {
+            return Err(StoreError::ReadOnly.into());
+        }
+        let size = body.size_hint().exact().ok_or(Failure::Length)?;
+        let digest = sizes::digest(hash, size)?;
+        let interrupted = |error: tonic::Status| StoreError::Interrupted(error.to_string().into());
+        let content = body.into_data_stream().map_err(interrupted);
+        self.store.write(&digest, content.boxed()).await?;
+        sizes::keep(&self.cache, &digest).await?;
+        Ok(empty(StatusCode::OK, None))
+    }
+}

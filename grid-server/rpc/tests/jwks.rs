@@ -1,0 +1,141 @@
+//! Tokens signed by keys that an issuer publishes: the issuer comes late, goes away, and changes its keys.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use grid_rpc::RpcError;
+use grid_rpc::auth::jwks::{COOL_DOWN, Keys, Published};
+use grid_rpc::auth::jwt::JwtAuthenticator;
+use grid_rpc::auth::{Authenticator as _, Identity};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// What an issuer says: key sets, or nothing while it is away.
+#[derive(Clone, Default)]
+struct Issuer {
+    published: Arc<Mutex<Option<Value>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    async fn serve(&self) -> String {
+        let this = self.clone();
+        let answer = move || {
+            this.asked.fetch_add(1, Ordering::Relaxed);
+            let said = this.published.lock().clone();
+            async move { said.map(|set| set.to_string()).ok_or(StatusCode::SERVICE_UNAVAILABLE) }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let router = Router::new().route("/keys", get(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    fn publish(&self, keys: &[&SigningKey]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.public()).collect();
+        *self.published.lock() = Some(json!({ "keys": keys }));
+    }
+
+    fn go_away(&self) {
+        *self.published.lock() = None;
+    }
+}
+
+struct SigningKey {
+    id: &'static str,
+    pair: rcgen::KeyPair,
+}
+
+impl SigningKey {
+    fn new(id: &'static str) -> Self {
+        Self { id, pair: rcgen::KeyPair::generate().unwrap() }
+    }
+
+    /// The key as RFC 7517 writes it.
+    fn public(&self) -> Value {
+        // An uncompressed point: 4, then both coordinates.
+        let point = self.pair.public_key_raw();
+        let (x, y) = point[1..].split_at(32);
+        let text = |bytes| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.id, "x": text(x), "y": text(y)})
+    }
+
+    fn token(&self, subject: &str) -> String {
+        let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::ES256) };
+        let claims = json!({"sub": subject, "exp": 4_000_000_000_u64, "aud": "builds"});
+        let key = EncodingKey::from_ec_pem(self.pair.serialize_pem().as_bytes()).unwrap();
+        encode(&header, &claims, &key).unwrap()
+    }
+}
+
+async fn check(jwt: &JwtAuthenticator, token: &str) -> Result<Identity, RpcError> {
+    let request = http::Request::builder().header("authorization", format!("Bearer {token}"));
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    jwt.authenticate(&parts).await.map(Option::unwrap)
+}
+
+/// Lets the time pass after which an unknown key is asked for again.
+async fn cool_down() {
+    tokio::time::pause();
+    tokio::time::advance(COOL_DOWN + Duration::from_secs(1)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn keys_come_late_survive_their_issuer_and_are_replaced() {
+    let issuer = Issuer::default();
+    let published = Arc::new(Published::new(vec![issuer.serve().await]).unwrap());
+    let audiences = ["builds".to_owned()];
+    let jwt = JwtAuthenticator::new(Keys::Published(published), Algorithm::ES256, &audiences);
+    let (old, new) = (SigningKey::new("old"), SigningKey::new("new"));
+
+    let early = check(&jwt, &old.token("alice")).await;
+    assert!(matches!(early, Err(RpcError::Unavailable(_))), "nothing is known yet: {early:?}");
+    issuer.publish(&[&old]);
+    cool_down().await;
+    assert_eq!(check(&jwt, &old.token("alice")).await.unwrap().subject, "alice");
+
+    issuer.go_away();
+    cool_down().await;
+    assert_eq!(check(&jwt, &old.token("bob")).await.unwrap().subject, "bob", "what was published stands");
+    assert!(matches!(check(&jwt, &new.token("bob")).await, Err(RpcError::Unauthenticated(_))));
+    assert_eq!(
+        check(&jwt, &old.token("carol")).await.unwrap().subject,
+        "carol",
+        "a failed fetch takes nothing"
+    );
+
+    issuer.publish(&[&new]);
+    cool_down().await;
+    assert_eq!(
+        check(&jwt, &new.token("dora")).await.unwrap().subject,
+        "dora",
+        "a new key is asked for at once"
+    );
+    let withdrawn = check(&jwt, &old.token("eve")).await;
+    assert!(matches!(withdrawn, Err(RpcError::Unauthenticated(_))), "{withdrawn:?}");
+}
+
+#[tokio::test]
+async fn tokens_of_unknown_keys_do_not_make_a_storm() {
+    let issuer = Issuer::default();
+    let known = SigningKey::new("known");
+    issuer.publish(&[&known]);
+    let published = Arc::new(Published::new(vec![issuer.serve().await]).unwrap());
+    let jwt = JwtAuthenticator::new(Keys::Published(published), Algorithm::ES256, &["builds".to_owned()]);
+    let stranger = SigningKey::new("stranger");
+    for number in 0..50 {
+        assert!(check(&jwt, &stranger.token(&format!("s{number}"))).await.is_err());
+    }
+    assert!(check(&jwt, &known.token("alice")).await.is_ok());
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 1, "one look in {COOL_DOWN:?}");
+}
