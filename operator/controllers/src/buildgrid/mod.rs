@@ -11,6 +11,7 @@ mod observe;
 mod raw;
 mod roles;
 mod rollout;
+mod servers;
 mod status;
 mod tls;
 mod validate;

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::build::address;
 use super::observe::World;
 use super::roles::Role;
+use super::servers::Servers;
 use super::validate::Grid;
 use crate::foreign::POD_MONITOR;
 use crate::names::Names;
@@ -361,43 +362,4 @@ fn failure(report: &Report, job: &str) -> String {
     format!(
         "the Job {job} failed, and the old pods go on: remove the cause, then `kubectl delete job {job}` to try again. It said: {log}"
     )
-}
-
-/// The servers of a grid, by what they lack.
-#[derive(Default)]
-struct Servers {
-    /// Without any pod that is available.
-    missing: Vec<String>,
-    /// With fewer pods than wanted, and no rollout going on.
-    short: Vec<String>,
-    /// In the middle of a rollout.
-    unsettled: Vec<String>,
-    /// Why pods can't be made.
-    refused: Vec<String>,
-}
-
-impl Servers {
-    fn of(grid: &BuildGrid, observed: &Observed) -> Self {
-        let name = grid.metadata.name.as_deref().unwrap_or_default();
-        let mut servers = Self::default();
-        for role in Role::of(grid.spec.topology) {
-            let workload = Names(name).component(role.component());
-            let progress = Progress::of(observed, &workload);
-            servers.refused.extend(progress.failure.clone());
-            if progress.available == 0 {
-                servers.missing.push(workload.clone());
-            }
-            if !progress.settled {
-                servers.unsettled.push(workload.clone());
-            }
-            if progress.available > 0 && progress.short {
-                servers.short.push(workload);
-            }
-        }
-        servers
-    }
-
-    fn all_available(&self) -> bool {
-        self.missing.is_empty()
-    }
 }
