@@ -131,6 +131,16 @@ pub(crate) const ROWS: &[Row] = &[
     full("downloader", "issue 6, 2 and C6: Bazel's remote downloader", scenario!("downloader")),
     full("recc", "issue 8, 3 and E5: recc compiles and links", scenario!("recc")),
     full(
+        "buildbox-worker",
+        "issue 7, 6 and issue 8, 3: buildbox-worker as a bot of the grid",
+        scenario!("buildbox-worker"),
+    ),
+    full(
+        "buildbox-tools",
+        "issue 5, 6: buildbox-casd before and behind the grid; BuildBox's tools",
+        scenario!("buildbox-tools"),
+    ),
+    full(
         "buildstream",
         "issue 8, 3 and E5: BuildStream composes 33 elements, each built in a sandbox on the grid",
         scenario!("buildstream"),

@@ -3,6 +3,7 @@
 mod assets;
 mod bare;
 mod broken;
+mod buildbox;
 mod builds;
 mod buildstream;
 mod chart;
@@ -54,6 +55,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "recc",
         shows: "recc compiles and links, remotely and from the cache",
         run: recc::build,
+    },
+    Scenario {
+        name: "buildbox-worker",
+        shows: "buildbox-worker, with buildbox-casd before the grid, as a bot",
+        run: buildbox::worker,
+    },
+    Scenario {
+        name: "buildbox-tools",
+        shows: "buildbox-casd before and behind the grid, casupload, casdownload, trexe, log streams",
+        run: buildbox::tools,
     },
     Scenario {
         name: "buildstream",
