@@ -97,6 +97,24 @@ async fn the_least_recently_used_leave_when_there_are_too_many() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_trim_at_once_remove_no_more_than_one_would() {
+    let (pools, _folder) = pools().await;
+    for pool in pools {
+        let clock = Hands::new();
+        let few = SqlOptions { max_entries: 50, ..options() };
+        let server = |options| Sql::new(pool.clone(), clock.clone(), options);
+        let writer = server(options());
+        for number in 0..80 {
+            writer.update(&action(number), &result(1)).await.unwrap();
+        }
+        let servers: Vec<Sql> = (0..6).map(|_| server(few.clone())).collect();
+        let kept_bounds = futures::future::join_all(servers.iter().map(Sql::keep_bounds)).await;
+        assert!(kept_bounds.iter().all(Result::is_ok), "{kept_bounds:?}");
+        assert_eq!(kept(&writer, 0..80).await.len(), 50);
+    }
+}
+
 #[tokio::test]
 async fn bounds_are_kept_by_those_who_write() {
     let (pools, _folder) = pools().await;

@@ -68,9 +68,11 @@ trait Rows: std::fmt::Debug + Send + Sync {
     /// Whether the row was written; with `keep` one that is there and has not expired stays.
     async fn put(&self, key: &[u8], result: &[u8], keep: bool, times: Times) -> Result<bool, StoreError>;
     async fn delete(&self, key: &[u8]) -> Result<(), StoreError>;
-    async fn count(&self) -> Result<u64, StoreError>;
-    /// Removes so many of the least recently used, of those last used before `before`; tells how many it found.
-    async fn remove(&self, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
+    /// Removes so many of those last used before `before`; tells how many it found.
+    async fn expire(&self, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
+    /// Removes so many of the least recently used, of those that there are above `entries`; tells how many it found. Of
+    /// several servers at once one does it.
+    async fn trim(&self, entries: u64, limit: u64) -> Result<u64, StoreError>;
     async fn probe(&self) -> Result<(), StoreError>;
 }
 
@@ -87,7 +89,7 @@ struct Inner {
     options: SqlOptions,
     /// New results since the bounds were looked at.
     new: AtomicU64,
-    /// One looks at a time: two would each remove what is too much.
+    /// One looks at a time.
     looking: tokio::sync::Mutex<()>,
 }
 
@@ -154,13 +156,9 @@ impl Inner {
     async fn keep_bounds(&self) -> Result<(), StoreError> {
         let _looking = self.looking.lock().await;
         let Times { expired, .. } = self.times();
-        while expired.0 > i64::MIN && self.rows.remove(expired, BATCH).await? == BATCH {}
-        loop {
-            let excess = self.rows.count().await?.saturating_sub(self.options.max_entries);
-            if excess == 0 || self.rows.remove(Timestamp(i64::MAX), excess.min(BATCH)).await? == 0 {
-                return Ok(());
-            }
-        }
+        while expired.0 > i64::MIN && self.rows.expire(expired, BATCH).await? == BATCH {}
+        while self.rows.trim(self.options.max_entries, BATCH).await? == BATCH {}
+        Ok(())
     }
 }
 

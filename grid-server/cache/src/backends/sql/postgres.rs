@@ -8,7 +8,7 @@ use grid_cas::StoreError;
 use grid_cas::sql::{error, signed, unsigned};
 use grid_core::Timestamp;
 use rand::RngExt;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{Found, Rows, Times};
 
@@ -37,6 +37,8 @@ WITH gone AS (DELETE FROM action_results WHERE salt = $1 AND key = $2 RETURNING 
 INSERT INTO action_result_totals AS t (salt, part, entries) SELECT $1, $3, -count(*) FROM gone HAVING count(*) > 0
 ON CONFLICT (salt, part) DO UPDATE SET entries = t.entries + excluded.entries";
 const COUNT: &str = "SELECT coalesce(sum(entries), 0)::bigint FROM action_result_totals WHERE salt = $1";
+// Held until the transaction's end; statements after it see what its last holder removed.
+const TURN: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended('action_results ' || $1, 0))";
 const REMOVE: &str = "
 WITH oldest AS (
     SELECT key FROM action_results WHERE salt = $1 AND accessed < $2 ORDER BY accessed LIMIT $3
@@ -62,6 +64,35 @@ pub(super) struct PostgresRows {
 impl PostgresRows {
     fn error(&self, source: &sqlx::Error) -> StoreError {
         error(&self.name, source)
+    }
+}
+
+impl PostgresRows {
+    async fn remove(
+        &self,
+        executor: impl PgExecutor<'_>,
+        before: Timestamp,
+        limit: u64,
+    ) -> Result<u64, sqlx::Error> {
+        let query = sqlx::query_scalar(REMOVE).bind(&self.salt).bind(before.0).bind(signed(limit));
+        let gone: i64 = query.bind(part()).fetch_one(executor).await?;
+        Ok(unsigned(gone))
+    }
+
+    async fn trimmed(&self, entries: u64, limit: u64) -> Result<u64, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let ours: bool = sqlx::query_scalar(TURN).bind(&self.salt).fetch_one(&mut *transaction).await?;
+        if !ours {
+            return Ok(0);
+        }
+        let count: i64 = sqlx::query_scalar(COUNT).bind(&self.salt).fetch_one(&mut *transaction).await?;
+        let excess = unsigned(count).saturating_sub(entries).min(limit);
+        let gone = match excess {
+            0 => 0,
+            excess => self.remove(&mut *transaction, Timestamp(i64::MAX), excess).await?,
+        };
+        transaction.commit().await?;
+        Ok(gone)
     }
 }
 
@@ -101,17 +132,12 @@ impl Rows for PostgresRows {
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
     }
 
-    async fn count(&self) -> Result<u64, StoreError> {
-        let query = sqlx::query_scalar(COUNT).bind(&self.salt);
-        let count: i64 = query.fetch_one(&self.pool).await.map_err(|source| self.error(&source))?;
-        Ok(unsigned(count))
+    async fn expire(&self, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        self.remove(&self.pool, before, limit).await.map_err(|source| self.error(&source))
     }
 
-    async fn remove(&self, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
-        let query =
-            sqlx::query_scalar(REMOVE).bind(&self.salt).bind(before.0).bind(signed(limit)).bind(part());
-        let gone: i64 = query.fetch_one(&self.pool).await.map_err(|source| self.error(&source))?;
-        Ok(unsigned(gone))
+    async fn trim(&self, entries: u64, limit: u64) -> Result<u64, StoreError> {
+        self.trimmed(entries, limit).await.map_err(|source| self.error(&source))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

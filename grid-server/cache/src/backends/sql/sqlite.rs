@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use grid_cas::StoreError;
-use grid_cas::sql::{error, signed, unsigned};
+use grid_cas::sql::{error, signed};
 use grid_core::Timestamp;
-use sqlx::SqlitePool;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqlitePool};
 
 use super::{Found, Rows, Times};
 
@@ -21,10 +23,13 @@ INSERT INTO action_results (salt, key, result, accessed) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (salt, key) DO UPDATE SET result = excluded.result, accessed = excluded.accessed
 WHERE NOT ?5 OR accessed < ?6";
 const DELETE: &str = "DELETE FROM action_results WHERE salt = ?1 AND key = ?2";
-const COUNT: &str = "SELECT coalesce(sum(entries), 0) FROM action_result_totals WHERE salt = ?1";
-const REMOVE: &str = "
+const EXPIRE: &str = "
 DELETE FROM action_results WHERE salt = ?1 AND key IN (
     SELECT key FROM action_results WHERE salt = ?1 AND accessed < ?2 ORDER BY accessed LIMIT ?3)";
+const TRIM: &str = "
+DELETE FROM action_results WHERE salt = ?1 AND key IN (
+    SELECT key FROM action_results WHERE salt = ?1 ORDER BY accessed LIMIT max(0, min(?3,
+        (SELECT coalesce(sum(entries), 0) FROM action_result_totals WHERE salt = ?1) - ?2)))";
 
 #[derive(Debug)]
 pub(super) struct SqliteRows {
@@ -36,6 +41,11 @@ pub(super) struct SqliteRows {
 impl SqliteRows {
     fn error(&self, source: &sqlx::Error) -> StoreError {
         error(&self.name, source)
+    }
+
+    async fn remove(&self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
+        let gone = query.execute(&self.pool).await.map_err(|source| self.error(&source))?;
+        Ok(gone.rows_affected())
     }
 }
 
@@ -70,16 +80,13 @@ impl Rows for SqliteRows {
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
     }
 
-    async fn count(&self) -> Result<u64, StoreError> {
-        let query = sqlx::query_scalar(COUNT).bind(&self.salt);
-        let count: i64 = query.fetch_one(&self.pool).await.map_err(|source| self.error(&source))?;
-        Ok(unsigned(count))
+    async fn expire(&self, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        self.remove(sqlx::query(EXPIRE).bind(&self.salt).bind(before.0).bind(signed(limit))).await
     }
 
-    async fn remove(&self, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
-        let query = sqlx::query(REMOVE).bind(&self.salt).bind(before.0).bind(signed(limit));
-        let gone = query.execute(&self.pool).await.map_err(|source| self.error(&source))?;
-        Ok(gone.rows_affected())
+    /// One statement, and SQLite's writers take turns.
+    async fn trim(&self, entries: u64, limit: u64) -> Result<u64, StoreError> {
+        self.remove(sqlx::query(TRIM).bind(&self.salt).bind(signed(entries)).bind(signed(limit))).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
