@@ -176,8 +176,9 @@ mod tests {
         std::fs::write(&file, "not a key").unwrap();
         let credentials =
             ServerCredentials { key: file.clone(), certificate: file.clone(), client_authorities: None };
-        let error =
-            Listener::bind(&channel("127.0.0.1", Transport::Tls(credentials)), false).await.unwrap_err();
+        let error = Listener::bind(&channel("127.0.0.1", Transport::Tls(credentials)), false, GRPC)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("server.key"), "{error}");
     }
 }
