@@ -2,6 +2,7 @@
 
 mod drains;
 mod listings;
+mod sizes;
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ Examples:
   Bots of one pool; jobs that have waited for ten minutes:
     grid fleet bots --pool builds/linux
     grid fleet jobs --min-queue-age 10m
+  What compiling and linking take, to size pools by:
+    grid fleet sizes --within 7d
   Empty a node before it is taken away, and wait until it is:
     grid fleet drain --node worker-3 --grace 15m --wait
     grid fleet undrain --node worker-3
@@ -64,6 +67,12 @@ enum FleetCommand {
         /// Only those that have waited this long
         #[arg(long, value_name = "DURATION", value_parser = times::parse)]
         min_queue_age: Option<Duration>,
+    },
+    /// List what actions of each kind took: run time, processor time and memory, to size pools by
+    Sizes {
+        /// Look back so far
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = times::parse)]
+        within: Duration,
     },
     /// List drains
     Drains,
@@ -131,6 +140,7 @@ impl Args {
                 };
                 listings::jobs(&remote, request, json, printer).await?;
             }
+            FleetCommand::Sizes { within } => sizes::list(&remote, within, json, printer).await?,
             FleetCommand::Drains => drains::list(&remote, json, printer).await?,
             FleetCommand::Drain { target, grace, wait } => {
                 drains::drain(&remote, target.target(), grace, wait, json, printer).await?;

@@ -10,6 +10,13 @@ pub(crate) fn duration(duration: &prost_types::Duration) -> String {
     SpanPrinter::new().duration_to_string(&seconds)
 }
 
+/// A duration of the wire for people, to the millisecond.
+pub(crate) fn precise(duration: &prost_types::Duration) -> String {
+    let precise = SignedDuration::new(duration.seconds, duration.nanos);
+    let millis = i64::try_from(precise.as_millis()).unwrap_or(i64::MAX);
+    SpanPrinter::new().duration_to_string(&SignedDuration::from_millis(millis))
+}
+
 /// Parses a duration of the command line: `90`, `90s`, `15m`, `1h 30m`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let expected = || "expected a duration such as 90s, 15m or 1h30m".to_owned();
@@ -47,5 +54,7 @@ mod tests {
         let wire = |seconds| prost_types::Duration { seconds, nanos: 1 };
         assert_eq!(duration(&wire(0)), "0s");
         assert_eq!(duration(&wire(3_725)), "1h 2m 5s");
+        let wire = prost_types::Duration { seconds: 61, nanos: 250_900_000 };
+        assert_eq!(precise(&wire), "1m 1s 250ms");
     }
 }

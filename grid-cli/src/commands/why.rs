@@ -1,6 +1,6 @@
 //! `why`: what an operation waits for, in words.
 
-use grid_proto::fleet::{Explanation, Mismatch, PoolVerdict, Property, WhyRequest};
+use grid_proto::fleet::{Attempt, Explanation, Mismatch, PoolVerdict, Property, WhyRequest};
 
 use crate::args::connection::Connection;
 use crate::commands::{operations, times};
@@ -64,7 +64,14 @@ fn print(explanation: &Explanation, printer: &mut Printer<'_>) -> Result<(), Fai
     if let Some(mismatch) = &explanation.mismatch {
         print_mismatch(mismatch, printer)?;
     }
-    explanation.pools.iter().try_for_each(|pool| print_verdict(pool, printer))
+    explanation.pools.iter().try_for_each(|pool| print_verdict(pool, printer))?;
+    explanation.attempts.iter().try_for_each(|attempt| print_attempt(attempt, printer))
+}
+
+fn print_attempt(attempt: &Attempt, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let ended = attempt.ended_at.as_ref().map(ToString::to_string).unwrap_or_default();
+    let Attempt { number, bot, ending, .. } = attempt;
+    printer.line(format_args!("  attempt {number} on {bot}: {ending} at {ended}"))
 }
 
 fn print_mismatch(mismatch: &Mismatch, printer: &mut Printer<'_>) -> Result<(), Failure> {

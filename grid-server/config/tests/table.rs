@@ -144,8 +144,7 @@ fn companions(section: &str, key: &str) -> &'static str {
             "connection-timeout" | "lock-timeout" | "pool-size" | "max-overflow" | "pool-timeout"
             | "pool-pre-ping" | "pool-recycle" | "automigrate",
         ) => "connection-string: 'sqlite:///x'",
-        (_, "pruner-period" | "pruner-max-delete-window") => "pruner-job-max-age: {days: 1}",
-        (_, "queue-timeout-period" | "queue-timeout-max-window") => "queue-timeout-job-max-age: {days: 1}",
+        (_, "pruner-max-delete-window") => "pruner-job-max-age: {days: 1}",
         ("!with-cache-storage", "fallback-writer-threads") => "defer-fallback-writes: yes",
         ("!action-cache", "cache") => "",
         ("!action-cache", "storage") => "max-cached-refs: 1",

@@ -1,6 +1,7 @@
 //! [`plan`]: which of the waiting jobs goes to which of the free bots. Pure; it neither reads nor writes rows.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::fleet::Offer;
 use crate::ids::SessionId;
@@ -53,17 +54,34 @@ pub fn plan(
         .collect()
 }
 
-/// How many jobs of each requirement the free bots could take.
+/// How many bots one claim looks at for each requirement: a claim costs what it can give, however many bots wait.
+const CANDIDATES: usize = 200;
+
+/// The bots that a claim is for, in the order of `slots`, and how many jobs of each requirement they could take. Of
+/// more bots than one claim looks at, those that [`plan`] would choose come first.
 #[must_use]
-pub fn wants<'a>(
-    slots: &[Slots],
-    requirements: impl Iterator<Item = (&'a RequirementId, &'a Requirement)>,
-) -> Vec<(RequirementId, u32)> {
-    let room = |requirement: &Requirement| {
-        let fits = |s: &&Slots| requirement.matches(&s.session.pool, &s.offer) > Match::No;
-        slots.iter().filter(fits).map(|s| s.free).fold(0, u32::saturating_add)
-    };
-    requirements.map(|(id, r)| (*id, room(r))).filter(|(_, room)| *room > 0).collect()
+pub fn choose<'s, 'r>(
+    slots: &[&'s Slots],
+    requirements: impl Iterator<Item = (&'r RequirementId, &'r Requirement)>,
+) -> (Vec<&'s Slots>, Vec<(RequirementId, u32)>) {
+    let mut chosen = BTreeSet::new();
+    let mut wants = Vec::new();
+    for (id, requirement) in requirements {
+        let fit = |(i, s): (usize, &&Slots)| (requirement.matches(&s.session.pool, &s.offer), i);
+        let mut fits: Vec<(Match, usize)> =
+            slots.iter().enumerate().map(fit).filter(|(fit, _)| *fit > Match::No).collect();
+        let rank = |&(fit, i): &(Match, usize)| (Reverse((fit, slots[i].session.priority, slots[i].free)), i);
+        if fits.len() > CANDIDATES {
+            fits.select_nth_unstable_by_key(CANDIDATES, rank);
+            fits.truncate(CANDIDATES);
+        }
+        let room = fits.iter().map(|(_, i)| slots[*i].free).fold(0, u32::saturating_add);
+        if room > 0 {
+            wants.push((*id, room));
+            chosen.extend(fits.into_iter().map(|(_, i)| i));
+        }
+    }
+    (chosen.into_iter().map(|i| slots[i]).collect(), wants)
 }
 
 /// Each requirement is compared with each bot once, whatever the number of jobs.

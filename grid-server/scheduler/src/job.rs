@@ -7,6 +7,7 @@ use bytes::Bytes;
 use grid_core::{Digest, DigestFunction, ErrorCode, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::history::Run;
 use crate::ids::{JobId, SessionId};
 use crate::properties::RequirementId;
 
@@ -36,6 +37,9 @@ pub struct JobSpec {
     pub platform: Vec<(String, String)>,
     /// The action's mnemonic (`CppCompile`), where the client named one.
     pub mnemonic: String,
+    /// The tool that asked for it first, where it named itself.
+    #[serde(default)]
+    pub tool: String,
     /// Bots that ran jobs with the same hint are preferred.
     pub locality: String,
 }
@@ -170,6 +174,8 @@ pub struct Job {
     pub action: Bytes,
     /// How far it is.
     pub state: JobState,
+    /// Leases that ended since it was loaded: stores write them with the state, and load none.
+    pub ended: Vec<Run>,
 }
 
 impl JobSpec {

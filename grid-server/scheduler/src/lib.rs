@@ -1,6 +1,7 @@
 //! The scheduler: which job runs next, where, and what becomes of it.
 //!
 //! - [`job`], [`transition`], [`session`], [`properties`], [`assign`], [`operation`]: the state machine, pure.
+//! - [`history`]: leases that have ended, and what actions of a kind took.
 //! - [`fleet`]: declared pools, drains, why a job waits, how many workers are wanted.
 //! - [`store`]: what it asks of a database. [`engine`]: each thing that can happen, as one transaction.
 //! - [`service`]: one replica: batches calls into transactions, wakes those who wait, sweeps what is overdue.
@@ -12,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod filter;
 pub mod fleet;
+pub mod history;
 pub mod ids;
 pub mod job;
 pub mod operation;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use grid_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::history::Usage;
 use crate::ids::{JobId, ReplicaId, SessionId};
 use crate::job::{Job, Stage, Streams};
 use crate::properties::Properties;
@@ -90,6 +91,8 @@ pub struct ReportedLease {
     pub attempt: u32,
     /// How it goes.
     pub news: News,
+    /// What it used, where it is over and the bot measured it.
+    pub usage: Usage,
 }
 
 /// How a lease goes.
@@ -135,14 +138,16 @@ pub fn reconcile(
     let mut settled = Settled::default();
     for mut job in owned.into_iter().filter(|job| transition::holds(job, session)) {
         let attempt = job.state.attempts;
-        let news = reported.iter().find(|r| r.job == job.id && r.attempt == attempt).map(|r| &r.news);
+        let own = reported.iter().find(|r| r.job == job.id && r.attempt == attempt);
+        let news = own.map(|own| &own.news);
         let before = job.state.clone();
         match news {
             _ if session.status == BotStatus::HostRebooting && !matches!(news, Some(News::Finished(_))) => {
                 transition::release(&mut job, Cause::Unavailable, policy, now);
             }
             Some(News::Finished(response)) => {
-                transition::finish(&mut job, response.clone(), now);
+                let usage = own.map(|own| own.usage).unwrap_or_default();
+                transition::finish(&mut job, response.clone(), usage, now);
             }
             Some(News::Failed(cause)) => transition::release(&mut job, *cause, policy, now),
             Some(News::Running(progress)) => acknowledge(&mut job, progress.as_deref()),

@@ -24,11 +24,12 @@ pub use self::tables::Tables;
 use crate::SchedulerError;
 use crate::filter::ListQuery;
 use crate::fleet::FleetRows;
+use crate::history::Run;
 use crate::ids::{Ids, JobId, OperationId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
-use crate::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, StoreResult};
+use crate::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, RunQuery, StoreResult};
 
 /// How often things go wrong, each in thousandths of the calls it concerns.
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +227,10 @@ impl QueueStore for SimStore {
 
     async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
         self.read(|t| t.page(page)).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>> {
+        self.read(|t| t.runs(query)).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {

@@ -16,6 +16,7 @@ use grid_core::Timestamp;
 use crate::SchedulerError;
 use crate::filter::ListQuery;
 use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows};
+use crate::history::Run;
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
@@ -99,6 +100,17 @@ pub struct JobPage {
     pub until: Option<Timestamp>,
     /// Only jobs after this one.
     pub after: Option<(Timestamp, JobId)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which ended leases are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunQuery {
+    /// Only of this job.
+    pub job: Option<JobId>,
+    /// Only those that ended later.
+    pub since: Option<Timestamp>,
     /// At most so many.
     pub limit: u32,
 }
@@ -187,6 +199,12 @@ pub trait QueueStore: Debug + Send + Sync {
     /// [`SchedulerError::Unavailable`], [`SchedulerError::Corrupt`].
     async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>>;
 
+    /// Leases that ended, the newest first.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>>;
+
     /// How many waiting jobs with these requirements come before a job that waits.
     ///
     /// # Errors
@@ -229,11 +247,14 @@ pub trait QueueTx: Send {
     /// Locks jobs that are overdue, at most `limit`, and leaves out those that another transaction holds.
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>>;
 
-    /// Writes the state of jobs that this transaction holds.
+    /// Writes the state of jobs that this transaction holds, and their leases that ended.
     async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()>;
 
     /// Removes completed jobs that ended before `before`, with their operations; returns how many.
     async fn prune(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64>;
+
+    /// Removes leases that ended before `before` from the history; returns how many.
+    async fn prune_runs(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64>;
 
     /// Makes requirements known to every replica, and notes that they are asked for now.
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()>;

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use grid_core::{ErrorCode, Timestamp};
 
+use crate::history::{Ending, Run, Usage};
 use crate::job::{Job, JobState, Lease, Outcome, Stage, Streams};
 use crate::session::Session;
 
@@ -20,8 +21,6 @@ pub enum Cause {
     Unavailable,
     /// The worker gave it back in good order (drain, shutdown): not a failure.
     GivenBack,
-    /// A more urgent job took its place: not a failure.
-    Preempted,
 }
 
 /// How many leases a job is given at most, failed and given back together: a bot that gives everything back must
@@ -104,13 +103,36 @@ pub fn holds(job: &Job, session: &Session) -> bool {
 }
 
 /// The job ends with what a bot, or the action cache, answered. Does nothing to a job that is over.
-pub fn finish(job: &mut Job, response: Bytes, now: Timestamp) -> bool {
+pub fn finish(job: &mut Job, response: Bytes, usage: Usage, now: Timestamp) -> bool {
+    note(job, Ending::Finished, usage, now);
     complete(job, Outcome::Finished { response }, now)
 }
 
 /// The job ends without having been run to its end. Does nothing to a job that is over.
 pub fn fail(job: &mut Job, code: ErrorCode, message: impl Into<String>, now: Timestamp) -> bool {
+    note(job, Ending::Stopped, Usage::default(), now);
     complete(job, Outcome::Failed { code, message: message.into() }, now)
+}
+
+/// The job's lease, where it has one, ends: the history is to have it.
+fn note(job: &mut Job, ending: Ending, usage: Usage, now: Timestamp) {
+    let Some(lease) = job.state.lease.take() else { return };
+    let (spec, state) = (&job.spec, &job.state);
+    job.ended.push(Run {
+        job: job.id,
+        attempt: lease.attempt,
+        instance: spec.instance.clone(),
+        mnemonic: spec.mnemonic.clone(),
+        tool: spec.tool.clone(),
+        bot: lease.bot_id,
+        pool: state.worker_pool.clone(),
+        priority: state.priority,
+        queued_at: state.queued_at,
+        started_at: state.started_at.unwrap_or(now),
+        ended_at: now,
+        ending,
+        usage,
+    });
 }
 
 fn complete(job: &mut Job, outcome: Outcome, now: Timestamp) -> bool {
@@ -132,12 +154,19 @@ pub fn release(job: &mut Job, cause: Cause, policy: RetryPolicy, now: Timestamp)
     if job.state.stage != Stage::Executing {
         return;
     }
+    let ending = match cause {
+        Cause::WorkerLost => Ending::WorkerLost,
+        Cause::Internal => Ending::Internal,
+        Cause::Unavailable => Ending::Unavailable,
+        Cause::GivenBack => Ending::GivenBack,
+    };
+    note(job, ending, Usage::default(), now);
     let failures = &mut job.state.failures;
     match cause {
         Cause::WorkerLost => failures.worker_lost += 1,
         Cause::Internal => failures.internal += 1,
         Cause::Unavailable => failures.unavailable += 1,
-        Cause::GivenBack | Cause::Preempted => {}
+        Cause::GivenBack => {}
     }
     let failures = job.state.failures;
     let failed = failures.worker_lost + failures.internal + failures.unavailable;

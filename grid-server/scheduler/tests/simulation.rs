@@ -13,6 +13,7 @@ use bytes::Bytes;
 use grid_core::{Digest, DigestFunction};
 use grid_scheduler::engine::{BotReport, DrainOrder, Synced};
 use grid_scheduler::fleet::{DrainReason, DrainState, DrainTarget};
+use grid_scheduler::history::Usage;
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::{Outcome, Stage};
 use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
@@ -228,6 +229,7 @@ async fn serve(world: &World, session: SessionId, bot_id: &str) {
             job: *job,
             attempt: *attempt,
             news: news.clone(),
+            usage: Usage::default(),
         });
         let report = BotReport {
             session,

@@ -41,6 +41,7 @@ use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
 use grid_telemetry::Metrics;
 use grid_telemetry::bus::Bus;
+use grid_telemetry::scheduler::SchedulerMetrics;
 use grid_telemetry::stores::StoreMetrics;
 use thiserror::Error;
 use tonic::service::Routes;
@@ -94,6 +95,7 @@ pub(crate) struct Composer<'a> {
     observer: SharedObserver,
     /// Whether another process serves what is made here.
     beside: bool,
+    jobs: Arc<SchedulerMetrics>,
     storages: HashMap<Key, SharedStore>,
     roots: HashMap<Key, SharedStore>,
     /// The backends among the storages.
@@ -162,6 +164,7 @@ impl<'a> Composer<'a> {
             config,
             beside: false,
             observer: Arc::new(StoreMetrics::new(metrics, bus)),
+            jobs: Arc::new(SchedulerMetrics::new(metrics)),
             storages: HashMap::new(),
             roots: HashMap::new(),
             inventories: HashMap::new(),

@@ -50,7 +50,8 @@ impl Composer<'_> {
                 Arc::new(notifier.into_iter().fold(queue, PostgresQueue::with_notifier))
             }
         };
-        let scheduler = Scheduler::start(options(item, &agreed), store, Arc::new(TimeOrderedIds));
+        let options = SchedulerOptions { observer: Some(self.jobs.clone()), ..options(item, &agreed) };
+        let scheduler = Scheduler::start(options, store, Arc::new(TimeOrderedIds));
         self.dependencies.push(dependency(item.place.to_string(), &scheduler));
         self.schedulers.insert(key, Arc::clone(&scheduler));
         Ok((scheduler, agreed))
@@ -199,8 +200,9 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
         max_execution_timeout: agreed.max_execution_timeout,
         bot_session_keepalive_timeout: agreed.bot_session_keepalive,
         retry: RetryPolicy { max_attempts: scheduler.max_job_attempts, ..RetryPolicy::default() },
-        queue_timeout: scheduler.queue_timeout.as_ref().map(|timeout| timeout.max_age),
+        queue_timeout: scheduler.queue_timeout,
         discard_unwatched_jobs: agreed.discard_unwatched,
+        history_retention: scheduler.history_retention,
         pruner_job_max_age: scheduler.pruner.as_ref().map(|pruner| pruner.max_age),
         pruner_max_delete_window: scheduler
             .pruner
@@ -215,6 +217,7 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
             .collect(),
         fair: scheduler.fair,
         unplaceable_grace: Some(scheduler.unplaceable_grace).filter(|grace| !grace.is_zero()),
+        locality_hints: scheduler.locality_hints,
         sweep_interval: scheduler.session_timer.max(Duration::from_millis(100)),
         ..SchedulerOptions::default()
     }

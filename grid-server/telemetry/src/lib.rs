@@ -1,7 +1,7 @@
 //! What a server tells of itself: metrics for Prometheus, and logs.
 //!
 //! [`Metrics`] is the registry behind `/metrics`; [`rpc::RpcMetrics`] is the tower layer that counts calls; [`stores`] turns
-//! what stores report into metrics; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here
+//! what stores report into metrics, [`scheduler`] what schedulers do; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here
 //! decides anything, and nothing here is on the path of a call but counters.
 
 pub mod bus;
@@ -12,6 +12,7 @@ pub mod process;
 mod published;
 mod registry;
 pub mod rpc;
+pub mod scheduler;
 pub mod stores;
 
 pub use registry::Metrics;

@@ -7,7 +7,7 @@ use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
     ClientCredentials, Database, DynamicSet, InstancedLimit, InstancedUrl, LogStreamClient, PropertyLabel,
-    PropertySet, Pruner, QueueTimeout, Scheduler, Shared, StaticSet,
+    PropertySet, Pruner, Scheduler, Shared, StaticSet,
 };
 use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, LOGSTREAM_CLIENT, PROPERTY_LABEL, QUEUE_SIZE, Ty};
 use crate::yaml::Child;
@@ -23,7 +23,6 @@ impl Tagged for Scheduler {
         let database = database(tag, f);
         let property_set = property_set(f);
         let pruner = pruner(f);
-        let queue_timeout = queue_timeout(f);
         let browser_urls = f.opt("instanced-browser-urls");
         let queue_sizes = f.opt("instanced-queue-size");
         let pools = pools(f);
@@ -36,7 +35,6 @@ impl Tagged for Scheduler {
             database: database?,
             property_set: property_set?,
             pruner: pruner?,
-            queue_timeout: queue_timeout?,
             instanced_browser_urls,
             instanced_queue_sizes,
             instance_pools: pools?,
@@ -49,7 +47,6 @@ struct SchedulerParts {
     database: Database,
     property_set: PropertySet,
     pruner: Option<Pruner>,
-    queue_timeout: Option<QueueTimeout>,
     instanced_browser_urls: Vec<InstancedUrl>,
     instanced_queue_sizes: Vec<InstancedLimit>,
     instance_pools: Vec<Vec<String>>,
@@ -67,11 +64,12 @@ struct SchedulerRest {
     logstream: Option<LogStreamClient>,
     max_job_attempts: u32,
     max_queue_size: Option<u64>,
-    execution_timer: std::time::Duration,
+    queue_timeout: Option<std::time::Duration>,
     session_timer: std::time::Duration,
     fairness: String,
     unplaceable_grace: std::time::Duration,
     locality_hints: usize,
+    history_retention: std::time::Duration,
 }
 
 impl SchedulerRest {
@@ -87,11 +85,12 @@ impl SchedulerRest {
             logstream: opt("logstream"),
             max_job_attempts: or("max-job-attempts"),
             max_queue_size: opt("max-queue-size"),
-            execution_timer: or("execution-timer-interval"),
+            queue_timeout: opt("queue-timeout-job-max-age"),
             session_timer: or("session-expiry-timer-interval"),
             fairness: or("fairness"),
             unplaceable_grace: or("refuse-unplaceable-after"),
             locality_hints: or("bot-locality-hint-limit"),
+            history_retention: or("history-retention"),
         })
     }
 
@@ -104,7 +103,7 @@ impl SchedulerRest {
             action_cache: self.action_cache,
             property_set: parts.property_set,
             pruner: parts.pruner,
-            queue_timeout: parts.queue_timeout,
+            queue_timeout: self.queue_timeout,
             browser_url: self.browser_url,
             instanced_browser_urls: parts.instanced_browser_urls,
             max_execution_timeout: self.max_execution_timeout,
@@ -113,12 +112,12 @@ impl SchedulerRest {
             max_job_attempts: self.max_job_attempts,
             max_queue_size: self.max_queue_size,
             instanced_queue_sizes: parts.instanced_queue_sizes,
-            execution_timer: self.execution_timer,
             session_timer: self.session_timer,
             instance_pools: parts.instance_pools,
             fair: self.fairness == "turns",
             unplaceable_grace: self.unplaceable_grace,
             locality_hints: self.locality_hints,
+            history_retention: self.history_retention,
         }
     }
 }
@@ -134,28 +133,12 @@ fn database(tag: &str, f: &mut Fields<'_, '_>) -> Option<Database> {
 
 fn pruner(f: &mut Fields<'_, '_>) -> Option<Option<Pruner>> {
     let max_age = f.opt("pruner-job-max-age");
-    let period = f.or("pruner-period");
     let window = f.or("pruner-max-delete-window");
     let Some(max_age) = max_age? else {
-        for key in ["pruner-period", "pruner-max-delete-window"] {
-            f.no_effect(key, "without `pruner-job-max-age` no job is deleted");
-        }
+        f.no_effect("pruner-max-delete-window", "without `pruner-job-max-age` no job is deleted");
         return Some(None);
     };
-    Some(Some(Pruner { max_age, period: period?, window: window? }))
-}
-
-fn queue_timeout(f: &mut Fields<'_, '_>) -> Option<Option<QueueTimeout>> {
-    let max_age = f.opt("queue-timeout-job-max-age");
-    let period = f.or("queue-timeout-period");
-    let window = f.or("queue-timeout-max-window");
-    let Some(max_age) = max_age? else {
-        for key in ["queue-timeout-period", "queue-timeout-max-window"] {
-            f.no_effect(key, "without `queue-timeout-job-max-age` no job is given up");
-        }
-        return Some(None);
-    };
-    Some(Some(QueueTimeout { max_age, period: period?, window: window? }))
+    Some(Some(Pruner { max_age, window: window? }))
 }
 
 fn pools(f: &mut Fields<'_, '_>) -> Option<Vec<Vec<String>>> {

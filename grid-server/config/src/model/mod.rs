@@ -25,7 +25,7 @@ pub use connections::{
 };
 pub use scheduler::{
     Database, DynamicSet, InstancedLimit, InstancedUrl, LogStreamClient, PropertyLabel, PropertySet, Pruner,
-    QueueTimeout, Scheduler, StaticSet,
+    Scheduler, StaticSet,
 };
 pub use server::{
     Admin, Channel, Compression, Endpoint, GridCredentials, Instance, Monitoring, MonitoringFormat,

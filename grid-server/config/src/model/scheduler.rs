@@ -32,8 +32,10 @@ pub struct Scheduler {
     pub property_set: PropertySet,
     /// When finished jobs are deleted; `None` for never.
     pub pruner: Option<Pruner>,
-    /// When queued jobs are given up; `None` for never.
-    pub queue_timeout: Option<QueueTimeout>,
+    /// How long the history keeps leases that ended.
+    pub history_retention: Duration,
+    /// The age at which queued jobs are given up; `None` for never.
+    pub queue_timeout: Option<Duration>,
     /// The base URL of a browser for actions.
     pub browser_url: Option<String>,
     /// Other base URLs for some instances.
@@ -50,9 +52,7 @@ pub struct Scheduler {
     pub max_queue_size: Option<u64>,
     /// Other limits for some instances.
     pub instanced_queue_sizes: Vec<InstancedLimit>,
-    /// How often jobs that run too long are looked for.
-    pub execution_timer: Duration,
-    /// How often silent bots are looked for.
+    /// How often silent bots, overdue and old jobs are looked for.
     pub session_timer: Duration,
     /// Instances that share their bots and queue.
     pub instance_pools: Vec<Vec<String>>,
@@ -69,19 +69,6 @@ pub struct Scheduler {
 pub struct Pruner {
     /// The age at which they are.
     pub max_age: Duration,
-    /// How often that is done.
-    pub period: Duration,
-    /// How many at a time.
-    pub window: u64,
-}
-
-/// When queued jobs are given up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QueueTimeout {
-    /// The age at which they are.
-    pub max_age: Duration,
-    /// How often that is done.
-    pub period: Duration,
     /// How many at a time.
     pub window: u64,
 }

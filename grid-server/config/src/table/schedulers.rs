@@ -9,6 +9,7 @@ const TEXTS: Ty = Ty::List(&Ty::Text);
 const NO_POLL: &str = "replicas are woken by the database's notifications";
 const NO_THREADS: &str =
     "every replica assigns jobs to the bots connected to it, in batches; there are no assigner threads";
+const ONE_SWEEP: &str = "whatever is overdue or old is looked for every `session-expiry-timer-interval`";
 const NO_BACKOFF: &str = "a job that no bot can take costs nothing until a bot comes";
 
 const fn inline(from: Key) -> Key {
@@ -68,7 +69,7 @@ static SQL_KEYS: &[Key] = &[
     mapped("wildcard-property-keys", TEXTS, "The older form of the same key of a `!dynamic-property-set`."),
     refused("cohort-set", Ty::Object(Kind::CohortSet), NOT_YET),
     key("pruner-job-max-age", PERIOD_TY, "The age at which finished jobs are deleted; without it they stay."),
-    default("pruner-period", PERIOD_TY, "{minutes: 5}", "How often finished jobs are deleted."),
+    warned("pruner-period", PERIOD_TY, ONE_SWEEP),
     default(
         "pruner-max-delete-window",
         Ty::Whole(1, 10_000_000),
@@ -76,12 +77,11 @@ static SQL_KEYS: &[Key] = &[
         "How many jobs are deleted at a time.",
     ),
     key("queue-timeout-job-max-age", PERIOD_TY, "The age at which a queued job is given up."),
-    default("queue-timeout-period", PERIOD_TY, "{minutes: 5}", "How often that is looked for."),
-    default(
+    warned("queue-timeout-period", PERIOD_TY, ONE_SWEEP),
+    warned(
         "queue-timeout-max-window",
         Ty::Whole(1, 10_000_000),
-        "10000",
-        "How many jobs are given up at a time.",
+        "jobs are given up in small steps until none is left",
     ),
     refused(
         "queue-timeout-configs",
@@ -125,14 +125,20 @@ static SQL_KEYS: &[Key] = &[
     warned("bot-poll-interval", Ty::Seconds(0.0), NO_POLL),
     key("max-queue-size", Ty::Whole(1, 1_000_000_000), "How many jobs of one property label may be queued."),
     key("instanced-queue-size", Ty::List(&Ty::Record(&QUEUE_SIZE)), "Other limits for some instances."),
+    warned("execution-timer-interval", Ty::Seconds(0.0), ONE_SWEEP),
     default(
-        "execution-timer-interval",
+        "session-expiry-timer-interval",
         Ty::Seconds(0.0),
-        "60",
-        "How often jobs that run too long are looked for.",
+        "10",
+        "How often silent bots, overdue and old jobs are looked for.",
     ),
-    default("session-expiry-timer-interval", Ty::Seconds(0.0), "10", "How often silent bots are looked for."),
     key("instance-pools", Ty::List(&Ty::List(&Ty::Text)), "Instances that share their bots and queue."),
+    default(
+        "history-retention",
+        PERIOD_TY,
+        "{days: 7}",
+        "How long it is kept what became of leases: of it size classes are made. Our own.",
+    ),
     default(
         "fairness",
         Ty::OneOf(&["age", "turns"]),

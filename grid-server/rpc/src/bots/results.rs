@@ -3,11 +3,15 @@
 //! The order is what makes a result safe: outputs are in the storage before the bot reports, the action cache has
 //! the result before the scheduler does, and only then does a client hear of it.
 
+use std::time::Duration;
+
 use grid_cache::CacheError;
 use grid_core::Digest;
 use grid_proto::any;
 use grid_proto::reapi::{ActionResult, ExecuteResponse};
+use grid_proto::resourceusage::PosixResourceUsage;
 use grid_proto::rwapi::{Lease, LeaseState};
+use grid_scheduler::history::Usage;
 use grid_scheduler::ids::SessionId;
 use grid_scheduler::job::{Job, Streams};
 use grid_scheduler::session::{News, ReportedLease};
@@ -42,18 +46,21 @@ pub(super) async fn take(
     let mut taken = Taken { news: Vec::with_capacity(leases.len()), over: Vec::new() };
     for lease in leases {
         let Some((job, attempt)) = parse_lease_id(&lease.id) else { continue };
+        let mut usage = Usage::default();
         let news = match LeaseState::try_from(lease.state) {
             Ok(LeaseState::Completed) => {
                 let held = own.scheduler.leased(session, job, attempt).await.map_err(|e| to_status(&e))?;
                 let Some(held) = held else { continue };
                 taken.over.push(held.state.streams.clone());
                 let instance = instances.own(&held.spec.instance).map_or(own, AsRef::as_ref);
-                completed(instance, &held, lease).await?
+                let (news, used) = completed(instance, &held, lease).await?;
+                usage = used;
+                news
             }
             Ok(LeaseState::Cancelled) => News::Failed(Cause::GivenBack),
             _ => News::Running(progress(headers, &job.to_string())),
         };
-        taken.news.push(ReportedLease { job, attempt, news });
+        taken.news.push(ReportedLease { job, attempt, news, usage });
     }
     Ok(taken)
 }
@@ -64,15 +71,15 @@ fn progress(headers: &MetadataMap, job: &str) -> Option<Vec<u8>> {
     value.to_bytes().ok().map(|bytes| bytes.to_vec())
 }
 
-async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Result<News, Status> {
+async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Result<(News, Usage), Status> {
     let status = lease.status.clone().unwrap_or_default();
     let result = lease.result.as_ref().and_then(|result| any::unpack::<ActionResult>(result).ok());
     match Code::from_i32(status.code) {
-        Code::Internal | Code::Unknown => return Ok(News::Failed(Cause::Internal)),
-        Code::Unavailable => return Ok(News::Failed(Cause::Unavailable)),
+        Code::Internal | Code::Unknown => return Ok(failed(Cause::Internal)),
+        Code::Unavailable => return Ok(failed(Cause::Unavailable)),
         Code::Ok if result.is_none() => {
             tracing::warn!(job = %job.id, "a bot completed a lease without a result");
-            return Ok(News::Failed(Cause::Internal));
+            return Ok(failed(Cause::Internal));
         }
         _ => {}
     }
@@ -81,8 +88,25 @@ async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Re
     if let (true, true, Some(result)) = (succeeded, job.spec.cacheable, &result) {
         record(instance, &job.spec.action_digest, result).await?;
     }
+    let usage = result.as_ref().and_then(used).unwrap_or_default();
     let response = ExecuteResponse { result, status: Some(status), ..ExecuteResponse::default() };
-    Ok(News::Finished(response.encode_to_vec().into()))
+    Ok((News::Finished(response.encode_to_vec().into()), usage))
+}
+
+fn failed(cause: Cause) -> (News, Usage) {
+    (News::Failed(cause), Usage::default())
+}
+
+/// What the worker measured, where it sent Buildbarn's message about it.
+fn used(result: &ActionResult) -> Option<Usage> {
+    let metadata = result.execution_metadata.as_ref()?;
+    let read = |sent| any::unpack::<PosixResourceUsage>(sent).ok();
+    let usage = metadata.auxiliary_metadata.iter().find_map(read)?;
+    let time = |time: Option<prost_types::Duration>| {
+        time.and_then(|time| Duration::try_from(time).ok()).unwrap_or_default()
+    };
+    let cpu = time(usage.user_time).saturating_add(time(usage.system_time));
+    Some(Usage { cpu, memory: u64::try_from(usage.maximum_resident_set_size).unwrap_or(0) })
 }
 
 /// The times that the server knows better than the bot, and those that the bot left out.

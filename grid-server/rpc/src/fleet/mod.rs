@@ -1,8 +1,9 @@
 //! The Fleet service: pools, demand, drains, bots, jobs, and why a job waits.
 //!
 //! One scheduler speaks for the whole server, and calls name no instance. Whoever may call it is settled before it
-//! is reached ([`crate::auth`]). Messages are made in [`wire`]; streams in [`watch`].
+//! is reached ([`crate::auth`]). Messages are made in [`wire`] and [`history`]; streams in [`watch`].
 
+mod history;
 mod listing;
 mod watch;
 mod wire;
@@ -16,8 +17,8 @@ use grid_proto::fleet::list_pools_response::DeclaredPool;
 use grid_proto::fleet::{
     DeclarePoolsRequest, DeclarePoolsResponse, Demand, DemandRequest, DrainRequest, DrainResponse,
     DrainStatus, Explanation, GetDrainRequest, ListBotsRequest, ListBotsResponse, ListDrainsRequest,
-    ListDrainsResponse, ListJobsRequest, ListJobsResponse, ListPoolsRequest, ListPoolsResponse,
-    UndrainRequest, UndrainResponse, WatchDemandRequest, WhyRequest,
+    ListDrainsResponse, ListJobsRequest, ListJobsResponse, ListPoolsRequest, ListPoolsResponse, SizeClasses,
+    SizeClassesRequest, UndrainRequest, UndrainResponse, WatchDemandRequest, WhyRequest,
 };
 use grid_scheduler::Scheduler;
 use grid_scheduler::fleet::{Drain, DrainProgress, View};
@@ -149,6 +150,15 @@ impl Fleet for FleetService {
         request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsResponse>, Status> {
         listing::jobs(&self.scheduler, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_size_classes(
+        &self,
+        request: Request<SizeClassesRequest>,
+    ) -> Result<Response<SizeClasses>, Status> {
+        let within = wire::duration("within", request.into_inner().within).map_err(status)?;
+        let classes = self.scheduler.size_classes(within.unwrap_or(history::WITHIN)).await.map_err(status)?;
+        Ok(Response::new(SizeClasses { classes: classes.iter().map(history::size_class).collect() }))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<Explanation>, Status> {

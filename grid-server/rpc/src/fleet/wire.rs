@@ -131,7 +131,8 @@ fn write_unplaced(now: Timestamp, unplaced: &Unplaced) -> proto::UnplacedDemand 
     }
 }
 
-fn quantiles(quantiles: Quantiles) -> proto::DurationQuantiles {
+/// Quantiles of a time as messages carry them.
+pub(super) fn quantiles(quantiles: Quantiles<Duration>) -> proto::DurationQuantiles {
     let write = |time: Duration| prost_types::Duration::try_from(time).ok();
     proto::DurationQuantiles {
         p50: write(quantiles.p50),
@@ -369,6 +370,7 @@ pub(super) fn why(operation: String, why: &Why) -> proto::Explanation {
         fails_at: why.fails_at.map(timestamp),
         pools: why.verdicts.iter().map(verdict).collect(),
         job: Some(job(why)),
+        attempts: why.runs.iter().map(super::history::attempt).collect(),
         ..brief(operation, &why.explanation)
     }
 }

@@ -6,16 +6,17 @@ use grid_proto::any;
 use grid_proto::fleet::drain_target::Target;
 use grid_proto::fleet::{
     BotState, DeclarePoolsRequest, DemandRequest, DrainRequest, DrainState, DrainTarget, Explanation,
-    GetDrainRequest, ListBotsRequest, ListJobsRequest, ListPoolsRequest, Pool, Property, UndrainRequest,
-    WaitReason, WatchDemandRequest, WhyRequest,
+    GetDrainRequest, ListBotsRequest, ListJobsRequest, ListPoolsRequest, Pool, Property, SizeClassesRequest,
+    UndrainRequest, WaitReason, WatchDemandRequest, WhyRequest,
 };
 use grid_proto::longrunning;
-use grid_proto::reapi::ExecuteOperationMetadata;
+use grid_proto::reapi::{ActionResult, ExecuteOperationMetadata, ExecutedActionMetadata};
+use grid_proto::resourceusage::PosixResourceUsage;
 use grid_proto::rwapi::worker::Config;
 use grid_scheduler::SchedulerOptions;
 use tonic::{Code, Streaming};
 
-use crate::support::{self, Bot, Grid, Kind, Shared, last, response};
+use crate::support::{self, Bot, Grid, Kind, Shared, finish, last, response};
 
 const WAIT: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ on_both!(
     a_drained_pool_covers_bots_that_join_later,
     jobs_are_listed_by_age_and_filter,
     a_full_queue_refuses,
+    what_actions_took_is_kept_and_offered,
 );
 
 fn pool() -> Pool {
@@ -305,6 +307,39 @@ async fn jobs_are_listed_by_age_and_filter(kind: Kind) {
     assert!(by(ListJobsRequest { min_queue_age: hour, ..ListJobsRequest::default() }).await.is_empty());
     let why = grid.fleet().why(WhyRequest { operation: names[2].clone() }).await.unwrap().into_inner();
     assert_eq!((why.reason(), why.queue_position), (WaitReason::BehindOthers, 1));
+}
+
+async fn what_actions_took_is_kept_and_offered(kind: Kind) {
+    let (shared, grid) = grid(kind, SchedulerOptions::default()).await;
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (first, stream) = grid.execute(action).await;
+    let mut bot = bot(&grid, "b1");
+    bot.create(WAIT).await;
+    finish(&mut bot.session.leases[0], 13, None);
+    bot.update(WAIT).await.unwrap();
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let usage = PosixResourceUsage {
+        user_time: seconds(3),
+        system_time: seconds(1),
+        maximum_resident_set_size: 700 << 20,
+        ..PosixResourceUsage::default()
+    };
+    let metadata =
+        ExecutedActionMetadata { auxiliary_metadata: vec![any::pack(&usage)], ..Default::default() };
+    let result = ActionResult { execution_metadata: Some(metadata), ..ActionResult::default() };
+    finish(&mut bot.session.leases[0], 0, Some(&result));
+    bot.update(BRIEF).await.unwrap();
+    last(stream).await;
+
+    let classes = grid.fleet().get_size_classes(SizeClassesRequest::default()).await.unwrap().into_inner();
+    let class = &classes.classes[0];
+    assert_eq!((class.finished, class.workers_lost, classes.classes.len()), (1, 0, 1));
+    assert_eq!(class.memory.unwrap().max, 700 << 20);
+    assert_eq!(class.cpu_time.unwrap().p50, seconds(4));
+    let why = grid.fleet().why(WhyRequest { operation: first.name }).await.unwrap().into_inner();
+    let attempts: Vec<_> =
+        why.attempts.iter().map(|a| (a.number, a.ending.as_str(), a.bot.as_str())).collect();
+    assert_eq!(attempts, [(2, "finished", "b1"), (1, "internal", "b1")]);
 }
 
 async fn a_full_queue_refuses(kind: Kind) {

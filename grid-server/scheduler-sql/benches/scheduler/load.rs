@@ -9,6 +9,7 @@ use bytes::Bytes;
 use grid_core::{Digest, DigestFunction};
 use grid_scheduler::Scheduler;
 use grid_scheduler::engine::BotReport;
+use grid_scheduler::history::Usage;
 use grid_scheduler::ids::JobId;
 use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
 use grid_scheduler::properties::Properties;
@@ -117,7 +118,7 @@ async fn work(scheduler: Arc<Scheduler>, session: Session, heard: Option<mpsc::U
             properties: None,
             capacity: None,
             status: BotStatus::Ok,
-            leases: leases.map(|((job, attempt), news)| ReportedLease { job, attempt, news }).collect(),
+            leases: leases.map(|((job, attempt), news)| lease(job, attempt, news)).collect(),
             lifetime: scheduler.lifetime(),
         };
         let poll = Poll { wait: POLL, when_full: true };
@@ -131,6 +132,10 @@ async fn work(scheduler: Arc<Scheduler>, session: Session, heard: Option<mpsc::U
             done.insert((job.id, job.state.attempts), News::Finished(Bytes::from_static(RESPONSE)));
         }
     }
+}
+
+fn lease(job: JobId, attempt: u32, news: News) -> ReportedLease {
+    ReportedLease { job, attempt, news, usage: Usage { cpu: Duration::from_millis(700), memory: 90 << 20 } }
 }
 
 /// How long it took a waiting bot to hear of each of so many jobs, one after the other.

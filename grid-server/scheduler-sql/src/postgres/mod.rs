@@ -4,6 +4,7 @@
 //! call. Waiting rows are claimed with `FOR UPDATE SKIP LOCKED`; news goes by LISTEN and NOTIFY, and nothing but
 //! waiting time depends on it.
 
+mod history;
 mod listen;
 mod news;
 mod read;
@@ -16,11 +17,12 @@ use futures::stream::BoxStream;
 use grid_core::Timestamp;
 use grid_scheduler::filter::ListQuery;
 use grid_scheduler::fleet::FleetRows;
+use grid_scheduler::history::Run;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
-use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, StoreResult};
+use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, RunQuery, StoreResult};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -103,6 +105,10 @@ impl QueueStore for PostgresQueue {
 
     async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
         read::page(&self.reader, page).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>> {
+        history::runs(&self.reader, query).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {

@@ -15,7 +15,7 @@ use grid_scheduler::store::{Event, FlowKey, Overdue, QueueTx, StoreResult};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{listen, news, read};
+use super::{history, listen, news, read};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -217,8 +217,8 @@ impl QueueTx for PostgresTx {
             .bind(columns.iter().map(|c| c.worker_pool.as_str()).collect::<Vec<_>>())
             .execute(&mut *self.tx)
             .await
-            .map(|_| ())
-            .map_err(map)
+            .map_err(map)?;
+        history::save(&mut self.tx, jobs.iter().flat_map(|job| &job.ended)).await
     }
 
     async fn prune(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
@@ -232,6 +232,10 @@ impl QueueTx for PostgresTx {
         .await
         .map(|done| done.rows_affected())
         .map_err(map)
+    }
+
+    async fn prune_runs(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
+        history::prune(&mut self.tx, before, limit).await
     }
 
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {

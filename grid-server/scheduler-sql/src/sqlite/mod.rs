@@ -3,6 +3,7 @@
 //! One writer at a time, so transactions stand in an in-process queue rather than poll SQLite's lock; the
 //! scheduler's batches make each of them serve many calls. News goes over a channel of the process.
 
+mod history;
 mod read;
 mod tx;
 
@@ -13,11 +14,12 @@ use futures::stream::{BoxStream, StreamExt};
 use grid_core::{Clock, SystemClock, Timestamp};
 use grid_scheduler::filter::ListQuery;
 use grid_scheduler::fleet::FleetRows;
+use grid_scheduler::history::Run;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
-use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, StoreResult};
+use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, RunQuery, StoreResult};
 use sqlx::SqlitePool;
 use tokio::sync::{Mutex, broadcast};
 use tokio_stream::wrappers::BroadcastStream;
@@ -104,6 +106,10 @@ impl QueueStore for SqliteQueue {
 
     async fn page(&self, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {
         read::page(&self.pool, page).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>> {
+        history::runs(&self.pool, query).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {

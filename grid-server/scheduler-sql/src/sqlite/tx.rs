@@ -16,6 +16,7 @@ use sqlx::{Sqlite, Transaction};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 use uuid::Uuid;
 
+use super::history;
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -204,6 +205,7 @@ impl QueueTx for SqliteTx {
     async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {
         for job in jobs {
             self.save_job(job).await?;
+            history::save(&mut self.tx, &job.ended).await?;
         }
         Ok(())
     }
@@ -218,6 +220,10 @@ impl QueueTx for SqliteTx {
         .await
         .map(|done| done.rows_affected())
         .map_err(map)
+    }
+
+    async fn prune_runs(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
+        history::prune(&mut self.tx, before, limit).await
     }
 
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use grid_core::{ErrorCode, Timestamp};
 use grid_scheduler::filter::{self, ListQuery};
+use grid_scheduler::history::Usage;
 use grid_scheduler::job::Stage;
 use grid_scheduler::store::Overdue;
 use grid_scheduler::transition;
@@ -57,10 +58,11 @@ async fn every_part_of_a_job_comes_back(stores: Stores) {
     tx.save_jobs(std::slice::from_ref(&wanted)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(stores.store.jobs(&[wanted.id]).await.unwrap(), [wanted.clone()]);
-    transition::finish(&mut wanted, Bytes::from_static(b"\x00response"), Timestamp(4_000));
+    transition::finish(&mut wanted, Bytes::from_static(b"\x00response"), Usage::default(), Timestamp(4_000));
     let mut tx = begin(&stores).await;
     tx.save_jobs(std::slice::from_ref(&wanted)).await.unwrap();
     tx.commit().await.unwrap();
+    wanted.ended.clear();
     assert_eq!(stores.store.jobs(&[wanted.id]).await.unwrap(), [wanted.clone()]);
     let mut tx = begin(&stores).await;
     assert_eq!(tx.lock_jobs(&[wanted.id]).await.unwrap()[0].state.stage, Stage::Completed);
@@ -71,7 +73,7 @@ async fn leases_are_found_by_session(stores: Stores) {
     let (mut runs, mut over) = (linux(1), linux(2));
     transition::assign(&mut runs, &bot, Timestamp(3_000)).unwrap();
     transition::assign(&mut over, &bot, Timestamp(3_000)).unwrap();
-    transition::finish(&mut over, Bytes::new(), Timestamp(4_000));
+    transition::finish(&mut over, Bytes::new(), Usage::default(), Timestamp(4_000));
     insert(&stores, &[runs, over, linux(3)]).await;
     let mut tx = begin(&stores).await;
     assert_eq!(ids(&tx.lock_leased(&[bot.id]).await.unwrap()), [1]);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod bots;
+mod history;
 mod jobs;
 mod queue;
 
@@ -75,10 +76,12 @@ pub(crate) fn job(number: u128, requirement: RequirementId) -> Job {
             command: "cc\0x".to_owned(),
             platform: vec![("OSFamily".to_owned(), "linux".to_owned())],
             mnemonic: String::new(),
+            tool: String::new(),
             locality: String::new(),
         },
         action,
         state: JobState::queued(Timestamp(1_000), 0, Timestamp(5_000)),
+        ended: Vec::new(),
     }
 }
 

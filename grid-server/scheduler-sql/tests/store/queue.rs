@@ -2,6 +2,7 @@
 
 use futures::StreamExt;
 use grid_core::Timestamp;
+use grid_scheduler::history::Usage;
 use grid_scheduler::job::{Job, Stage};
 use grid_scheduler::store::{Event, FlowKey, JobPage};
 use grid_scheduler::transition;
@@ -97,7 +98,7 @@ async fn the_queue_is_counted(stores: Stores) {
 
 async fn jobs_are_paged_by_age(stores: Stores) {
     let mut over = placed(4, 0, 0, 4);
-    transition::finish(&mut over, bytes::Bytes::new(), Timestamp(9));
+    transition::finish(&mut over, bytes::Bytes::new(), Usage::default(), Timestamp(9));
     let first = placed(2, 0, 0, 1);
     insert(&stores, &[placed(1, 0, 0, 2), first.clone(), placed(3, 0, 0, 2), over]).await;
     let mut tx = begin(&stores).await;

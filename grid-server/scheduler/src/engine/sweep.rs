@@ -25,7 +25,9 @@ pub struct SweepRules {
     pub discard_unwatched: bool,
     /// How long completed jobs are kept.
     pub keep_completed: Option<Duration>,
-    /// How many completed jobs one sweep removes.
+    /// How long the history keeps leases that ended.
+    pub keep_history: Duration,
+    /// How many rows of each kind one sweep removes.
     pub prune_limit: u32,
     /// Rows a transaction.
     pub batch: u32,
@@ -79,6 +81,8 @@ pub async fn sweep(store: &dyn QueueStore, rules: &SweepRules) -> StoreResult<(b
     if let Some(keep) = rules.keep_completed {
         more |= tx.prune(now.before(keep), rules.prune_limit).await? >= u64::from(rules.prune_limit);
     }
+    more |= tx.prune_runs(now.before(rules.keep_history), rules.prune_limit).await?
+        >= u64::from(rules.prune_limit);
     effects.announce(tx.as_mut());
     tx.commit().await?;
     Ok((more, effects))

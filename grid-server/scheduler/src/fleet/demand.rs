@@ -40,7 +40,7 @@ pub struct PoolDemand {
     /// Those that hold no lease.
     pub idle_slots: u64,
     /// Queue times of jobs that were assigned of late.
-    pub queue_time: Option<Quantiles>,
+    pub queue_time: Option<Quantiles<Duration>>,
 }
 
 /// Jobs that no declared pool fits.
@@ -56,14 +56,14 @@ pub struct Unplaced {
     pub why: Explanation,
 }
 
-/// Quantiles of a time.
+/// Quantiles of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Quantiles {
-    pub p50: Duration,
-    pub p90: Duration,
-    pub p99: Duration,
-    pub max: Duration,
+pub struct Quantiles<T> {
+    pub p50: T,
+    pub p90: T,
+    pub p99: T,
+    pub max: T,
 }
 
 impl PoolDemand {
@@ -74,13 +74,14 @@ impl PoolDemand {
     }
 }
 
-impl Quantiles {
-    /// Of these times; `None` of none.
+impl<T: Copy + Ord> Quantiles<T> {
+    /// Of these figures; `None` of none.
     #[must_use]
-    pub fn of(mut times: Vec<Duration>) -> Option<Self> {
-        times.sort_unstable();
-        let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
-        let max = *times.last()?;
+    pub fn of(mut figures: Vec<T>) -> Option<Self> {
+        figures.sort_unstable();
+        let last = figures.len().saturating_sub(1);
+        let at = |percent: usize| figures.get((figures.len() * percent / 100).min(last));
+        let max = *figures.last()?;
         Some(Self { p50: *at(50)?, p90: *at(90)?, p99: *at(99)?, max })
     }
 }

@@ -14,6 +14,7 @@ pub mod pool;
 mod testing;
 mod view;
 
+pub use demand::Quantiles;
 pub use drain::{Drain, DrainProgress, DrainReason, DrainState, DrainTarget};
 pub use explain::{Explanation, Mismatch, Verdict, WaitReason};
 pub use pool::{Declaration, Offer, Pool};

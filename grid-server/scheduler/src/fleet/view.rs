@@ -121,6 +121,12 @@ impl View {
         offer(&self.pools, session)
     }
 
+    /// The name of a declared pool; empty where no such pool is declared.
+    #[must_use]
+    pub fn declared_name<'a>(&self, name: &'a str) -> &'a str {
+        if self.pools.contains_key(name) { name } else { "" }
+    }
+
     /// Whether any pool is declared.
     #[must_use]
     pub fn has_pools(&self) -> bool {

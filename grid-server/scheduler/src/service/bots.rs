@@ -10,6 +10,7 @@ use super::dispatcher::Wake;
 use crate::SchedulerError;
 use crate::assign::Slots;
 use crate::engine::{self, BotReport, Registration, Synced};
+use crate::history::Usage;
 use crate::ids::{JobId, SessionId};
 use crate::job::{Job, Streams};
 use crate::session::{BotStatus, News, ReportedLease, Session};
@@ -167,7 +168,11 @@ fn granted(mut synced: Synced, jobs: Vec<Job>) -> Synced {
 
 /// The same call once more: what it brought has been taken, and what it holds it goes on running.
 fn again(report: BotReport, held: &[Job]) -> BotReport {
-    let running =
-        |job: &Job| ReportedLease { job: job.id, attempt: job.state.attempts, news: News::Running(None) };
+    let running = |job: &Job| ReportedLease {
+        job: job.id,
+        attempt: job.state.attempts,
+        news: News::Running(None),
+        usage: Usage::default(),
+    };
     BotReport { leases: held.iter().map(running).collect(), ..report }
 }

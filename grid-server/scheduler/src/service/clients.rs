@@ -10,6 +10,7 @@ use super::{Scheduler, Watch};
 use crate::SchedulerError;
 use crate::engine::{self, Submission};
 use crate::filter::ListQuery;
+use crate::history::Usage;
 use crate::ids::{JobId, OperationId};
 use crate::job::{Job, JobSpec, JobState};
 use crate::operation::{ClientIdentity, Operation, RequestMetadata};
@@ -97,12 +98,19 @@ impl Scheduler {
             command: request.command.clone(),
             platform: request.platform.clone(),
             mnemonic: request.metadata.action_mnemonic.clone(),
+            tool: request.metadata.tool_name.clone(),
             locality: request.locality.clone(),
         };
         let state = JobState::queued(now, request.priority, now);
-        let mut job = Job { id: JobId(self.ids.next()), spec, action: request.action.clone(), state };
+        let mut job = Job {
+            id: JobId(self.ids.next()),
+            spec,
+            action: request.action.clone(),
+            state,
+            ended: Vec::new(),
+        };
         if let Some(response) = &request.cached {
-            transition::finish(&mut job, response.clone(), now);
+            transition::finish(&mut job, response.clone(), Usage::default(), now);
         }
         job
     }

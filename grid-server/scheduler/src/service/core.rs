@@ -44,7 +44,7 @@ impl Core {
         store: Arc<dyn QueueStore>,
         replica: ReplicaId,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Undelivered>) {
-        let (dispatcher, returned) = Dispatcher::new();
+        let (dispatcher, returned) = Dispatcher::new(options.locality_hints);
         let core = Self {
             instance_pools: options.pools(),
             options,
@@ -85,6 +85,7 @@ impl Core {
 
     /// Wakes those on this replica whom a committed transaction concerns.
     pub(super) fn apply(&self, effects: Effects) {
+        self.observe_ended(&effects.jobs);
         let mut running = self.running.lock();
         for job in &effects.jobs {
             if job.state.stage == Stage::Executing {

@@ -3,7 +3,7 @@
 //! Knowledge of the queue is a set of hints: requirements of which jobs may wait. A claim takes its hints out
 //! before it looks and puts back those that had more, so news that comes while it looks is never lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ pub(super) struct Dispatcher {
     work: Notify,
     undelivered: mpsc::UnboundedSender<Undelivered>,
     called: Notify,
+    /// How many locality hints of a bot are remembered.
+    hints: usize,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +56,8 @@ struct State {
     requirements: HashMap<RequirementId, Requirement>,
     /// When this replica last said to the store that they are asked for.
     interned: HashMap<RequirementId, Instant>,
+    /// The locality hints of what bots ran last, newest first.
+    localities: HashMap<SessionId, VecDeque<String>>,
 }
 
 #[derive(Debug)]
@@ -86,9 +90,10 @@ pub(super) struct Place<'a> {
 
 impl Dispatcher {
     /// A dispatcher, and where leases come out whose bots had gone.
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Undelivered>) {
+    pub(super) fn new(hints: usize) -> (Self, mpsc::UnboundedReceiver<Undelivered>) {
         let (undelivered, returned) = mpsc::unbounded_channel();
-        (Self { state: Mutex::default(), work: Notify::new(), undelivered, called: Notify::new() }, returned)
+        let (work, called) = (Notify::new(), Notify::new());
+        (Self { state: Mutex::default(), work, undelivered, called, hints }, returned)
     }
 
     /// A bot calls: from now on it hears of changes to what it holds. An earlier call of the same session ends.
@@ -165,6 +170,7 @@ impl Dispatcher {
         let state = &mut *self.state.lock();
         // Who has gone calls no more; who is there is known again with the next call.
         state.idle.retain(|id, _| state.places.contains_key(id));
+        state.localities.retain(|id, _| state.places.contains_key(id));
         state.interned.retain(|_, at| at.elapsed() < KNOWN);
         state.requirements.retain(|id, _| state.queued.contains(id) || state.interned.contains_key(id));
     }
@@ -246,6 +252,7 @@ impl Dispatcher {
     pub(super) fn grant(&self, session: SessionId, jobs: Vec<Job>, slots: &[Slots]) {
         let mut state = self.state.lock();
         state.idle.remove(&session);
+        state.remember(session, &jobs, self.hints);
         let place = state.places.get(&session).copied();
         let offered = place.and_then(|place| state.waiting.get(&place)).is_some_and(|w| w.offer.is_some());
         let undelivered = match place {
@@ -272,23 +279,35 @@ impl Dispatcher {
 }
 
 impl State {
+    /// Copies nothing but what a claim is for: it is asked at every call of every idle bot.
     fn errand(&mut self) -> Option<Errand> {
-        let slots: Vec<Slots> =
-            self.waiting.values().filter_map(|w| w.offer.clone()).filter(|s| s.free > 0).collect();
-        if slots.is_empty() || self.queued.is_empty() {
+        if self.queued.is_empty() {
             return None;
         }
+        let free: Vec<&Slots> =
+            self.waiting.values().filter_map(|w| w.offer.as_ref()).filter(|s| s.free > 0).collect();
         let known = self.queued.iter().filter_map(|id| self.requirements.get_key_value(id));
-        let wants = assign::wants(&slots, known);
+        let (chosen, wants) = assign::choose(&free, known);
         if wants.is_empty() {
             return None;
         }
+        let slots = chosen.into_iter().cloned().collect();
         let body = |(id, _): &(RequirementId, u32)| Some((*id, self.requirements.get(id)?.clone()));
         let requirements = wants.iter().filter_map(body).collect();
         for (id, _) in &wants {
             self.queued.remove(id);
         }
         Some(Errand { slots, wants, requirements })
+    }
+
+    /// Notes the localities of what a bot is given.
+    fn remember(&mut self, session: SessionId, jobs: &[Job], most: usize) {
+        for hint in jobs.iter().map(|job| &job.spec.locality).filter(|hint| !hint.is_empty()) {
+            let hints = self.localities.entry(session).or_default();
+            hints.retain(|known| known != hint);
+            hints.push_front(hint.clone());
+            hints.truncate(most);
+        }
     }
 
     /// Answers those who did not want to wait, among the sessions that `which` picks.
@@ -314,10 +333,11 @@ impl State {
 
 impl Place<'_> {
     /// The report has been worked on: from now on the bot can be given work.
-    pub(super) fn offer(&mut self, slots: Slots, impatient: bool) {
-        let mut state = self.dispatcher.state.lock();
+    pub(super) fn offer(&mut self, mut slots: Slots, impatient: bool) {
+        let state = &mut *self.dispatcher.state.lock();
         self.offered = Some(slots.session.calls);
-        let state = &mut *state;
+        slots.localities =
+            state.localities.get(&self.session).map(|l| l.iter().cloned().collect()).unwrap_or_default();
         if let Some(waiting) = state.waiting.get_mut(&self.place) {
             if slots.free == slots.session.capacity && slots.session.takes_work() {
                 let session = slots.session.clone();

@@ -13,16 +13,21 @@ use crate::SchedulerError;
 use crate::engine::{self, DrainOrder};
 use crate::fleet::demand::{self, Demand};
 use crate::fleet::{Declaration, Drain, DrainTarget, Explanation, Verdict, View, WaitReason};
+use crate::history::{Run, SizeClass, size_classes};
 use crate::ids::{JobId, OperationId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
-use crate::store::{JobPage, Recent};
+use crate::store::{Depth, JobPage, Recent, RunQuery};
 
 /// How far back queue times and rates look.
 const RECENT: Duration = Duration::from_mins(5);
 /// How many jobs they look at.
 const RECENT_JOBS: u32 = 2_000;
+/// How many ended leases size classes are made of, at most: the newest.
+const SIZED_RUNS: u32 = 50_000;
+/// How many ended leases of one job are told.
+const TOLD_RUNS: u32 = 20;
 
 /// Why an operation has not finished.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub struct Why {
     pub fails_at: Option<Timestamp>,
     /// How each pool compares.
     pub verdicts: Vec<Verdict>,
+    /// Its leases that ended, the newest first, where they were asked for.
+    pub runs: Vec<Run>,
 }
 
 /// Which jobs a list shows, beside what [`JobPage`] says.
@@ -92,12 +99,17 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn demand(&self) -> Result<Demand, SchedulerError> {
-        let view = self.core.read_fleet().await?;
-        let depths = self.core.store.depths().await?;
-        let recent = self.core.store.recent(view.now.before(RECENT), RECENT_JOBS).await?;
-        let ids: Vec<RequirementId> = depths.iter().map(|depth| depth.requirement).collect();
-        let requirements = requirements(&self.core, &ids).await?;
-        Ok(demand::demand(&view, &depths, &requirements, &recent))
+        queue(&self.core).await.map(|(_, demand)| demand)
+    }
+
+    /// What actions of each kind took of late, those that took most time in all first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn size_classes(&self, within: Duration) -> Result<Vec<SizeClass>, SchedulerError> {
+        let now = self.core.read_fleet().await?.now;
+        let query = RunQuery { since: Some(now.before(within)), limit: SIZED_RUNS, ..RunQuery::default() };
+        Ok(size_classes(&self.core.store.runs(&query).await?))
     }
 
     /// Begins drains.
@@ -161,6 +173,8 @@ impl Scheduler {
         let requirement = requirements(&self.core, &[job.spec.requirement]).await?;
         let requirement = requirement.get(&job.spec.requirement).cloned().unwrap_or_default();
         let mut why = self.glance(&view, job, operations, requirement);
+        let query = RunQuery { job: Some(why.job.id), limit: TOLD_RUNS, ..RunQuery::default() };
+        why.runs = self.core.store.runs(&query).await?;
         if why.job.state.stage == Stage::Queued {
             self.place_in_line(&view, &mut why).await?;
         }
@@ -190,6 +204,7 @@ impl Scheduler {
             at: view.now,
             fails_at: grace.map(|grace| job.state.queued_at.after(grace)),
             verdicts: view.verdicts(&requirement),
+            runs: Vec::new(),
             explanation,
             requirement,
             job,
@@ -216,6 +231,17 @@ impl Scheduler {
         why.expected = expected(&recent, &rivals, why.position, view.now);
         Ok(())
     }
+}
+
+/// How many jobs wait and run, and the workers that they want, read now.
+pub(super) async fn queue(core: &Core) -> Result<(Vec<Depth>, Demand), SchedulerError> {
+    let view = core.read_fleet().await?;
+    let depths = core.store.depths().await?;
+    let recent = core.store.recent(view.now.before(RECENT), RECENT_JOBS).await?;
+    let ids: Vec<RequirementId> = depths.iter().map(|depth| depth.requirement).collect();
+    let requirements = requirements(core, &ids).await?;
+    let demand = demand::demand(&view, &depths, &requirements, &recent);
+    Ok((depths, demand))
 }
 
 impl JobFilter {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::batcher::is_passing;
 use super::core::Core;
 use super::dispatcher::Errand;
-use super::waits;
+use super::{observer, waits};
 use crate::SchedulerError;
 use crate::engine::{self, Undelivered};
 use crate::ids::{Ids, JobId, SessionId};
@@ -44,6 +44,9 @@ pub(super) fn spawn(
     tasks.spawn(follow_fleet(Arc::clone(core)));
     tasks.spawn(renew(Arc::clone(core)));
     tasks.spawn(waits::explain(Arc::clone(core)));
+    if let Some(observer) = &core.options.observer {
+        tasks.spawn(observer::count(Arc::clone(core), Arc::clone(observer)));
+    }
     if core.options.discard_unwatched_jobs {
         tasks.spawn(keep_watched(Arc::clone(core)));
     }
@@ -90,6 +93,7 @@ async fn claim(core: &Core, errand: &Errand) -> Result<(), SchedulerError> {
     let more = errand.wants.iter().map(|(id, _)| *id).filter(|id| !claim.exhausted.contains(id));
     core.dispatcher.queued(more);
     core.apply(effects);
+    core.observe_assigned(&claim.granted.iter().map(|(_, job)| job).collect::<Vec<_>>());
     let mut grants: HashMap<SessionId, Vec<Job>> = HashMap::new();
     for (session, job) in claim.granted {
         grants.entry(session).or_default().push(job);

@@ -8,6 +8,7 @@ mod dispatcher;
 mod fleet;
 mod hub;
 mod loops;
+mod observer;
 mod options;
 mod waits;
 
@@ -20,6 +21,7 @@ pub use bots::{Poll, Standing};
 pub use clients::ExecuteRequest;
 pub use fleet::{JobFilter, Why};
 pub use hub::{View, Watch};
+pub use observer::Observer;
 pub use options::SchedulerOptions;
 
 use self::batcher::{Batcher, Limits};

@@ -1,8 +1,10 @@
 //! [`SchedulerOptions`]: what a configuration says about a scheduler.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::observer::Observer;
 use crate::engine::SweepRules;
 use crate::properties::PropertySet;
 use crate::transition::RetryPolicy;
@@ -29,6 +31,8 @@ pub struct SchedulerOptions {
     pub watch_grace: Duration,
     /// How long completed jobs are kept; `None` for ever (`pruner-job-max-age`).
     pub pruner_job_max_age: Option<Duration>,
+    /// How long the history keeps leases that ended (`history-retention`, 7 days).
+    pub history_retention: Duration,
     /// How many completed jobs one round of the pruner removes (`pruner-max-delete-window`, 10,000).
     pub pruner_max_delete_window: u32,
     /// Whether invocations take turns within a priority. Off: priority, then age, as BuildGrid.
@@ -39,12 +43,16 @@ pub struct SchedulerOptions {
     pub instanced_queue_sizes: Vec<(Vec<String>, u64)>,
     /// How long a job waits that no declared pool can ever run; `None` for ever (`refuse-unplaceable-after`, 60 s).
     pub unplaceable_grace: Option<Duration>,
+    /// How many locality hints of a bot the replica that it calls remembers (`bot-locality-hint-limit`, 10).
+    pub locality_hints: usize,
     /// How often what is overdue is looked for (`session-expiry-timer-interval`, 10 s).
     pub sweep_interval: Duration,
     /// How often the queue is looked at although no news came: what lost notifications cost at most.
     pub safety_poll: Duration,
     /// How long a call waits for a database that is away: 60 s.
     pub patience: Duration,
+    /// Who counts what jobs go through.
+    pub observer: Option<Arc<dyn Observer>>,
     /// How many calls one transaction serves.
     pub batch: usize,
 }
@@ -61,14 +69,17 @@ impl Default for SchedulerOptions {
             discard_unwatched_jobs: false,
             watch_grace: Duration::from_mins(1),
             pruner_job_max_age: None,
+            history_retention: Duration::from_hours(7 * 24),
             pruner_max_delete_window: 10_000,
             fair: false,
             max_queue_size: None,
             instanced_queue_sizes: Vec::new(),
             unplaceable_grace: Some(Duration::from_mins(1)),
+            locality_hints: 10,
             sweep_interval: Duration::from_secs(10),
             safety_poll: Duration::from_secs(5),
             patience: Duration::from_mins(1),
+            observer: None,
             batch: 500,
         }
     }
@@ -98,6 +109,7 @@ impl SchedulerOptions {
             max_queued: self.queue_timeout,
             discard_unwatched: self.discard_unwatched_jobs,
             keep_completed: self.pruner_job_max_age,
+            keep_history: self.history_retention,
             prune_limit: self.pruner_max_delete_window,
             batch: u32::try_from(self.batch).unwrap_or(u32::MAX),
             retry: self.retry,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use grid_core::Timestamp;
 
 use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows};
+use crate::history::Run;
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::session::Session;
-use crate::store::{Depth, FlowKey, JobPage, Recent};
+use crate::store::{Depth, FlowKey, JobPage, Recent, RunQuery};
 
 /// Every row, by key.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Tables {
     pub declarations: BTreeMap<String, Declaration>,
     /// Drains.
     pub drains: BTreeMap<DrainTarget, Drain>,
+    /// Leases that ended.
+    pub runs: BTreeMap<(JobId, u32), Run>,
     /// When pools were last wanted and full.
     pub wakeups: BTreeMap<String, u64>,
 }
@@ -68,6 +71,24 @@ impl Tables {
             .filter_map(|job| read(job))
             .filter(|j| j.completed_at.is_none_or(|at| at > since));
         recent.take(limit).collect()
+    }
+
+    /// Leases that ended, the newest first.
+    #[must_use]
+    pub fn runs(&self, query: &RunQuery) -> Vec<Run> {
+        let asked = |run: &&Run| {
+            query.job.is_none_or(|job| job == run.job) && query.since.is_none_or(|since| run.ended_at > since)
+        };
+        let mut runs: Vec<Run> = self.runs.values().filter(asked).cloned().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse((run.ended_at, run.job, run.attempt)));
+        runs.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
+        runs
+    }
+
+    /// Writes a job's state, and its leases that ended.
+    pub(super) fn save(&mut self, job: &Job) {
+        self.runs.extend(job.ended.iter().map(|run| ((run.job, run.attempt), run.clone())));
+        self.jobs.insert(job.id, Arc::new(Job { ended: Vec::new(), ..job.clone() }));
     }
 
     /// A page of jobs with their operations.

@@ -129,7 +129,7 @@ impl QueueTx for SimTx {
 
     async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {
         self.statement().await?;
-        self.tables.jobs.extend(jobs.iter().map(|job| (job.id, Arc::new(job.clone()))));
+        jobs.iter().for_each(|job| self.tables.save(job));
         Ok(())
     }
 
@@ -141,6 +141,14 @@ impl QueueTx for SimTx {
             self.tables.jobs.remove(&job.id);
             self.tables.operations.retain(|_, operation| operation.job != job.id);
         }
+        Ok(old.len() as u64)
+    }
+
+    async fn prune_runs(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
+        self.statement().await?;
+        let old = self.tables.runs.iter().filter(|(_, run)| run.ended_at < before).map(|(key, _)| *key);
+        let old: Vec<_> = old.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+        old.iter().for_each(|key| drop(self.tables.runs.remove(key)));
         Ok(old.len() as u64)
     }
 

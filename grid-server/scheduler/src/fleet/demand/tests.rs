@@ -57,7 +57,7 @@ fn quantiles_are_of_the_times_given() {
     let of = Quantiles::of(times(100)).unwrap();
     assert_eq!((of.p50.as_secs(), of.p99.as_secs(), of.max.as_secs()), (51, 100, 100));
     assert_eq!(Quantiles::of(times(1)).unwrap().p99.as_secs(), 1);
-    assert_eq!(Quantiles::of(Vec::new()), None);
+    assert_eq!(Quantiles::<Duration>::of(Vec::new()), None);
 }
 
 proptest! {
