@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask demo | test | codegen | images | bench`.
+//! Development commands: `cargo xtask demo | test | codegen | images | bench | mutations`.
 //!
 //! Everything here starts other programs and says what it does and how long that took. It refuses to hold
 //! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
@@ -9,6 +9,7 @@ mod codegen;
 mod debian;
 mod demo;
 mod images;
+mod mutations;
 mod oci;
 mod record;
 mod rows;
@@ -41,6 +42,8 @@ enum Command {
     Codegen(codegen::Options),
     /// Make the container images as OCI archives, and load or push them.
     Images(images::Options),
+    /// Break each rule of the scheduler in a copy of the sources, and see that its simulation fails.
+    Mutations,
     /// Install the programs that the tests and the demo start, from Debian's packages.
     Setup,
 }
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Codegen(options) => codegen::run(&options),
         Command::Images(options) => images::run(&options),
+        Command::Mutations => mutations::run(),
         Command::Setup => setup::run(),
     }
 }

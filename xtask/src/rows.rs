@@ -101,6 +101,28 @@ pub(crate) const ROWS: &[Row] = &[
             "--locked",
         ],
     ),
+    full(
+        "mutations",
+        "issue 7, 1: a mutation of each invariant's code is seen to be caught",
+        &["xtask", "mutations"],
+    ),
+    full(
+        "crashes",
+        "issue 7, 2: three replicas and their PostgreSQL killed in turn for 30 minutes, 100 bots",
+        &[
+            "env",
+            "GRID_CRASH_MINUTES=30",
+            "cargo",
+            "test",
+            "--profile",
+            "e2e",
+            "-p",
+            "grid-server",
+            "--test",
+            "crashes",
+            "--locked",
+        ],
+    ),
     always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full(
