@@ -278,7 +278,6 @@ fn document(section: &Section, text: &str) -> String {
         (None, "cleanup[]") => format!("cleanup: [{text}]"),
         (None, "admin") => with("admin"),
         (None, "credentials (of a client)") => remote("credentials"),
-        (None, "logstream (of a scheduler)") => scheduler("logstream", text),
         (None, "period") => scheduler("pruner-job-max-age", text),
         (None, other) => panic!("{other} has no document"),
     }

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use grid_config::Severity;
 
 use crate::cli::Check;
-use crate::compose::served;
-use crate::settings::{self, Settings};
+use crate::settings;
 
 /// Prints what there is to say. Succeeds where the configuration can be served.
 pub(crate) fn run(arguments: &Check, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -16,12 +15,8 @@ pub(crate) fn run(arguments: &Check, out: &mut impl Write) -> anyhow::Result<Exi
     for diagnostic in &settings.diagnostics {
         writeln!(out, "{}", diagnostic.render(&settings.name))?;
     }
-    let unserved = unserved(&settings);
-    for line in &unserved {
-        writeln!(out, "{line}")?;
-    }
     let deprecated = counts(Severity::Deprecated);
-    let errors = counts(Severity::Error) + unserved.len() + if arguments.strict { deprecated } else { 0 };
+    let errors = counts(Severity::Error) + if arguments.strict { deprecated } else { 0 };
     let warnings = counts(Severity::Warning) + if arguments.strict { 0 } else { deprecated };
     let sound = errors == 0 && settings.config.is_some();
     let verdict = if sound { "can be served" } else { "can't be served" };
@@ -33,19 +28,6 @@ pub(crate) fn run(arguments: &Check, out: &mut impl Write) -> anyhow::Result<Exi
         count(warnings, "warning")
     )?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What this version can't serve yet.
-fn unserved(settings: &Settings) -> Vec<String> {
-    let Some(config) = &settings.config else { return Vec::new() };
-    let name = &settings.name;
-    let lines = served::unserved(config).into_iter().map(|place| {
-        format!(
-            "{name}:{}: error: {}: {} is not served by this version yet; remove it",
-            place.mark, place.path, place.tag
-        )
-    });
-    lines.collect()
 }
 
 fn count(number: usize, what: &str) -> String {

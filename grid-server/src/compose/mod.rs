@@ -17,7 +17,6 @@ mod redis;
 mod remotes;
 mod s3;
 mod schedulers;
-pub(crate) mod served;
 mod services;
 mod storages;
 mod uploads;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::connections::url;
 use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
-    ClientCredentials, Database, DynamicSet, InstancedLimit, InstancedUrl, LogStreamClient, PropertyLabel,
-    PropertySet, Pruner, Scheduler, Shared, StaticSet,
+    Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet, Pruner, Scheduler,
+    Shared, StaticSet,
 };
-use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, LOGSTREAM_CLIENT, PROPERTY_LABEL, QUEUE_SIZE, Ty};
+use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, PROPERTY_LABEL, QUEUE_SIZE, Ty};
 use crate::yaml::Child;
 
 impl Tagged for Scheduler {
@@ -61,7 +60,6 @@ struct SchedulerRest {
     browser_url: Option<String>,
     max_execution_timeout: std::time::Duration,
     bot_session_keepalive: std::time::Duration,
-    logstream: Option<LogStreamClient>,
     max_job_attempts: u32,
     max_queue_size: Option<u64>,
     queue_timeout: Option<std::time::Duration>,
@@ -82,7 +80,6 @@ impl SchedulerRest {
             browser_url: opt("action-browser-url"),
             max_execution_timeout: or("max-execution-timeout"),
             bot_session_keepalive: or("bot-session-keepalive-timeout"),
-            logstream: opt("logstream"),
             max_job_attempts: or("max-job-attempts"),
             max_queue_size: opt("max-queue-size"),
             queue_timeout: opt("queue-timeout-job-max-age"),
@@ -108,7 +105,6 @@ impl SchedulerRest {
             instanced_browser_urls: parts.instanced_browser_urls,
             max_execution_timeout: self.max_execution_timeout,
             bot_session_keepalive: self.bot_session_keepalive,
-            logstream: self.logstream,
             max_job_attempts: self.max_job_attempts,
             max_queue_size: self.max_queue_size,
             instanced_queue_sizes: parts.instanced_queue_sizes,
@@ -260,22 +256,5 @@ impl Decode for InstancedLimit {
         let mut fields = Fields::new(child, &QUEUE_SIZE, decoder)?;
         let f = &mut fields;
         record!(f => InstancedLimit { max_size: req("max-size"), instances: req("instance-names") })
-    }
-}
-
-impl Decode for LogStreamClient {
-    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let mut fields = Fields::new(child, &LOGSTREAM_CLIENT, decoder)?;
-        let f = &mut fields;
-        let url = url(f);
-        let credentials = f.opt::<ClientCredentials>("credentials");
-        let options = f.opt("channel-options");
-        let request_timeout = f.opt("request-timeout");
-        Some(Self {
-            url: url?,
-            credentials: credentials?.unwrap_or_default(),
-            options: options?.unwrap_or_default(),
-            request_timeout: request_timeout?,
-        })
     }
 }

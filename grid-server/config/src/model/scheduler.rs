@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ActionCache, ClientCredentials, ClientOptions, Shared, SqlConnection, Storage};
+use super::{ActionCache, Shared, SqlConnection, Storage};
 
 /// Where the queue is.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +44,6 @@ pub struct Scheduler {
     pub max_execution_timeout: Duration,
     /// How long a bot may stay silent.
     pub bot_session_keepalive: Duration,
-    /// A LogStream service elsewhere.
-    pub logstream: Option<LogStreamClient>,
     /// How often a job is tried.
     pub max_job_attempts: u32,
     /// How many jobs of one property label may be queued.
@@ -89,19 +87,6 @@ pub struct InstancedLimit {
     pub max_size: u64,
     /// The instances.
     pub instances: Vec<String>,
-}
-
-/// A LogStream service elsewhere.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogStreamClient {
-    /// Its URL.
-    pub url: String,
-    /// What is shown to it.
-    pub credentials: ClientCredentials,
-    /// gRPC's options.
-    pub options: ClientOptions,
-    /// How long a call may take.
-    pub request_timeout: Option<Duration>,
 }
 
 /// How jobs and workers are matched.

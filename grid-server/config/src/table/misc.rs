@@ -1,6 +1,6 @@
 //! Untagged mappings: authorization, monitoring, cleanup, admin, client credentials, durations.
 
-use super::{Key, Section, Side, Status, Ty, default, key, required};
+use super::{Key, Section, Status, Ty, default, key, required};
 
 pub(super) const PERIOD_TY: Ty = Ty::Period;
 
@@ -160,18 +160,6 @@ pub(crate) static CREDENTIALS: Section = record(
     ],
 );
 
-/// A LogStream service elsewhere.
-pub(crate) static LOGSTREAM_CLIENT: Section = record(
-    "logstream (of a scheduler)",
-    "A LogStream service for the output of actions.",
-    &[
-        required("url", Ty::Text, "The service's URL."),
-        key("credentials", Ty::Record(&CREDENTIALS), "What is shown to it."),
-        key("channel-options", Ty::ChannelOptions(Side::Client), "gRPC's options for the connection."),
-        key("request-timeout", Ty::Seconds(0.0), "How long a call may take."),
-    ],
-);
-
 /// A duration.
 pub(crate) static PERIOD: Section = record(
     "period",
@@ -186,4 +174,4 @@ pub(crate) static PERIOD: Section = record(
 );
 
 pub(super) const SECTIONS: &[&Section] =
-    &[&AUTHORIZATION, &MONITORING, &CLEANUP, &ADMIN, &CREDENTIALS, &LOGSTREAM_CLIENT, &PERIOD];
+    &[&AUTHORIZATION, &MONITORING, &CLEANUP, &ADMIN, &CREDENTIALS, &PERIOD];

@@ -264,7 +264,7 @@ pub fn tags_of(kinds: &[Kind]) -> impl Iterator<Item = &'static str> {
 }
 
 pub(crate) use caches::CACHE_SHARD;
-pub(crate) use misc::{ADMIN, AUTHORIZATION, CLEANUP, CREDENTIALS, LOGSTREAM_CLIENT, MONITORING, PERIOD};
+pub(crate) use misc::{ADMIN, AUTHORIZATION, CLEANUP, CREDENTIALS, MONITORING, PERIOD};
 pub(crate) use schedulers::{BROWSER_URL, INSTANCE_SET, PROPERTY_LABEL, QUEUE_SIZE};
 pub(crate) use server::{GRID_CREDENTIALS, INSTANCE, SERVER_CREDENTIALS, TOP};
 pub(crate) use storages::{SHARD, SIZE_LIMITED};

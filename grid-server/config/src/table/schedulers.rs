@@ -1,7 +1,7 @@
 //! Schedulers and what they are made of.
 
 use super::connections::POOL;
-use super::misc::{LOGSTREAM_CLIENT, PERIOD_TY};
+use super::misc::PERIOD_TY;
 use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, mapped, refused, required, warned};
 
 const SQL: Ty = Ty::Object(Kind::SqlConnection);
@@ -99,10 +99,10 @@ static SQL_KEYS: &[Key] = &[
         "600",
         "How long a bot may stay silent before its jobs go to others.",
     ),
-    key(
+    refused(
         "logstream",
-        Ty::Record(&LOGSTREAM_CLIENT),
-        "A LogStream service for the actions' output; without it this server's own, if it has one.",
+        Ty::TextMap,
+        "output is streamed to the `!logstream` service of the server that has the scheduler; remove it",
     ),
     refused("asset-client", Ty::Object(Kind::AssetClient), NOT_YET),
     refused("queued-action-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
