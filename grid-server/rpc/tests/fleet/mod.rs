@@ -93,14 +93,23 @@ fn explained(operation: &longrunning::Operation) -> Option<Explanation> {
     partial.auxiliary_metadata.first().map(|any| any::unpack(any).unwrap())
 }
 
-/// The first explanation that a stream tells; `first` is its first message.
-async fn told(first: &longrunning::Operation, stream: &mut Streaming<longrunning::Operation>) -> Explanation {
+/// The first explanation with this reason that a stream tells; `first` is its first message. What was said before the
+/// scheduler heard of a pool or a bot is corrected when it does.
+async fn told(
+    first: &longrunning::Operation,
+    stream: &mut Streaming<longrunning::Operation>,
+    reason: WaitReason,
+) -> Explanation {
     let mut told = explained(first);
-    while told.is_none() {
-        let next = tokio::time::timeout(WAIT, stream.message()).await.unwrap().unwrap().unwrap();
-        told = explained(&next);
+    loop {
+        match told {
+            Some(told) if told.reason() == reason => return told,
+            _ => {
+                let next = tokio::time::timeout(WAIT, stream.message()).await.unwrap().unwrap().unwrap();
+                told = explained(&next);
+            }
+        }
     }
-    told.unwrap()
 }
 
 async fn pools_are_declared_by_revision(kind: Kind) {
@@ -136,8 +145,7 @@ async fn a_job_that_no_pool_fits_says_so(kind: Kind) {
     grid.fleet().declare_pools(declaration(1, vec![pool()])).await.unwrap();
     let action = shared.action("x", &[("ISA", "sparc")], |_| {}).await;
     let (first, mut stream) = grid.execute(action).await;
-    let told = told(&first, &mut stream).await;
-    assert_eq!(told.reason(), WaitReason::NoPoolFits);
+    let told = told(&first, &mut stream, WaitReason::NoPoolFits).await;
     assert!(told.text.contains("ISA=sparc") && told.text.contains(POOL), "{}", told.text);
     let why = grid.fleet().why(WhyRequest { operation: first.name.clone() }).await.unwrap().into_inner();
     assert_eq!((why.reason(), &why.text), (WaitReason::NoPoolFits, &told.text));
@@ -172,7 +180,7 @@ async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {
     let wanted = watch.message().await.unwrap().unwrap();
     assert_eq!((wanted.pools[0].queued, wanted.pools[0].required_slots, wanted.pools[0].bots), (1, 1, 0));
     assert!(wanted.pools[0].oldest_queue_age.is_some());
-    assert_eq!(told(&queued, &mut stream).await.reason(), WaitReason::ScalingUp);
+    told(&queued, &mut stream, WaitReason::ScalingUp).await;
     let why = grid.fleet().why(WhyRequest { operation: queued.name }).await.unwrap().into_inner();
     assert_eq!((why.pool.as_str(), why.queue_position), (POOL, 0));
     let mut bot = bot(&grid, "b1");
@@ -193,7 +201,7 @@ async fn images_choose_the_pool(kind: Kind) {
     bot.create(BRIEF).await;
     let action = shared.action("x", &[("container-image", "docker://r.example/clang:18")], |_| {}).await;
     let (first, mut stream) = grid.execute(action).await;
-    let told = told(&first, &mut stream).await;
+    let told = told(&first, &mut stream, WaitReason::NoPoolFits).await;
     assert!(told.text.contains("images on offer: r.example/gcc:13"), "{}", told.text);
     let action = shared.action("y", &[("container-image", "docker://r.example/gcc:13")], |_| {}).await;
     let (_, _stream) = grid.execute(action).await;
@@ -230,7 +238,7 @@ async fn a_drained_bot_gets_no_more_work_and_leaves_when_it_is_done(kind: Kind) 
     bot.update(BRIEF).await.unwrap();
     assert!(bot.session.leases.is_empty(), "no new lease");
     assert_eq!(response(&last(stream).await).result.unwrap().exit_code, 0);
-    assert_eq!(told(&first, &mut waiting).await.reason(), WaitReason::NoUsableBot);
+    told(&first, &mut waiting, WaitReason::NoUsableBot).await;
     let mut state = DrainState::Acknowledged;
     while let Some(status) = watch.message().await.unwrap() {
         state = status.state();
