@@ -44,6 +44,9 @@ pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
         execution_instances: execution_instances(config),
         cache_writers: authorization.cache_writers.iter().cloned().collect(),
     };
+    if !authenticators.is_empty() || authorizer.is_some() {
+        tell_of_open_bots(config);
+    }
     let token = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| Arc::new(TokenFile::new(path)));
     Ok(AuthLayer::new(AuthOptions {
         authenticators,
@@ -55,6 +58,17 @@ pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
         admin_token: token(&config.grid_credentials.admin_token),
         fleet_service: FLEET,
     }))
+}
+
+/// Where clients must say who they are and workers need nothing more, each client could take others' work.
+fn tell_of_open_bots(config: &ServerConfig) {
+    let mut services = config.instances.iter().flat_map(|instance| &instance.services);
+    let has_bots = services.any(|service| matches!(service.value, Service::Bots(_)));
+    if has_bots && config.grid_credentials.worker_token.is_none() && config.authorization.acl.is_none() {
+        tracing::warn!(
+            "every client that may call may also register as a worker: keep them apart by grid-credentials.worker-token or an ACL"
+        );
+    }
 }
 
 /// Whether a client must show a certificate on any address.

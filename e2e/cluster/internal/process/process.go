@@ -51,6 +51,7 @@ func (p Part) Start(command ...string) error {
 	}
 	birth, alive := birthOf(cmd.Process.Pid)
 	if !alive {
+		_ = cmd.Wait() // its status says no more than its log
 		return fmt.Errorf("%s ended as soon as it was started\n%s", p.Name, p.Complaint())
 	}
 	// Whoever of us outlives the other: without this an early end of the part would leave a zombie that looks alive.

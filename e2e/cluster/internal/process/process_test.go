@@ -89,10 +89,14 @@ func TestParseStat(t *testing.T) {
 
 func TestComplaintShowsTheEndOfTheLog(t *testing.T) {
 	part := part(t)
-	if err := part.Start("sh", "-c", "for i in $(seq 100); do echo line $i; done"); err != nil {
+	if err := part.Start("sh", "-c", "for i in $(seq 100); do echo line $i; done; exec sleep 60"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Await(10*time.Second, func() (bool, error) { return part.Pid() == 0, nil }); err != nil {
+	printed := func() (bool, error) {
+		content, err := os.ReadFile(part.LogFile())
+		return strings.Contains(string(content), "line 100\n"), err
+	}
+	if err := Await(10*time.Second, printed); err != nil {
 		t.Fatal(err)
 	}
 	complaint := part.Complaint()
