@@ -1,6 +1,7 @@
 //! The admin port: /metrics, /healthz, /readyz. Plain HTTP, for the cluster's own eyes.
 //!
-//! `/healthz` says that the process lives; `/readyz` that the worker takes work. An unhealthy worker isn't
+//! `/healthz` says that the process lives; `/readyz` that the worker is well, and in a line
+//! what it does: takes work, drains and for how long, leaves, or what ails it. An unhealthy worker isn't
 //! restarted for it: what ails it (its disk, its runner) a restart wouldn't heal.
 
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::bot::Fate;
+use crate::bot::{Drain, Fate};
 use crate::metrics::Metrics;
 
 /// Starts serving; gives the address that it listens on.
@@ -24,18 +25,14 @@ pub async fn start(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     fate: watch::Receiver<Fate>,
+    drain: watch::Receiver<Option<Drain>>,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("--admin {address}"))?;
     let bound = listener.local_addr()?;
     let ready = move || {
-        let answer = match &*fate.borrow() {
-            Fate::Healthy => (StatusCode::OK, "ready\n".to_owned()),
-            Fate::Unhealthy(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("unhealthy: {why}\n")),
-            Fate::Leaving { .. } | Fate::GivingBack => {
-                (StatusCode::SERVICE_UNAVAILABLE, "leaving\n".to_owned())
-            }
-        };
-        std::future::ready(answer)
+        let (is_well, said) = standing(&fate.borrow(), *drain.borrow());
+        let code = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        std::future::ready((code, format!("{said}\n")))
     };
     let text = move || std::future::ready(metrics.text());
     let router = Router::new()
@@ -48,4 +45,20 @@ pub async fn start(
         }
     });
     Ok(bound)
+}
+
+/// Whether the worker is well, and what it does. One that the grid drains is well: what keeps an eye on pods shall not
+/// take it for broken.
+fn standing(fate: &Fate, drain: Option<Drain>) -> (bool, String) {
+    match (fate, drain) {
+        (Fate::Leaving { .. } | Fate::GivingBack, _) => (false, "leaving".to_owned()),
+        (Fate::Unhealthy(why), _) => (false, format!("unhealthy: {why}")),
+        (Fate::Healthy, Some(Drain { leases: 0, .. })) => {
+            (true, "drained: nothing runs, it may be stopped".to_owned())
+        }
+        (Fate::Healthy, Some(drain)) => {
+            (true, format!("draining: {} leases have {} s left", drain.leases, drain.left().as_secs()))
+        }
+        (Fate::Healthy, None) => (true, "ready".to_owned()),
+    }
 }

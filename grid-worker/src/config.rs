@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
+use http::{HeaderName, HeaderValue, Uri};
 
 /// The only argument with which the binary does not work but is the probe that a worker runs.
 pub const PROBE: &str = "probe";
@@ -70,6 +71,13 @@ pub struct Settings {
     /// A file whose appearance means that the machine is about to go: the worker leaves as for SIGTERM.
     #[arg(long, env = "GRID_WORKER_PREEMPTION_FILE")]
     pub preemption_file: Option<PathBuf>,
+    /// An address that is asked every five seconds: any answer of 200 but an empty one, `FALSE` and `NONE` means that
+    /// the machine is about to go. 404 means that it stays.
+    #[arg(long, env = "GRID_WORKER_PREEMPTION_URL", value_parser = plain_http)]
+    pub preemption_url: Option<Uri>,
+    /// A header that goes with it, as NAME: VALUE; clouds ask for one.
+    #[arg(long, env = "GRID_WORKER_PREEMPTION_HEADER", value_parser = header, requires = "preemption_url")]
+    pub preemption_header: Option<(HeaderName, HeaderValue)>,
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "GRID_WORKER_ADMIN")]
     pub admin: Option<std::net::SocketAddr>,
@@ -79,7 +87,7 @@ pub struct Settings {
     /// Seconds that the server may hold a call while there is no work.
     #[arg(long, env = "GRID_WORKER_POLL", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=600))]
     pub poll: u64,
-    /// Compress streams with zstd where the server offers it: for slow networks, at the price of CPU time.
+    /// Compress what travels with zstd where the server offers it: for slow networks, at the price of CPU time.
     #[arg(long, env = "GRID_WORKER_ZSTD")]
     pub zstd: bool,
     /// The command that proves the runner, its words divided by spaces; `none` for no proof. By default this
@@ -134,6 +142,20 @@ fn property(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn plain_http(text: &str) -> Result<Uri, String> {
+    match text.parse::<Uri>() {
+        Ok(url) if url.scheme_str() == Some("http") && url.host().is_some() => Ok(url),
+        _ => Err(format!("{text:?} is not http://HOST[:PORT]/PATH")),
+    }
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed = text
+        .split_once(':')
+        .and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim().parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not NAME: VALUE"))
+}
+
 fn unix_path(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
@@ -185,6 +207,8 @@ mod tests {
             (["--concurrency", "0"], "concurrency"),
             (["--tls-cert", "x"], "tls-key"),
             (["--poll", "1"], "poll"),
+            (["--preemption-url", "https://x/"], "http://HOST"),
+            (["--preemption-header", "A: b"], "preemption-url"),
         ] {
             let message = parse(&arguments).unwrap_err().to_string();
             assert!(message.contains(named), "{message}");

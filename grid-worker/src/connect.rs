@@ -31,7 +31,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the token's file is looked at.
 const TOKEN_CHECK: Duration = Duration::from_secs(5);
 /// HTTP/2 window of a stream, large enough for a fast link.
-const STREAM_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 8 << 20;
+/// HTTP/2 frames: what is read in one call to the system.
+const FRAME: u32 = 256 << 10;
 
 /// A channel that authenticates every call.
 pub type Remote = InterceptedService<Channel, Token>;
@@ -69,6 +71,7 @@ pub fn remote(url: &str, credentials: &Credentials) -> anyhow::Result<Remote> {
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
+        .max_frame_size(FRAME)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * 4);
     let host = host.trim_matches(['[', ']']);

@@ -31,6 +31,10 @@ pub struct Metrics {
     pub running: Gauge,
     /// 1 while the worker takes work.
     pub healthy: Gauge,
+    /// 1 while the grid drains the worker.
+    pub draining: Gauge,
+    /// Seconds that what runs may still run while the grid drains the worker, when it last said so.
+    pub drain_seconds: Gauge,
     /// Bytes of cached files.
     pub cache_bytes: Gauge,
     /// Number of cached files.
@@ -54,6 +58,9 @@ impl Default for Metrics {
         let connected = gauge("connected", "1 while the server answers");
         let running = gauge("actions_running", "Actions under way");
         let healthy = gauge("healthy", "1 while the worker takes work");
+        let draining = gauge("draining", "1 while the grid drains the worker");
+        let left = "Seconds that what runs may still run, as the grid last said; 0 where it does not drain the worker";
+        let drain_seconds = gauge("drain_seconds", left);
         let cache_bytes = gauge("cache_bytes", "Bytes of cached files");
         let cache_files = gauge("cache_files", "Cached files");
         let remains = gauge("remains", "Directories of actions that are still to be removed");
@@ -69,6 +76,8 @@ impl Default for Metrics {
             connected,
             running,
             healthy,
+            draining,
+            drain_seconds,
             cache_bytes,
             cache_files,
             cache_corrupt,

@@ -46,8 +46,6 @@ pub struct Ran {
     pub usage: Vec<Any>,
     /// Whether its time was over.
     pub timed_out: bool,
-    /// The limit that it passed, for the client.
-    pub over_limit: Option<String>,
 }
 
 /// A client of one runner. Cloning is cheap.
@@ -137,20 +135,17 @@ fn put(metadata: &mut MetadataMap, key: &'static str, value: Option<u64>) {
 }
 
 fn read(answer: tonic::Response<RunResponse>) -> Ran {
-    let text = |key| answer.metadata().get(key).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let outcome = text(protocol::OUTCOME);
-    let over_limit = (outcome.as_deref() == Some(protocol::OVER_LIMIT))
-        .then(|| text(protocol::REASON).unwrap_or_else(|| "a limit was passed".to_owned()));
-    let timed_out = outcome.as_deref() == Some(protocol::TIMED_OUT);
+    let timed_out =
+        answer.metadata().get(protocol::OUTCOME).is_some_and(|outcome| outcome == protocol::TIMED_OUT);
     let RunResponse { exit_code, resource_usage } = answer.into_inner();
     let exit_code = i32::try_from(exit_code).unwrap_or(i32::MAX);
-    Ran { exit_code, usage: resource_usage, timed_out, over_limit }
+    Ran { exit_code, usage: resource_usage, timed_out }
 }
 
 /// The end of a command that a runner without timeouts went on with.
 fn cut_off() -> Ran {
     let exit_code = protocol::SIGNAL_BASE + rustix::process::Signal::KILL.as_raw();
-    Ran { exit_code, usage: Vec::new(), timed_out: true, over_limit: None }
+    Ran { exit_code, usage: Vec::new(), timed_out: true }
 }
 
 /// A runner that refuses the request as such blames the command, anything else is its own trouble.

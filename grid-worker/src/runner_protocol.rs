@@ -5,6 +5,10 @@
 //! `runner::service` reads the requests and writes the outcome, `runner_client` does the reverse. The module
 //! refuses to hold behaviour.
 
+/// The largest request: arguments and environment as large as a client may send them. What the system then takes of
+/// them is the command's affair, and its exit code says so.
+pub const MESSAGE_LIMIT: usize = 64 << 20;
+
 /// How long the command may run, in milliseconds. After it the runner kills the tree and answers, so that the
 /// worker can still collect what was produced.
 pub const TIMEOUT_MS: &str = "grid-runner-timeout-ms";
@@ -28,15 +32,11 @@ pub const UID: &str = "grid-runner-uid";
 /// The group id that the command is to see as its own.
 pub const GID: &str = "grid-runner-gid";
 
-/// In the answer: how the command ended, where the exit code alone doesn't tell. One of [`TIMED_OUT`],
-/// [`OVER_LIMIT`].
+/// In the answer: how the command ended, where the exit code alone doesn't tell: [`TIMED_OUT`]. What else a runner has
+/// to say, as of a limit that was passed, it says in the command's standard error.
 pub const OUTCOME: &str = "grid-runner-outcome";
 /// Value of [`OUTCOME`]: the timeout passed and the tree was killed.
 pub const TIMED_OUT: &str = "timed-out";
-/// Value of [`OUTCOME`]: a limit was passed and the tree was killed; [`REASON`] says which.
-pub const OVER_LIMIT: &str = "over-limit";
-/// In the answer: the limit that was passed, as text for the client.
-pub const REASON: &str = "grid-runner-reason";
 
 /// The exit code for a command that was found but can't be executed, as shells give it.
 pub const NOT_EXECUTABLE: i32 = 126;

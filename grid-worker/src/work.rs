@@ -28,7 +28,7 @@ use crate::execute::workspace::Workspaces;
 use crate::faults::Faults;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::notice::Notice;
+use crate::notice::{Notice, Service};
 use crate::probe::{self, Probe};
 use crate::retry::{Backoff, Retry};
 use crate::runner_client::{Limits, RunnerClient};
@@ -49,8 +49,9 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
     prepare_process()?;
     let metrics = Arc::new(Metrics::default());
     let (fate_sender, fate) = watch::channel(Fate::Unhealthy("starting".to_owned()));
+    let drain = watch::Sender::new(None);
     if let Some(address) = settings.admin {
-        let bound = admin::start(address, metrics.clone(), fate.clone()).await?;
+        let bound = admin::start(address, metrics.clone(), fate.clone(), drain.subscribe()).await?;
         tracing::info!(address = %bound, "admin port");
     }
     let mut leave = departure(fate_sender.clone(), &settings)?;
@@ -100,7 +101,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         capacity: settings.concurrency.into(),
         poll: Duration::from_secs(settings.poll),
     };
-    Bot::new(identity, remotes, executor, Arc::new(SystemClock), metrics, fate).run().await;
+    Bot::new(identity, remotes, executor, Arc::new(SystemClock), metrics, fate, drain).run().await;
     tracing::info!("all results are taken; leaving");
     Ok(())
 }
@@ -227,14 +228,18 @@ fn departure(
         }
         None => None,
     };
+    let service =
+        settings.preemption_url.clone().map(|url| Service::new(url, settings.preemption_header.clone()));
     let grace = Duration::from_secs(settings.grace);
     let mut watched = fate.subscribe();
     tokio::spawn(async move {
         let notice = futures::future::OptionFuture::from(notice.as_ref().map(Notice::given));
+        let told = futures::future::OptionFuture::from(service.as_ref().map(Service::given));
         let reboot = tokio::select! {
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
             Some(()) = notice => true,
+            Some(()) = told => true,
         };
         tracing::info!(?grace, reboot, "leaving: running actions may finish");
         fate.send_replace(Fate::Leaving { reboot });

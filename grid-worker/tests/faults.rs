@@ -8,7 +8,7 @@ mod tests {
     use bytes::Bytes;
     use grid_proto::reapi::{Command, Digest};
     use grid_proto::rpc::PreconditionFailure;
-    use grid_proto::rwapi::{BotStatus, LeaseState};
+    use grid_proto::rwapi::BotStatus;
     use grid_proto::{any, rpc};
     use rustix::process::{Pid, Signal, kill_process};
     use tonic::Code;
@@ -351,77 +351,9 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_leaving_worker_finishes_what_it_has() {
-        let mut grid = Grid::with(&["--grace", "50"]).await;
-        let gate = grid.path("gate");
-        let script = format!("while test ! -e {}; do sleep 0.05; done; echo late > out", gate.display());
-        let lease = grid.submit(&making(&script, &["out"]), &Tree::default(), |_| {});
-        grid.server.until(|state| state.report.leases.iter().any(|l| l.state() == LeaseState::Active)).await;
-        signal(grid.worker.as_ref(), Signal::TERM);
-        grid.server.until(|state| state.report.status() == BotStatus::BotTerminating).await;
-        std::fs::write(&gate, "").unwrap();
-        let (status, result) = grid.result(&lease).await;
-        assert_eq!((status.code, result.output_files.len()), (0, 1));
-        let mut worker = grid.worker.take().unwrap();
-        let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
-        assert!(ended.success());
-        let state = grid.server.state.lock();
-        assert_eq!(state.statuses.last(), Some(&BotStatus::BotTerminating));
-        assert_eq!(state.report.leases, [], "the last word came after the result was taken");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_notice_of_preemption_is_told_and_what_runs_is_shown_and_finished() {
-        let notice = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(notice.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let file = notice.path().join("notice");
-        let mut grid = Grid::with(&["--preemption-file", file.to_str().unwrap()]).await;
-        let word = word(8);
-        let (command, gate) = gated(&grid, &word);
-        let lease = grid.submit(&command, &Tree::default(), |_| {});
-        grid.begun(&word).await;
-        std::fs::write(&file, "").unwrap();
-        grid.server.until(|state| state.report.status() == BotStatus::HostRebooting).await;
-        let reached = grid.server.state.lock().progress[&lease].clone();
-        assert!(reached.execution_start_timestamp.is_some(), "{reached:?}");
-        assert_eq!(reached.execution_completed_timestamp, None);
-        tokio::task::spawn_blocking(move || std::fs::write(gate, "").unwrap()).await.unwrap();
-        let (status, _) = grid.result(&lease).await;
-        assert_eq!(status.code, 0);
-        let mut worker = grid.worker.take().unwrap();
-        assert!(tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap().success());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
     async fn without_memory_no_work_is_taken() {
         let grid = Grid::with(&["--memory-reserve", "4611686018427387904"]).await;
         grid.server.until(|state| state.report.status() == BotStatus::Unhealthy).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_does_not_finish_in_time_is_given_back() {
-        let mut grid = Grid::with(&["--grace", "1"]).await;
-        let word = word(6);
-        let lease = grid.submit(&shell(&grid.endless(&word)), &Tree::default(), |_| {});
-        grid.begun(&word).await;
-        signal(grid.worker.as_ref(), Signal::TERM);
-        let (status, result) = grid.result(&lease).await;
-        assert_eq!(code(&status), Code::Unavailable);
-        assert_eq!(result.execution_metadata, None);
-        let mut worker = grid.worker.take().unwrap();
-        let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
-        assert!(ended.success());
-        gone(&word).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_worker_without_work_leaves_at_once() {
-        let mut grid = Grid::start().await;
-        works(&grid, "before").await;
-        signal(grid.worker.as_ref(), Signal::TERM);
-        let mut worker = grid.worker.take().unwrap();
-        let ended = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
-        assert!(ended.success());
     }
 
     #[tokio::test(flavor = "multi_thread")]

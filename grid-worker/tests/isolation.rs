@@ -18,6 +18,7 @@ mod tests {
     use grid_proto::reapi::platform::Property;
     use grid_proto::reapi::{ActionResult, Command, Platform};
     use grid_proto::rpc;
+    use grid_proto::rwapi::BotStatus;
     use tonic::Code;
 
     use super::grid::events::alive;
@@ -218,8 +219,24 @@ mod tests {
         let nonsense = [("unixUID", "me".to_owned())];
         let (status, _) = with_platform(&wrapped, &["identity"], &nonsense, &inputs()).await;
         assert_eq!(Code::from_i32(status.code), Code::InvalidArgument);
-        let in_the_way = inputs().file("proc", "a file");
-        let (status, _) = with_platform(&wrapped, &["identity"], &[], &in_the_way).await;
-        assert!(status.message.contains("/proc"), "{}", status.message);
+        for name in ["proc", "dev", "tmp"] {
+            let in_the_way = inputs().file(name, "a file");
+            let (status, _) = with_platform(&wrapped, &["identity"], &[], &in_the_way).await;
+            assert_eq!(Code::from_i32(status.code), Code::InvalidArgument, "{}", status.message);
+            assert!(status.message.contains(&format!("/{name}")), "{}", status.message);
+        }
+        let statuses = wrapped.server.state.lock().statuses.clone();
+        assert_eq!(statuses.last(), Some(&BotStatus::Ok), "the worker is not to blame");
+        // What lies in the root's own /tmp is seen, and what is made there is found.
+        let own = inputs().file("tmp/in", "from-tmp");
+        let (status, result) = with_platform(&wrapped, &["show", "/tmp/in"], &[], &own).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"from-tmp"[..]), "{}", status.message);
+        let lease = wrapped.submit(
+            &attack(&["make", "/tmp/sub/out"].map(str::to_owned), &["tmp/sub/out"]),
+            &inputs(),
+            |_| {},
+        );
+        let (status, result) = wrapped.result(&lease).await;
+        assert_eq!((status.code, result.output_files.len()), (0, 1), "{} {result:?}", status.message);
     }
 }

@@ -17,6 +17,8 @@ use crate::connect::Remote;
 const OPERATION_METADATA: &str = "executeoperationmetadata-bin";
 /// Leading metadata of an update: how far a lease got, as an ExecutedActionMetadata, with the lease's id within.
 const PROGRESS: (&str, &str) = ("partial-execution-metadata-", "-bin");
+/// Leading metadata of an answer while the grid drains this bot: seconds until what still runs is taken back.
+const DRAIN: &str = "grid-drain";
 /// The largest message that is taken: a session with the actions of all its leases.
 const MESSAGE_LIMIT: usize = 64 << 20;
 
@@ -25,6 +27,16 @@ const MESSAGE_LIMIT: usize = 64 << 20;
 pub(super) struct Answer {
     pub(super) session: BotSession,
     pub(super) metadata: Vec<ExecuteOperationMetadata>,
+    /// How long what runs may still run, where the grid drains this bot.
+    pub(super) drain: Option<Duration>,
+}
+
+impl Answer {
+    fn read(response: tonic::Response<BotSession>) -> Self {
+        let (metadata, session, _) = response.into_parts();
+        let drain = metadata.get(DRAIN).and_then(|left| left.to_str().ok()?.parse().ok());
+        Self { session, metadata: about_leases(&metadata), drain: drain.map(Duration::from_secs) }
+    }
 }
 
 /// What a failed call means.
@@ -66,8 +78,7 @@ pub(super) async fn create(
     let mut request =
         Request::new(CreateBotSessionRequest { parent: parent.to_owned(), bot_session: Some(session) });
     request.set_timeout(patience);
-    let (metadata, session, _) = stub(remote).create_bot_session(request).await?.into_parts();
-    Ok(Answer { session, metadata: about_leases(&metadata) })
+    stub(remote).create_bot_session(request).await.map(Answer::read)
 }
 
 /// How far leases got, by their ids.
@@ -91,8 +102,7 @@ pub(super) async fn update(
         }
     }
     request.set_timeout(patience);
-    let (metadata, session, _) = stub(remote).update_bot_session(request).await?.into_parts();
-    Ok(Answer { session, metadata: about_leases(&metadata) })
+    stub(remote).update_bot_session(request).await.map(Answer::read)
 }
 
 fn about_leases(metadata: &MetadataMap) -> Vec<ExecuteOperationMetadata> {

@@ -44,6 +44,12 @@ impl Ledger {
         self.leases.values().any(is_completed)
     }
 
+    /// How many leases there are, running or with a result that isn't taken yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.leases.len()
+    }
+
     /// Whether there are no leases at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

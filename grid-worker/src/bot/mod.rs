@@ -1,13 +1,15 @@
 //! The bot: one session of the Remote Workers API with as many leases as the worker has places.
 //!
 //! [`ledger`] knows the leases (pure), [`session`] is the conversation with the server, [`Fate`] says whether
-//! the worker wants work. The module refuses to know what an action is: `execute` does.
+//! the worker wants work, [`Drain`] whether the grid wants it to have any. The module refuses to know what an action is: `execute` does.
 
 mod call;
+mod drain;
 mod identity;
 pub mod ledger;
 pub mod session;
 
+pub use drain::Drain;
 pub use identity::Identity;
 pub use session::Bot;
 

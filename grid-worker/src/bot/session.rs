@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::Fate;
 use super::call::{self, Answer, Failure};
+use super::drain::{self, Drain};
 use super::identity::Identity;
 use super::ledger::{Instruction, Ledger};
 use crate::connect::Remote;
@@ -46,6 +47,7 @@ pub struct Bot {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     fate: watch::Receiver<Fate>,
+    drain: watch::Sender<Option<Drain>>,
     ledger: Ledger,
     session: BotSession,
     opening: Duration,
@@ -86,6 +88,7 @@ impl Bot {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         fate: watch::Receiver<Fate>,
+        drain: watch::Sender<Option<Drain>>,
     ) -> Self {
         let (sender, done) = mpsc::unbounded_channel();
         let session = BotSession::default();
@@ -97,6 +100,7 @@ impl Bot {
             clock,
             metrics,
             fate,
+            drain,
             ledger,
             session,
             opening: OPENING,
@@ -240,11 +244,12 @@ impl Bot {
 
     /// Takes in an answer; whether there was anything new in it.
     fn take(&mut self, sent: &BotSession, answer: Answer) -> bool {
-        let Answer { session, metadata } = answer;
+        let Answer { session, metadata, drain: left } = answer;
         let news = session.version != sent.version || session.name != sent.name;
         let instructions = self.ledger.reconcile(&sent.leases, session.leases);
         self.opening = OPENING;
         (self.session.name, self.session.version) = (session.name, session.version);
+        drain::note(&self.drain, &self.metrics, left, self.ledger.len());
         let news = news || !instructions.is_empty();
         for instruction in instructions {
             match instruction {
@@ -260,7 +265,8 @@ impl Bot {
 
     fn start(&mut self, lease: Lease, metadata: Vec<ExecuteOperationMetadata>) {
         let id = lease.id.clone();
-        if *self.fate.borrow() == Fate::GivingBack {
+        let drained = self.drain.borrow().is_some_and(|drain| drain.is_over());
+        if drained || *self.fate.borrow() == Fate::GivingBack {
             self.ledger.complete(&id, &Outcome::given_back());
             return;
         }

@@ -1,7 +1,7 @@
 //! [`FileCache`]: the cached files on disk, fetched once however many actions want them.
 //!
-//! Files are written under `partial/`, checked, given their mode, and only then renamed into one of 256
-//! directories: what is there is whole, also after a crash. Neighbours: `index` decides what stays, `cas`
+//! Files lie in 256 directories, and what is there with the size that its name says is whole, also after a crash: what
+//! comes in a stream is written under `partial/`, checked, and renamed; what is at hand whole is checked before. Neighbours: `index` decides what stays, `cas`
 //! fetches, `stage` places.
 
 use std::collections::{HashMap, HashSet};
@@ -203,25 +203,38 @@ impl FileCache {
         batch: Vec<Digest>,
         keys: &HashMap<Digest, Vec<FileKey>>,
     ) -> Result<(), WorkerError> {
-        let contents = self.cas.read_batch(&batch).await?;
-        let files: Vec<_> = contents
-            .into_iter()
-            .flat_map(|(digest, content)| {
-                keys.get(&digest).into_iter().flatten().map(move |key| (*key, content.clone()))
-            })
-            .collect();
-        let cache = self.clone();
-        blocking(move || {
-            for (key, content) in files {
-                let stored = Partial::create(cache.clone()).and_then(|mut partial| {
-                    partial.write_all(&content)?;
-                    cache.keep(partial, &key)
-                });
-                stored.map_err(|error| WorkerError::local("writing to the cache", error))?;
+        let files: HashMap<Digest, Vec<FileKey>> =
+            batch.iter().filter_map(|digest| Some((*digest, keys.get(digest)?.clone()))).collect();
+        let stored =
+            self.cas.read_batch_to(&batch, (self.clone(), files), |(cache, files), digest, content| {
+                let mut keys = files.get(&digest).into_iter().flatten();
+                let stored = keys.try_for_each(|key| cache.store(key, &content));
+                stored.map_err(|error| WorkerError::local("writing to the cache", error))
+            });
+        stored.await.map(|_| ())
+    }
+
+    /// Writes a file whose content is at hand and was checked. It gets its place at once: a write that breaks off
+    /// leaves less than the key says, and that is never taken for the file.
+    fn store(&self, key: &FileKey, content: &[u8]) -> std::io::Result<()> {
+        let (shard, name) = (&self.shards[key.shard()], key.file_name());
+        let create = || place::create(shard, name.as_ref(), key.mode());
+        let file = match create() {
+            // Of a file that the index has forgotten.
+            Err(Errno::EXIST) => {
+                unlinkat(shard, &name, AtFlags::empty())?;
+                create()?
             }
-            Ok(())
-        })
-        .await
+            created => created?,
+        };
+        let written = std::fs::File::from(file.try_clone()?).write_all(content);
+        if let Err(error) = written.and_then(|()| Ok(place::set_time(&file, key)?)) {
+            let _ = unlinkat(shard, &name, AtFlags::empty());
+            return Err(error);
+        }
+        drop(file);
+        self.state.lock().index.insert(*key, 0);
+        Ok(())
     }
 
     async fn fetch_stream(
@@ -230,7 +243,7 @@ impl FileCache {
         keys: &HashMap<Digest, Vec<FileKey>>,
     ) -> Result<(), WorkerError> {
         for key in keys.get(&digest).into_iter().flatten() {
-            let partial = self.cas.read_stream(&digest, || Partial::create(self.clone())).await?;
+            let partial = self.cas.read_stream(&digest, || Partial::create(self.clone(), key.mode())).await?;
             self.keep(partial, key).map_err(|error| WorkerError::local("writing to the cache", error))?;
         }
         Ok(())
@@ -243,7 +256,7 @@ impl FileCache {
     pub fn place(&self, key: &FileKey, directory: impl AsFd, name: &OsStr) -> std::io::Result<()> {
         if key.digest.size() == 0 {
             // Its own inode each time: file systems bound the links of one, and every tree has empty files.
-            return Ok(place::finish(&place::create(directory, name)?, key)?);
+            return Ok(place::set_time(&place::create(directory, name, key.mode())?, key)?);
         }
         let cached = key.file_name();
         let shard = &self.shards[key.shard()];
@@ -359,10 +372,4 @@ fn take_over(
         }
     }
     Ok(())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, WorkerError> + Send + 'static,
-) -> Result<T, WorkerError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| WorkerError::Internal(error.to_string()))?
 }

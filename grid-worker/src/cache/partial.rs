@@ -23,16 +23,16 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) fn create(cache: Arc<FileCache>) -> std::io::Result<Self> {
+    pub(super) fn create(cache: Arc<FileCache>, mode: u32) -> std::io::Result<Self> {
         let name = cache.next_name();
-        let file = place::create(&cache.partial, name.as_ref())?.into();
+        let file = place::create(&cache.partial, name.as_ref(), mode)?.into();
         Ok(Self { cache, name, file, kept: false })
     }
 
-    /// Gives the file its mode and its place. It is closed then: nothing that can be executed stays open for
+    /// Gives the file its time and its place. It is closed then: nothing that can be executed stays open for
     /// writing.
     pub(super) fn keep(mut self, key: &FileKey) -> std::io::Result<()> {
-        place::finish(&self.file, key)?;
+        place::set_time(&self.file, key)?;
         let shard = &self.cache.shards[key.shard()];
         renameat(&self.cache.partial, &self.name, shard, key.file_name())?;
         self.kept = true;

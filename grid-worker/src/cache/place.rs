@@ -9,8 +9,8 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, copy_file_range, fchmod, futimens, ioctl_ficlone,
-    linkat, openat,
+    AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, copy_file_range, futimens, ioctl_ficlone, linkat,
+    openat,
 };
 use rustix::io::{Errno, Result};
 use rustix::process::geteuid;
@@ -40,27 +40,27 @@ pub(super) fn copy(
     key: &FileKey,
 ) -> std::io::Result<()> {
     let source = openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let target = create(to, as_name)?;
+    let target = create(to, as_name, key.mode())?;
     if ioctl_ficlone(&target, &source).is_err() {
         copy_bytes(&source, &target, key.digest.size())?;
     }
-    finish(&target, key)?;
+    set_time(&target, key)?;
     Ok(())
 }
 
-/// A new file that only this user can open, to be written and then given its mode by [`finish`].
-pub(super) fn create(directory: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
+/// A new file that only this call can write to, where its mode says so.
+pub(super) fn create(directory: impl AsFd, name: &OsStr, mode: u32) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(directory, name, flags, Mode::from_raw_mode(0o600))
+    openat(directory, name, flags, Mode::from_raw_mode(mode))
 }
 
-/// Gives a written file the mode and time of its key.
-pub(super) fn finish(file: impl AsFd, key: &FileKey) -> Result<()> {
+/// Gives a written file the time of its key, if that has one.
+pub(super) fn set_time(file: impl AsFd, key: &FileKey) -> Result<()> {
     if let Some((seconds, nanos)) = key.mtime {
         let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
     }
-    fchmod(&file, Mode::from_raw_mode(key.mode()))
+    Ok(())
 }
 
 /// Whether `stat` is of a file that was placed for an empty input: such files are no links.

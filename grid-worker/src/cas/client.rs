@@ -29,6 +29,11 @@ const FIND_BATCH: usize = 20_000;
 /// Calls with payload under way at once, of all actions together.
 const PARALLEL_CALLS: usize = 32;
 
+/// Smaller blobs aren't worth to be compressed.
+const COMPRESS_FROM: usize = 1 << 10;
+/// The name of zstd in messages.
+const ZSTD: i32 = reapi::compressor::Value::Zstd as i32;
+
 /// A client of one instance of a CAS. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Cas {
@@ -51,8 +56,10 @@ pub(super) struct Shared {
 pub struct Capabilities {
     /// The most bytes of a batch call.
     pub batch_limit: u64,
-    /// Whether streams may be compressed with zstd.
-    pub zstd_streams: bool,
+    /// Whether what is read, and streams in both directions, may be compressed with zstd.
+    pub zstd: bool,
+    /// Whether batches that are written may be.
+    pub zstd_updates: bool,
     /// What a hash of 32 bytes is where nobody says.
     pub function_of_32: DigestFunction,
 }
@@ -155,12 +162,32 @@ impl Cas {
     /// # Errors
     /// [`WorkerError::Missing`] with all that are not there, [`WorkerError::Corrupt`], [`WorkerError::Remote`].
     pub async fn read_batch(&self, digests: &[Digest]) -> Result<HashMap<Digest, Bytes>, WorkerError> {
-        let Some(function) = digests.first().map(Digest::function) else { return Ok(HashMap::new()) };
+        let found = HashMap::with_capacity(digests.len());
+        self.read_batch_to(digests, found, |found, digest, content| {
+            found.insert(digest, content);
+            Ok(())
+        })
+        .await
+    }
+
+    /// As [`Cas::read_batch`]; hands each content with `to` to `take` as soon as it is checked, in a thread that may
+    /// block, and gives `to` back.
+    ///
+    /// # Errors
+    /// Those of `take` too.
+    pub async fn read_batch_to<T: Send + 'static>(
+        &self,
+        digests: &[Digest],
+        to: T,
+        take: fn(&mut T, Digest, Bytes) -> Result<(), WorkerError>,
+    ) -> Result<T, WorkerError> {
+        let Some(function) = digests.first().map(Digest::function) else { return Ok(to) };
+        let zstd = self.shared.compress && self.capabilities().await?.zstd;
         let permit = self.permit().await?;
         let request = reapi::BatchReadBlobsRequest {
             instance_name: self.shared.instance.as_str().to_owned(),
             digests: digests.iter().map(to_wire).collect(),
-            acceptable_compressors: Vec::new(),
+            acceptable_compressors: if zstd { vec![ZSTD] } else { Vec::new() },
             digest_function: function.to_wire(),
         };
         let answers = self
@@ -173,17 +200,20 @@ impl Cas {
             .await
             .map_err(|status| WorkerError::remote("BatchReadBlobs", status))?;
         drop(permit);
-        let checked = tokio::task::spawn_blocking(move || check(function, answers)).await;
-        let (found, mut missing) = checked.map_err(|error| WorkerError::Internal(error.to_string()))??;
-        // A server that leaves a blob out of its answer has not got it.
-        missing.extend(
-            digests
-                .iter()
-                .filter(|d| !found.contains_key(*d) && !missing.contains(*d))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
-        if missing.is_empty() { Ok(found) } else { Err(WorkerError::Missing(missing)) }
+        let mut lacking: HashSet<Digest> = digests.iter().copied().collect();
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut to = to;
+            for answer in answers {
+                if let Some((digest, content)) = check(function, answer)?
+                    && lacking.remove(&digest)
+                {
+                    take(&mut to, digest, content)?;
+                }
+            }
+            // What the server leaves out of its answer it has not got either.
+            if lacking.is_empty() { Ok(to) } else { Err(WorkerError::Missing(lacking.into_iter().collect())) }
+        });
+        taken.await.map_err(|error| WorkerError::Internal(error.to_string()))?
     }
 
     /// Uploads blobs that fit into one batch.
@@ -192,17 +222,20 @@ impl Cas {
     /// [`WorkerError::Remote`].
     pub async fn write_batch(&self, blobs: &[(Digest, Bytes)]) -> Result<(), WorkerError> {
         let Some(function) = blobs.first().map(|(digest, _)| digest.function()) else { return Ok(()) };
+        let zstd = self.shared.compress && self.capabilities().await?.zstd_updates;
+        let blobs = blobs.to_vec();
+        let packing = tokio::task::spawn_blocking(move || {
+            let request = |(digest, content): &(Digest, Bytes)| {
+                let (data, compressor) = pack(content, zstd);
+                reapi::batch_update_blobs_request::Request { digest: Some(to_wire(digest)), data, compressor }
+            };
+            blobs.iter().map(request).collect()
+        });
+        let requests = packing.await.map_err(|error| WorkerError::Internal(error.to_string()))?;
         let _permit = self.permit().await?;
         let request = reapi::BatchUpdateBlobsRequest {
             instance_name: self.shared.instance.as_str().to_owned(),
-            requests: blobs
-                .iter()
-                .map(|(digest, data)| reapi::batch_update_blobs_request::Request {
-                    digest: Some(to_wire(digest)),
-                    data: data.clone(),
-                    compressor: 0,
-                })
-                .collect(),
+            requests,
             digest_function: function.to_wire(),
         };
         self.shared
@@ -276,7 +309,8 @@ fn read_capabilities(answer: &reapi::ServerCapabilities) -> Capabilities {
         // What surrounds the blobs must fit into the server's message limit too.
         batch_limit: if limit == 0 { DEFAULT_BATCH } else { limit.min(DEFAULT_BATCH * 4) }
             - (16 << 10).min(limit / 2),
-        zstd_streams: cache.supported_compressors.contains(&(reapi::compressor::Value::Zstd as i32)),
+        zstd: cache.supported_compressors.contains(&ZSTD),
+        zstd_updates: cache.supported_batch_update_compressors.contains(&ZSTD),
         function_of_32: if blake3 && !sha256 { DigestFunction::Blake3 } else { DigestFunction::Sha256 },
     }
 }
@@ -296,26 +330,38 @@ fn settle(
     Ok(answer.responses)
 }
 
-type Checked = (HashMap<Digest, Bytes>, Vec<Digest>);
-
+/// The content of an answer, which is what its digest says; `None` where there is none.
 fn check(
     function: DigestFunction,
-    answers: Vec<reapi::batch_read_blobs_response::Response>,
-) -> Result<Checked, WorkerError> {
-    let (mut found, mut missing) = (HashMap::with_capacity(answers.len()), Vec::new());
-    for answer in answers {
-        let digest = from_wire(function, &answer.digest.unwrap_or_default())?;
-        if answer.status.is_some_and(|s| s.code != 0) {
-            missing.push(digest);
-            continue;
-        }
-        let content = Digest::of(function, &answer.data);
-        if content != digest {
-            return Err(WorkerError::corrupt(digest, content));
-        }
-        found.insert(digest, answer.data);
+    answer: reapi::batch_read_blobs_response::Response,
+) -> Result<Option<(Digest, Bytes)>, WorkerError> {
+    if answer.status.is_some_and(|s| s.code != 0) {
+        return Ok(None);
     }
-    Ok((found, missing))
+    let digest = from_wire(function, &answer.digest.unwrap_or_default())?;
+    let content = if answer.compressor == ZSTD {
+        // Never more than the digest says, whatever the content claims of itself.
+        let most = usize::try_from(digest.size()).unwrap_or(usize::MAX).min(MESSAGE_LIMIT);
+        let unpacked = zstd::bulk::decompress(&answer.data, most).map_err(|error| {
+            WorkerError::remote("BatchReadBlobs", Status::data_loss(format!("blob {digest}: {error}")))
+        })?;
+        Bytes::from(unpacked)
+    } else {
+        answer.data
+    };
+    let found = Digest::of(function, &content);
+    if found == digest { Ok(Some((digest, content))) } else { Err(WorkerError::corrupt(digest, found)) }
+}
+
+/// What a batch carries of a blob: compressed where that makes it smaller.
+fn pack(content: &Bytes, zstd: bool) -> (Bytes, i32) {
+    let packed = (zstd && content.len() >= COMPRESS_FROM)
+        .then(|| zstd::bulk::compress(content, zstd::DEFAULT_COMPRESSION_LEVEL).ok())
+        .flatten();
+    match packed {
+        Some(packed) if packed.len() < content.len() => (packed.into(), ZSTD),
+        _ => (content.clone(), 0),
+    }
 }
 
 /// A digest as messages carry it.

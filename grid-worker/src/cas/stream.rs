@@ -31,7 +31,7 @@ impl Cas {
         W: Write + Send + 'static,
         F: Fn() -> std::io::Result<W>,
     {
-        let zstd = self.shared.compress && self.capabilities().await?.zstd_streams;
+        let zstd = self.shared.compress && self.capabilities().await?.zstd;
         let resource = self.resource("", digest, zstd);
         let _permit = self.permit().await?;
         // Only what the network did is worth another attempt, so the other errors travel as values.
@@ -94,7 +94,7 @@ impl Cas {
         R: Read + Send + 'static,
         F: Fn() -> std::io::Result<R>,
     {
-        let zstd = self.shared.compress && self.capabilities().await?.zstd_streams;
+        let zstd = self.shared.compress && self.capabilities().await?.zstd;
         let _permit = self.permit().await?;
         let result = self
             .shared

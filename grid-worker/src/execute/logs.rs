@@ -19,7 +19,6 @@ use super::workspace::Workspace;
 use crate::cas::Cas;
 use crate::cas::client::to_wire;
 use crate::error::WorkerError;
-use crate::runner_client::Ran;
 use crate::upload::collect::open_beneath;
 use crate::upload::{Blob, Content, send};
 
@@ -37,11 +36,10 @@ pub(super) async fn attach(
     cas: &Cas,
     workspace: &Workspace,
     function: DigestFunction,
-    ran: &Ran,
     result: &mut ActionResult,
 ) -> Result<(), WorkerError> {
     let path = workspace.path().join("logs");
-    let (directory, stdout, mut stderr) = blocking(move || {
+    let (directory, stdout, stderr) = blocking(move || {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = openat(CWD, &path, flags, Mode::empty())
             .map_err(|error| WorkerError::local("opening the logs", error))?;
@@ -50,10 +48,6 @@ pub(super) async fn attach(
         Ok((Arc::new(directory), stdout, stderr))
     })
     .await?;
-    if let (Some(reason), None) = (&ran.over_limit, &stderr.blob) {
-        let text = [&stderr.inline, format!("the action was ended: {reason}\n").as_bytes()].concat();
-        stderr.inline = text.into();
-    }
     result.stdout_digest = stdout.blob.as_ref().map(|blob| to_wire(&blob.digest));
     result.stderr_digest = stderr.blob.as_ref().map(|blob| to_wire(&blob.digest));
     (result.stdout_raw, result.stderr_raw) = (stdout.inline, stderr.inline);
@@ -66,11 +60,12 @@ fn read(directory: &OwnedFd, name: &str, function: DigestFunction) -> Result<Log
         Ok(fd) => fd,
         // A command that was cut off early may have none.
         Err(rustix::io::Errno::NOENT) => return Ok(Log { inline: Bytes::new(), blob: None }),
+        Err(rustix::io::Errno::LOOP) => return Err(replaced(name)),
         Err(error) => return Err(failed(error.into())),
     };
     let stat = fstat(&fd).map_err(|error| failed(error.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(failed(std::io::Error::other("it is not a regular file any more")));
+        return Err(replaced(name));
     }
     let mut file = File::from(fd);
     let mut start = Vec::new();
@@ -90,4 +85,9 @@ fn read(directory: &OwnedFd, name: &str, function: DigestFunction) -> Result<Log
     let digest: Digest = hasher.finish();
     let blob = Blob { digest, content: Content::File(name.into()) };
     Ok(Log { inline: Bytes::new(), blob: Some(blob) })
+}
+
+/// In `plain` isolation a command can get at the directory of its logs.
+fn replaced(name: &str) -> WorkerError {
+    WorkerError::Invalid(format!("the command put something else in the place of its own {name}"))
 }

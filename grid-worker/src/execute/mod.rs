@@ -130,7 +130,7 @@ impl Executor {
         timeline.lock().mark(Step::InputFetchCompleted);
 
         timeline.lock().mark(Step::ExecutionStart);
-        let request = request(command, environment, workspace, &declared);
+        let request = request(command, environment, workspace, &declared, staged.has_own_tmp);
         let (stdout, stderr) = (assignment.stdout_stream.as_ref(), assignment.stderr_stream.as_ref());
         let live = LiveLogs::start(&self.cas, workspace, stdout, stderr);
         let ran = self.runner.run(request, assignment.timeout, &demands).await?;
@@ -156,7 +156,7 @@ impl Executor {
         let Collected { mut result, blobs } =
             blocking(move || collect::collect(&root, &declared, function)).await?;
         result.exit_code = ran.exit_code;
-        logs::attach(&self.cas, workspace, function, ran, &mut result).await?;
+        logs::attach(&self.cas, workspace, function, &mut result).await?;
         send::send(&self.cas, &workspace.root(), blobs).await?;
         Ok(result)
     }
@@ -182,7 +182,10 @@ fn request(
     environment_variables: HashMap<String, String>,
     workspace: &Workspace,
     declared: &Declared,
+    has_own_tmp: bool,
 ) -> RunRequest {
+    // Where the input root becomes `/`, a directory for temporary files would hide what is in its `tmp`.
+    let temporary_directory = if has_own_tmp { String::new() } else { workspace.below("tmp") };
     RunRequest {
         arguments: command.arguments,
         environment_variables,
@@ -190,7 +193,7 @@ fn request(
         stdout_path: workspace.below("logs/stdout"),
         stderr_path: workspace.below("logs/stderr"),
         input_root_directory: workspace.below("root"),
-        temporary_directory: workspace.below("tmp"),
+        temporary_directory,
         server_logs_directory: workspace.below("logs"),
     }
 }

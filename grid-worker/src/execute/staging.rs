@@ -19,10 +19,15 @@ use crate::stage::spare::{Place, TreePins};
 use crate::stage::{InputTree, Layout, SpareTree, SpareTrees, lay_out};
 use crate::upload::declared::Declared;
 
+/// What a command that has the input root as `/` finds a directory for temporary files at.
+const TMP: &str = "tmp";
+
 /// An action's directory with its inputs.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) workspace: Workspace,
+    /// Whether inputs or outputs lie in the root's `tmp`.
+    pub(super) has_own_tmp: bool,
     /// How the tree was laid out, where it may become spare.
     layout: Option<Layout>,
     pins: TreePins,
@@ -75,8 +80,10 @@ impl Executor {
             staged = self.try_stage(action, None, layers).await;
         }
         let (workspace, layout) = staged?;
+        let has_own_tmp = declared.parents().iter().any(|parent| parent.starts_with(TMP))
+            || trees.iter().any(|tree| tree.holds_something_in(TMP));
         pins.retain(|digest, _| trees.iter().any(|tree| tree.directories.contains_key(digest)));
-        Ok(Staged { workspace, layout: layout.filter(|_| may_be_spare), pins, generation })
+        Ok(Staged { workspace, has_own_tmp, layout: layout.filter(|_| may_be_spare), pins, generation })
     }
 
     async fn try_stage(
@@ -119,7 +126,7 @@ impl Executor {
 
     /// Keeps the input root of an action that is done, where that is worth it; nobody waits for it.
     pub(super) fn keep(&self, staged: Staged) {
-        let Staged { workspace, layout, pins, generation } = staged;
+        let Staged { workspace, layout, pins, generation, .. } = staged;
         let Some(layout) = layout.filter(|layout| SpareTrees::is_worth(&layout.tree)) else { return };
         let (cache, spares) = (self.cache.clone(), self.spares.clone());
         tokio::task::spawn_blocking(move || {

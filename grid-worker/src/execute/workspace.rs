@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use grid_core::Digest;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, mkdirat, openat, renameat, renameat_with};
+use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, mkdirat, openat, openat2, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::directory_name;
@@ -20,9 +20,11 @@ use crate::error::WorkerError;
 use crate::removal::remove_tree;
 use crate::stage::layout::make_directory;
 use crate::stage::spare::Place;
+use crate::upload::collect::BENEATH;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLLOWING: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// The input root's name in it.
 const ROOT: &str = "root";
 /// The most directories of one action at a time: equal actions that run at once, and remains that can't be
@@ -146,17 +148,21 @@ impl Workspace {
 pub fn make_parents(root: &OwnedFd, path: &Path) -> Result<(), WorkerError> {
     let failed = |error: Errno| WorkerError::local(format!("making {}", path.display()), error);
     let mut directory = root.try_clone().map_err(|error| WorkerError::local("the input root", error))?;
+    let mut walked = PathBuf::new();
     for component in path.components() {
         let Component::Normal(name) = component else { continue };
+        walked.push(name);
         directory = match openat(&directory, name, DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::NOENT) => make_directory(&directory, &name.to_string_lossy()).map_err(failed)?,
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                return Err(WorkerError::Invalid(format!(
-                    "{} is to be a directory, and the input root has something else there",
-                    path.display()
-                )));
-            }
+            // Perhaps a link to a directory of the input root.
+            Err(Errno::NOTDIR | Errno::LOOP) => openat2(root, &walked, FOLLOWING, Mode::empty(), BENEATH)
+                .map_err(|_| {
+                    WorkerError::Invalid(format!(
+                        "{} is to be a directory, and the input root has something else there",
+                        path.display()
+                    ))
+                })?,
             Err(error) => return Err(failed(error)),
         };
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// How commands are kept apart.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
@@ -53,8 +54,8 @@ impl Enclosure {
     /// Makes the directories that the enclosed command needs and the input root hasn't got.
     ///
     /// # Errors
-    /// Where the input root has something else in one's place, or the disk fails.
-    pub(crate) fn prepare(&self) -> io::Result<Points> {
+    /// [`NotPrepared`].
+    pub(crate) fn prepare(&self) -> Result<Points, NotPrepared> {
         let mut points = Points { made: Vec::new() };
         for name in POINTS {
             if self.isolation == Isolation::Chroot && name == "proc" {
@@ -63,10 +64,7 @@ impl Enclosure {
             let point = self.root.join(name);
             match symlink_metadata(&point) {
                 Ok(found) if found.is_dir() => {}
-                Ok(_) => {
-                    let text = format!("the input root has something at /{name} that is no directory");
-                    return Err(io::Error::other(text));
-                }
+                Ok(_) => return Err(NotPrepared::InTheWay(name)),
                 Err(_) => {
                     DirBuilder::new().mode(0o777).create(&point)?;
                     points.made.push(point);
@@ -75,6 +73,20 @@ impl Enclosure {
         }
         Ok(points)
     }
+}
+
+/// Why an input root can't become a root.
+#[derive(Debug, Error)]
+pub(crate) enum NotPrepared {
+    /// The client's inputs don't allow it.
+    #[error(
+        "the input root has something at /{0} that is no directory; where the input root is the command's /, \
+         /proc, /dev and /tmp must be directories or be left out"
+    )]
+    InTheWay(&'static str),
+    /// The disk fails.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
 }
 
 /// Directories that were made for an enclosure; what it left in them goes with them.

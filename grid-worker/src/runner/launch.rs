@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
+use super::isolation::NotPrepared;
 use super::orphans::Children;
 use super::task::{Report, Task};
 
@@ -30,7 +31,7 @@ pub(super) enum LaunchError {
     Pipe(#[source] std::io::Error),
     /// The input root can't be made one.
     #[error("the command can't be enclosed: {0}")]
-    Enclosure(#[source] std::io::Error),
+    Enclosure(#[from] NotPrepared),
     /// A defect.
     #[error("the supervisor's report can't be parsed: {0}")]
     Report(#[from] serde_json::Error),

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
@@ -38,15 +38,28 @@ impl LogFile {
         stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0))
     }
 
+    /// Adds a line of the runner's own at its end. What can't be written is lost: the command's end says enough.
+    pub(super) fn add(&self, line: &str) {
+        if let Some(mut file) = self.reopen(OFlags::APPEND) {
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+
     /// Cuts it to what is allowed: much can be written between two looks.
     pub(super) fn shorten(&self, most: u64) {
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // The worker reads what there is, cut or not.
         if self.length() > most
-            && let Ok(file) = openat(&self.directory, &self.name, flags, Mode::empty())
-            && fstat(&file).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
+            && let Some(file) = self.reopen(OFlags::empty())
         {
             let _ = ftruncate(&file, most);
         }
+    }
+
+    /// The file for writing, unless something else is in its place.
+    fn reopen(&self, more: OFlags) -> Option<File> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
+        let file = openat(&self.directory, &self.name, flags, Mode::empty()).ok()?;
+        let regular = fstat(&file).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
+        regular.then(|| file.into())
     }
 }

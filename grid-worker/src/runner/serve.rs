@@ -22,6 +22,7 @@ use super::orphans::Children;
 use super::peer::Admission;
 use super::service::{Policy, RunnerService};
 use super::settle;
+use crate::runner_protocol::MESSAGE_LIMIT;
 
 /// What `grid-runner serve` is told.
 #[derive(Args, Clone, Debug)]
@@ -84,7 +85,8 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     });
     tracing::info!(socket = %options.socket.display(), build = %build.display(), worker, isolation = ?options.isolation, "serving");
     let stop = stop()?;
-    let service = RunnerServer::new(RunnerService::new(&build, children, policy));
+    let service = RunnerServer::new(RunnerService::new(&build, children, policy))
+        .max_decoding_message_size(MESSAGE_LIMIT);
     tokio::select! {
         served = Server::builder().add_service(service).serve_with_incoming(incoming) => served?,
         () = stop => {}

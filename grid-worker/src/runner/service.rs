@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::isolation::{Enclosure, Isolation, Points};
+use super::isolation::{Enclosure, Isolation, NotPrepared, Points};
 use super::launch::{self, LaunchError};
 use super::orphans::Children;
 use super::paths;
@@ -151,7 +151,7 @@ impl Runner for RunnerService {
         let work = tokio::spawn(async move {
             let since = Some(FileTime::now());
             let points = task.enclosure.as_ref().map(Enclosure::prepare).transpose();
-            let points = points.map_err(LaunchError::Enclosure)?;
+            let points = points.map_err(LaunchError::from)?;
             let report = launch::run(&children, &task, &abandoned).await;
             let settled = tokio::task::spawn_blocking(move || {
                 let settled = settled.iter().try_for_each(|root| settle::settle(root, owner, since));
@@ -193,9 +193,13 @@ fn number<N: FromStr>(metadata: &MetadataMap, key: &'static str) -> Result<Optio
 }
 
 fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, Status> {
-    let report = report.map_err(|error| {
-        tracing::error!(%error, "a command could not be run to its end");
-        Status::internal(error.to_string())
+    let report = report.map_err(|error| match error {
+        // The action's own doing: it fails everywhere.
+        LaunchError::Enclosure(NotPrepared::InTheWay(_)) => Status::invalid_argument(error.to_string()),
+        error => {
+            tracing::error!(%error, "a command could not be run to its end");
+            Status::internal(error.to_string())
+        }
     })?;
     // What SIGKILL gives, for the two ends that the runner itself brought about.
     let killed = protocol::SIGNAL_BASE + rustix::process::Signal::KILL.as_raw();
@@ -207,8 +211,8 @@ fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, 
             signal = Some(number);
             (protocol::SIGNAL_BASE + number, None)
         }
-        End::TimedOut => (killed, Some((protocol::TIMED_OUT, String::new()))),
-        End::OverLimit(reason) => (killed, Some((protocol::OVER_LIMIT, reason))),
+        End::TimedOut => (killed, Some(protocol::TIMED_OUT)),
+        End::OverLimit => (killed, None),
         End::NotEnclosed(reason) => {
             tracing::error!(reason, "a command could not be enclosed");
             return Err(Status::internal(format!("the command could not be enclosed: {reason}")));
@@ -217,12 +221,9 @@ fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, 
     };
     let usage = any::pack(&usage(&report.usage, signal));
     let mut response = Response::new(RunResponse { exit_code: code.into(), resource_usage: vec![usage] });
-    if let Some((outcome, reason)) = outcome {
-        let metadata = response.metadata_mut();
-        metadata.insert(protocol::OUTCOME, tonic::metadata::MetadataValue::from_static(outcome));
-        if let Ok(reason) = reason.parse() {
-            metadata.insert(protocol::REASON, reason);
-        }
+    if let Some(outcome) = outcome {
+        let outcome = tonic::metadata::MetadataValue::from_static(outcome);
+        response.metadata_mut().insert(protocol::OUTCOME, outcome);
     }
     Ok(response)
 }

@@ -163,13 +163,25 @@ fn attend(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<En
         watched.logs.iter().for_each(|log| log.shorten(most));
     }
     match reason? {
-        Some(end) => Ok(end),
+        Some(Reason::Abandoned) => Ok(End::Abandoned),
+        Some(Reason::TimedOut) => Ok(End::TimedOut),
+        Some(Reason::OverLimit(what)) => {
+            watched.logs[1].add(&format!("the action was ended: {what}\n"));
+            Ok(End::OverLimit)
+        }
         None => status.and_then(end_of).context("the command's status was lost"),
     }
 }
 
+/// Why a command is ended.
+enum Reason {
+    Abandoned,
+    TimedOut,
+    OverLimit(String),
+}
+
 /// `None` where the command ended by itself.
-fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Option<End>> {
+fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Option<Reason>> {
     let process = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open: Linux 5.3 or later is needed")?;
     let stdin = std::io::stdin();
     let deadline = limits.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
@@ -184,13 +196,13 @@ fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Opti
             return Ok(None);
         }
         if !fds[1].revents().is_empty() {
-            return Ok(Some(End::Abandoned));
+            return Ok(Some(Reason::Abandoned));
         }
         if deadline.is_some_and(|d| Instant::now() >= d) {
-            return Ok(Some(End::TimedOut));
+            return Ok(Some(Reason::TimedOut));
         }
         if let Some(what) = exceeded(watched, limits) {
-            return Ok(Some(End::OverLimit(what)));
+            return Ok(Some(Reason::OverLimit(what)));
         }
     }
 }

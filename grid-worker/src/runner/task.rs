@@ -85,8 +85,8 @@ pub(crate) enum End {
     NotEnclosed(String),
     /// Killed when its time was over.
     TimedOut,
-    /// Killed because it used too much.
-    OverLimit(String),
+    /// Killed because it used too much; what, stands in its standard error.
+    OverLimit,
     /// Killed because nobody waits for it any more.
     Abandoned,
 }

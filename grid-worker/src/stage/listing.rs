@@ -12,6 +12,11 @@ use crate::cache::FileKey;
 use crate::cas::client::from_wire;
 use crate::error::WorkerError;
 
+/// The most bytes of a name, as Linux has it.
+pub(crate) const LONGEST_NAME: usize = 255;
+/// The most bytes of a link's target.
+const LONGEST_TARGET: usize = 4_095;
+
 /// A directory of an input tree.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -35,6 +40,13 @@ impl Listing {
         let mut names = HashSet::new();
         let mut checked = |name: String| -> Result<Box<str>, WorkerError> {
             let name: Box<str> = name.into();
+            if name.len() > LONGEST_NAME {
+                return Err(WorkerError::Invalid(format!(
+                    "directory {digest}: the name {}… has {} bytes; {LONGEST_NAME} are possible",
+                    name.chars().take(40).collect::<String>(),
+                    name.len()
+                )));
+            }
             if name.is_empty() || &*name == "." || &*name == ".." || name.contains(['/', '\0']) {
                 return Err(WorkerError::Invalid(format!("directory {digest}: {name:?} can't be a name")));
             }
@@ -56,6 +68,12 @@ impl Listing {
             if node.target.is_empty() || node.target.contains('\0') {
                 let name = node.name;
                 return Err(WorkerError::Invalid(format!("directory {digest}: link {name:?} has no target")));
+            }
+            if node.target.len() > LONGEST_TARGET {
+                let (name, long) = (node.name, node.target.len());
+                return Err(WorkerError::Invalid(format!(
+                    "directory {digest}: the target of link {name:?} has {long} bytes; {LONGEST_TARGET} are possible"
+                )));
             }
             listing.links.push((checked(node.name)?, node.target.into()));
         }

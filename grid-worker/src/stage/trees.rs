@@ -45,6 +45,14 @@ impl InputTree {
         shared.map(|(_, listing)| listing.entries()).sum()
     }
 
+    /// Whether the root has a directory of this name that isn't empty.
+    #[must_use]
+    pub fn holds_something_in(&self, name: &str) -> bool {
+        let below = |digest: &Digest| self.directories.get(digest);
+        let found = below(&self.root).and_then(|root| root.directories.iter().find(|(n, _)| **n == *name));
+        found.and_then(|(_, digest)| below(digest)).is_some_and(|listing| listing.entries() > 1)
+    }
+
     /// Entries of all directories, each counted once.
     #[must_use]
     pub fn distinct(&self) -> u64 {

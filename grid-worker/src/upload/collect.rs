@@ -29,7 +29,8 @@ const SMALL_FILE: u64 = 256 << 10;
 const SMALL_FILES: u64 = 64 << 20;
 /// The deepest output directory.
 const MOST_LEVELS: usize = 512;
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+/// Nothing outside of the root is reached by a path.
+pub(crate) const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
 /// What a command made.
 #[derive(Debug, Default)]
@@ -280,5 +281,9 @@ fn refused(location: &Path, why: &str) -> WorkerError {
 }
 
 fn failed(location: &Path, error: impl Into<std::io::Error>) -> WorkerError {
+    let error = error.into();
+    if error.raw_os_error() == Some(Errno::NAMETOOLONG.raw_os_error()) {
+        return refused(location, "lies too deep");
+    }
     WorkerError::local(format!("reading output {}", location.display()), error)
 }

@@ -10,6 +10,10 @@ use grid_proto::reapi::Command;
 use grid_proto::reapi::command::OutputDirectoryFormat;
 
 use crate::error::WorkerError;
+use crate::stage::listing::LONGEST_NAME;
+
+/// The most bytes of a path below the input root: what the system takes in one call.
+const LONGEST_PATH: usize = 4_000;
 
 /// What an output must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +120,14 @@ fn within(base: &Path, field: &str, path: &str) -> Result<PathBuf, WorkerError> 
                     return Err(refuse("leads out of the input root"));
                 }
             }
+            name if name.len() > LONGEST_NAME => {
+                return Err(refuse("has a name that no file can have: it is too long"));
+            }
             name => location.push(name),
         }
+    }
+    if location.as_os_str().len() > LONGEST_PATH {
+        return Err(refuse("is longer than any path can be"));
     }
     Ok(location)
 }
@@ -150,7 +160,8 @@ mod tests {
         let declared = Declared::new(&command("w/x", &["../out", "a/./b//c"])).unwrap();
         let locations: Vec<_> = declared.outputs.iter().map(|o| o.location.clone()).collect();
         assert_eq!(locations, [PathBuf::from("w/out"), PathBuf::from("w/x/a/b/c")]);
-        for bad in ["../../../x", "/x", "a\0"] {
+        let long = "x".repeat(256);
+        for bad in ["../../../x", "/x", "a\0", &long, &"d/".repeat(3_000)] {
             assert!(Declared::new(&command("w/x", &[bad])).is_err(), "{bad:?}");
         }
         assert!(Declared::new(&command("..", &[])).is_err());

@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) progress: BTreeMap<String, ExecutedActionMetadata>,
     pub(crate) stdout_stream: String,
     pub(crate) stderr_stream: String,
+    /// How many seconds the bot has left, where it is drained.
+    pub(crate) drain: Option<u64>,
     /// Whether results are taken but their leases go on being listed.
     pub(crate) deaf: bool,
     /// What was written to log streams, by resource name.
@@ -181,6 +183,15 @@ impl FakeGrid {
         self.changed.notify_waiters();
     }
 
+    /// Begins or ends a drain of the bot.
+    pub(crate) fn drain(&self, left: Option<u64>) {
+        let mut state = self.state.lock();
+        state.drain = left;
+        state.version += 1;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     pub(crate) fn fault(&self, call: &'static str, code: Option<Code>) {
         let mut state = self.state.lock();
         match code {
@@ -243,8 +254,12 @@ impl FakeGrid {
                 about.push(metadata);
             }
         }
+        let drain = state.drain;
         drop(state);
         let mut response = Response::new(session);
+        if let Some(left) = drain {
+            response.metadata_mut().insert("grid-drain", left.into());
+        }
         for metadata in about {
             let value = tonic::metadata::MetadataValue::from_bytes(&metadata.encode_to_vec());
             response.metadata_mut().append_bin("executeoperationmetadata-bin", value);
