@@ -4,6 +4,7 @@
 mod fleet;
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use grid_proto::any;
@@ -11,12 +12,13 @@ use grid_proto::longrunning::{self, CancelOperationRequest, GetOperationRequest,
 use grid_proto::reapi::execution_stage::Value as Stage;
 use grid_proto::reapi::{ActionResult, ExecuteOperationMetadata, ExecuteRequest, WaitExecutionRequest};
 use grid_proto::rpc::PreconditionFailure;
+use grid_proto::rwapi::worker;
 use grid_rpc::digests::to_wire;
 use grid_scheduler::SchedulerOptions;
-use grid_streams::LogStreamStore as _;
+use grid_streams::{LogStreamStore as _, SqlLogStreamStore};
 use prost::Message;
 use support::{Bot, Grid, INSTANCE, Kind, Shared, finish, last, response};
-use tonic::Code;
+use tonic::{Code, Streaming};
 
 const WAIT: Duration = Duration::from_secs(30);
 const LINUX: &[(&str, &str)] = &[("OSFamily", "linux")];
@@ -51,6 +53,8 @@ on_both!(
     undeclared_properties_are_refused_by_name,
     a_bot_without_the_properties_gets_nothing,
     log_streams_are_told_to_bot_and_client_while_the_action_runs,
+    log_streams_end_with_their_lease_whoever_ends_it,
+    a_bot_without_room_is_told_to_call_again_soon,
 );
 
 async fn an_action_goes_from_client_to_bot_and_back(kind: Kind) {
@@ -263,14 +267,40 @@ async fn a_bot_without_the_properties_gets_nothing(kind: Kind) {
     right.update(Duration::from_secs(1)).await.unwrap();
 }
 
-async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind) {
+/// What replicas share, log streams among it, and where these are kept.
+async fn with_logs(kind: Kind) -> (Shared, Arc<SqlLogStreamStore>, tempfile::TempDir) {
     let mut shared = Shared::new(kind).await;
-    let (database, _folder) = grid_scheduler_sql::testing::sqlite().await;
-    let clock = std::sync::Arc::new(grid_core::SystemClock);
-    let store = std::sync::Arc::new(grid_streams::SqlLogStreamStore::new(database, clock, 1 << 20));
-    let watched = std::sync::Arc::clone(&store);
+    let (database, folder) = grid_scheduler_sql::testing::sqlite().await;
+    let store = Arc::new(SqlLogStreamStore::new(database, Arc::new(grid_core::SystemClock), 1 << 20));
     let instance = grid_core::InstanceName::new(INSTANCE).unwrap();
-    shared.logs = Some(grid_rpc::logstream::LogStreams::new(store, [instance], ""));
+    shared.logs = Some(grid_rpc::logstream::LogStreams::new(Arc::clone(&store) as _, [instance], ""));
+    (shared, store, folder)
+}
+
+/// Reads an operation until it tells of streams other than these, and gives their names.
+async fn streams(operations: &mut Streaming<longrunning::Operation>, others: &[String]) -> Vec<String> {
+    loop {
+        let operation = operations.message().await.unwrap().unwrap();
+        let metadata: ExecuteOperationMetadata = any::unpack(operation.metadata.as_ref().unwrap()).unwrap();
+        let names = vec![metadata.stdout_stream_name, metadata.stderr_stream_name];
+        if !names[0].is_empty() && names != others {
+            return names;
+        }
+    }
+}
+
+/// Returns once these streams have ended.
+async fn ended(store: &SqlLogStreamStore, names: &[String]) {
+    for name in names {
+        let mut state = store.state(name, None).await.unwrap();
+        while !state.finished {
+            state = store.changed(name, state, WAIT).await.unwrap();
+        }
+    }
+}
+
+async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind) {
+    let (shared, store, _folder) = with_logs(kind).await;
     let grid = Grid::start(&shared, SchedulerOptions::default()).await;
     let action = shared.action("x", LINUX, |_| {}).await;
     let (_, mut stream) = grid.execute(action).await;
@@ -278,24 +308,55 @@ async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind
     bot.create(WAIT).await;
     let about = bot.about.clone();
     assert_eq!(about[0].action_digest, Some(to_wire(&action)));
-    let told = loop {
-        let operation = stream.message().await.unwrap().unwrap();
-        let metadata: ExecuteOperationMetadata = any::unpack(operation.metadata.as_ref().unwrap()).unwrap();
-        if !metadata.stdout_stream_name.is_empty() {
-            break metadata;
-        }
-    };
-    assert!(about[0].stdout_stream_name.starts_with(&format!("{}/", told.stdout_stream_name)), "{about:?}");
-    assert!(about[0].stderr_stream_name.starts_with(&format!("{}/", told.stderr_stream_name)), "{about:?}");
-    assert_ne!(told.stdout_stream_name, told.stderr_stream_name);
+    let told = streams(&mut stream, &[]).await;
+    assert!(about[0].stdout_stream_name.starts_with(&format!("{}/", told[0])), "{about:?}");
+    assert!(about[0].stderr_stream_name.starts_with(&format!("{}/", told[1])), "{about:?}");
+    assert_ne!(told[0], told[1]);
     bot.update(Duration::from_secs(1)).await.unwrap();
     assert_eq!(bot.about, about, "they stay as they are");
     bot.complete(0);
     bot.update(Duration::from_secs(1)).await.unwrap();
-    for name in [told.stdout_stream_name, told.stderr_stream_name] {
-        let mut state = watched.state(&name, None).await.unwrap();
-        while !state.finished {
-            state = watched.changed(&name, state, WAIT).await.unwrap();
-        }
-    }
+    ended(&store, &told).await;
+}
+
+async fn log_streams_end_with_their_lease_whoever_ends_it(kind: Kind) {
+    let (shared, store, _folder) = with_logs(kind).await;
+    let grid = Grid::start(&shared, SchedulerOptions::default()).await;
+    let elsewhere = Grid::start(&shared, SchedulerOptions::default()).await;
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (operation, mut stream) = grid.execute(action).await;
+    let mut lost = grid.bot("b1", LINUX);
+    lost.create(WAIT).await;
+    let first = streams(&mut stream, &[]).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1, "the bot came anew, and the job is tried again");
+    ended(&store, &first).await;
+    let second = streams(&mut stream, &first).await;
+    let open = store.state(&second[0], None).await.unwrap();
+    assert!(!open.finished, "the streams of a live lease stay open");
+
+    let cancel = CancelOperationRequest { name: operation.name };
+    elsewhere.operations().cancel_operation(cancel).await.unwrap();
+    ended(&store, &second).await;
+}
+
+async fn a_bot_without_room_is_told_to_call_again_soon(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(Duration::from_secs(1)).await;
+    let left = |bot: &Bot| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        bot.session.expire_time.unwrap().seconds - i64::try_from(now.as_secs()).unwrap()
+    };
+    assert!(left(&bot) > 60, "a bot with room is held, and need not hurry");
+    grid.execute(shared.action("x", LINUX, |_| {}).await).await;
+    bot.update(WAIT).await.unwrap();
+    bot.update(WAIT).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1);
+    assert!(left(&bot) < 60, "it is not held, and would hear of a cancellation in {} s only", left(&bot));
+    let configs = &mut bot.session.worker.as_mut().unwrap().configs;
+    configs.push(worker::Config { key: "long-poll".into(), value: "always".into() });
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert!(left(&bot) > 60, "it is held, whether it has room or not");
 }

@@ -29,6 +29,7 @@ pub(crate) fn job((id, spec, action, state, response): JobRow) -> StoreResult<Jo
         action: action.into(),
         state: serde_json::from_str(&state).map_err(corrupt)?,
         ended: Vec::new(),
+        closed: Vec::new(),
     };
     if let (Some(Outcome::Finished { response: empty }), Some(full)) = (&mut job.state.outcome, response) {
         *empty = full.into();

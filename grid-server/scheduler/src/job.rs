@@ -176,6 +176,8 @@ pub struct Job {
     pub state: JobState,
     /// Leases that ended since it was loaded: stores write them with the state, and load none.
     pub ended: Vec<Run>,
+    /// The log streams of those leases, which nobody writes any more: stores neither write nor load them.
+    pub closed: Vec<Streams>,
 }
 
 impl JobSpec {

@@ -114,9 +114,12 @@ pub fn fail(job: &mut Job, code: ErrorCode, message: impl Into<String>, now: Tim
     complete(job, Outcome::Failed { code, message: message.into() }, now)
 }
 
-/// The job's lease, where it has one, ends: the history is to have it.
+/// The job's lease, where it has one, ends: the history is to have it, and who reads its output is to hear of it.
 fn note(job: &mut Job, ending: Ending, usage: Usage, now: Timestamp) {
     let Some(lease) = job.state.lease.take() else { return };
+    if job.state.streams != Streams::default() {
+        job.closed.push(job.state.streams.clone());
+    }
     let (spec, state) = (&job.spec, &job.state);
     job.ended.push(Run {
         job: job.id,

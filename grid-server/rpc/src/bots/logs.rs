@@ -8,6 +8,8 @@ use grid_scheduler::Scheduler;
 use grid_scheduler::engine::Synced;
 use grid_scheduler::job::{Job, Streams};
 use prost::Message;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
@@ -51,10 +53,25 @@ async fn create(logs: &LogStreams, instance: &str) -> Result<Streams, Status> {
     })
 }
 
-/// Ends the streams of leases that are over, where their bot doesn't: one that knows nothing of log streams has not, and
-/// who follows one waits for its end.
-pub(super) fn end(logs: &LogStreams, over: Vec<Streams>) {
-    for name in over.into_iter().flat_map(|streams| [streams.stdout_write, streams.stderr_write]) {
+/// Ends the streams of leases that are over, for as long as the scheduler lives: a bot that is gone, or that knows
+/// nothing of log streams, does not, and who follows one waits for its end.
+pub(super) fn follow(logs: &LogStreams, mut over: broadcast::Receiver<Streams>) {
+    let logs = logs.clone();
+    tokio::spawn(async move {
+        loop {
+            match over.recv().await {
+                Ok(streams) => end(&logs, streams),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "log streams of ended leases stay open until they expire");
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+}
+
+fn end(logs: &LogStreams, streams: Streams) {
+    for name in [streams.stdout_write, streams.stderr_write] {
         if name.is_empty() {
             continue;
         }

@@ -11,12 +11,15 @@ mod results;
 mod session;
 mod trailers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use grid_proto::rwapi::bots_server::Bots;
 use grid_proto::rwapi::{
     BotSession, CreateBotSessionRequest, PostBotEventTempRequest, UpdateBotSessionRequest,
 };
+use grid_scheduler::Scheduler;
 use grid_scheduler::engine::{BotReport, Synced};
 use grid_scheduler::ids::SessionId;
 use grid_scheduler::service::Poll;
@@ -32,6 +35,10 @@ pub use trailers::Trailing;
 /// The header of an answer to a bot that drains: the seconds until what still runs is taken back.
 const DRAIN: &str = "grid-drain";
 
+/// How soon a bot is to call again that runs actions and is not held meanwhile: BuildBox's worker takes four fifths of
+/// the time to `expire_time` between its calls, a minute at most, and hears of a cancelled lease with the next one.
+const PACE: Duration = Duration::from_secs(5);
+
 /// The service.
 #[derive(Clone, Debug)]
 pub struct BotsService {
@@ -41,9 +48,16 @@ pub struct BotsService {
 
 impl BotsService {
     /// The service for these instances; an instance `*` serves bots that run jobs of every instance. With log streams,
-    /// what actions write is told to clients while it is written.
+    /// what actions write is told to clients while it is written. Must be called within a tokio runtime.
     #[must_use]
-    pub const fn new(instances: Instances<ExecutionInstance>, logs: Option<LogStreams>) -> Self {
+    pub fn new(instances: Instances<ExecutionInstance>, logs: Option<LogStreams>) -> Self {
+        if let Some(logs) = &logs {
+            let schedulers: BTreeMap<usize, &Arc<Scheduler>> = instances
+                .iter()
+                .map(|(_, instance)| (Arc::as_ptr(&instance.scheduler).addr(), &instance.scheduler))
+                .collect();
+            schedulers.values().for_each(|scheduler| logs::follow(logs, scheduler.streams_over()));
+        }
         Self { instances, logs }
     }
 
@@ -68,12 +82,14 @@ impl BotsService {
         sent: BotSession,
     ) -> Result<Response<BotSession>, Status> {
         let poll = poll(instance, headers, &sent);
+        let began = Instant::now();
         let mut synced: Synced =
             instance.scheduler.report(report, poll).await.map_err(|error| to_status(&error))?;
         if let Some(logs) = &self.logs {
             logs::prepare(&instance.scheduler, logs, &mut synced).await;
         }
-        let mut answer = Response::new(session::render(parent, sent, &synced));
+        let pace = (!is_held(instance, poll, &synced)).then(|| began.elapsed() + PACE);
+        let mut answer = Response::new(session::render(parent, sent, &synced, pace));
         if let Some(until) = synced.session.drain_until {
             let left = until.since(synced.session.last_seen).as_secs();
             answer.metadata_mut().insert(DRAIN, left.into());
@@ -89,12 +105,14 @@ fn poll(instance: &ExecutionInstance, headers: &MetadataMap, sent: &BotSession) 
     let configs = sent.worker.iter().flat_map(|worker| &worker.configs);
     let when_full = configs.into_iter().any(|c| c.key == "long-poll" && c.value == "always");
     let running = !sent.leases.is_empty() && !instance.long_poll_during_execution && !when_full;
-    let wait = if running {
-        std::time::Duration::ZERO
-    } else {
-        deadline::hold(headers, instance.scheduler.lifetime())
-    };
+    let wait = if running { Duration::ZERO } else { deadline::hold(headers, instance.scheduler.lifetime()) };
     Poll { wait, when_full }
+}
+
+/// Whether the bot's next call is held until there is something to say.
+fn is_held(instance: &ExecutionInstance, poll: Poll, synced: &Synced) -> bool {
+    let room = synced.held.len() < usize::try_from(synced.session.capacity).unwrap_or(usize::MAX);
+    poll.when_full || synced.held.is_empty() || (room && instance.long_poll_during_execution)
 }
 
 #[tonic::async_trait]
@@ -126,12 +144,9 @@ impl Bots for BotsService {
             return Err(refuse(RpcError::field("bot_session.name", problem)));
         }
         let (parent, instance, id) = self.locate(&request.name).await.map_err(refuse)?;
-        let taken = results::take(&self.instances, instance, id, &headers, &sent.leases).await?;
-        if let Some(logs) = &self.logs {
-            logs::end(logs, taken.over);
-        }
+        let news = results::take(&self.instances, instance, id, &headers, &sent.leases).await?;
         let lifetime = instance.scheduler.lifetime();
-        let report = session::update(id, &sent, taken.news, lifetime).map_err(refuse)?;
+        let report = session::update(id, &sent, news, lifetime).map_err(refuse)?;
         self.answer(parent, instance, &headers, report, sent).await
     }
 

@@ -13,7 +13,7 @@ use grid_proto::resourceusage::PosixResourceUsage;
 use grid_proto::rwapi::{Lease, LeaseState};
 use grid_scheduler::history::Usage;
 use grid_scheduler::ids::SessionId;
-use grid_scheduler::job::{Job, Streams};
+use grid_scheduler::job::Job;
 use grid_scheduler::session::{News, ReportedLease};
 use grid_scheduler::transition::Cause;
 use prost::Message;
@@ -25,15 +25,6 @@ use crate::execution::ExecutionInstance;
 use crate::execution::render::timestamp;
 use crate::{Instances, to_status};
 
-/// What a bot's list of leases says.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// The news for the scheduler.
-    pub(super) news: Vec<ReportedLease>,
-    /// The log streams of the leases that are over.
-    pub(super) over: Vec<Streams>,
-}
-
 /// The news in a bot's list of leases. Leases that the session does not hold are left out: it is told so by their
 /// absence from the answer.
 pub(super) async fn take(
@@ -42,8 +33,8 @@ pub(super) async fn take(
     session: SessionId,
     headers: &MetadataMap,
     leases: &[Lease],
-) -> Result<Taken, Status> {
-    let mut taken = Taken { news: Vec::with_capacity(leases.len()), over: Vec::new() };
+) -> Result<Vec<ReportedLease>, Status> {
+    let mut taken = Vec::with_capacity(leases.len());
     for lease in leases {
         let Some((job, attempt)) = parse_lease_id(&lease.id) else { continue };
         let mut usage = Usage::default();
@@ -51,7 +42,6 @@ pub(super) async fn take(
             Ok(LeaseState::Completed) => {
                 let held = own.scheduler.leased(session, job, attempt).await.map_err(|e| to_status(&e))?;
                 let Some(held) = held else { continue };
-                taken.over.push(held.state.streams.clone());
                 let instance = instances.own(&held.spec.instance).map_or(own, AsRef::as_ref);
                 let (news, used) = completed(instance, &held, lease).await?;
                 usage = used;
@@ -60,7 +50,7 @@ pub(super) async fn take(
             Ok(LeaseState::Cancelled) => News::Failed(Cause::GivenBack),
             _ => News::Running(progress(headers, &job.to_string())),
         };
-        taken.news.push(ReportedLease { job, attempt, news, usage });
+        taken.push(ReportedLease { job, attempt, news, usage });
     }
     Ok(taken)
 }

@@ -71,8 +71,12 @@ pub(super) fn update(
     })
 }
 
-/// The answer: the session as the bot sent it, with the leases that it holds.
-pub(super) fn render(parent: &str, sent: BotSession, synced: &Synced) -> BotSession {
+/// The answer: the session as the bot sent it, with the leases that it holds. A bot with a `pace` is told to call again
+/// within that time of its last call; its session lives on as long as any other.
+pub(super) fn render(parent: &str, sent: BotSession, synced: &Synced, pace: Option<Duration>) -> BotSession {
+    let session = &synced.session;
+    let told = pace.map_or(session.expires_at, |pace| session.last_seen.after(pace));
+    let expires_at = told.min(session.expires_at);
     let leases = synced.held.iter().map(|job| {
         let id = lease_id(job);
         let known = sent.leases.iter().find(|lease| lease.id == id);
@@ -83,7 +87,7 @@ pub(super) fn render(parent: &str, sent: BotSession, synced: &Synced) -> BotSess
     BotSession {
         name: parent.join(&synced.session.id.to_string()),
         leases,
-        expire_time: Some(timestamp(synced.session.expires_at)),
+        expire_time: Some(timestamp(expires_at)),
         version: synced.session.version.to_string(),
         ..sent
     }

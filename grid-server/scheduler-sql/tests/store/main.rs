@@ -82,6 +82,7 @@ pub(crate) fn job(number: u128, requirement: RequirementId) -> Job {
         action,
         state: JobState::queued(Timestamp(1_000), 0, Timestamp(5_000)),
         ended: Vec::new(),
+        closed: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout_at};
 
 use super::Scheduler;
@@ -135,6 +136,12 @@ impl Scheduler {
         let (jobs, effects) = engine::attach(self.core.store.as_ref(), session, leases).await?;
         self.core.apply(effects);
         Ok(jobs)
+    }
+
+    /// The log streams of leases that end from now on, whichever replica ends them, as long as their bots call here.
+    #[must_use]
+    pub fn streams_over(&self) -> broadcast::Receiver<Streams> {
+        self.core.streams.over()
     }
 
     /// The job of a lease that a session is believed to hold, for what is done with a result before it is reported.

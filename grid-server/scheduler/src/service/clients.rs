@@ -108,6 +108,7 @@ impl Scheduler {
             action: request.action.clone(),
             state,
             ended: Vec::new(),
+            closed: Vec::new(),
         };
         if let Some(response) = &request.cached {
             transition::finish(&mut job, response.clone(), Usage::default(), now);

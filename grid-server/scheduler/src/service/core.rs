@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::dispatcher::Dispatcher;
 use super::hub::Hub;
 use super::options::SchedulerOptions;
+use super::streams::OpenStreams;
 use crate::SchedulerError;
 use crate::engine::{Effects, Undelivered};
 use crate::fleet::View;
@@ -35,6 +36,7 @@ pub(super) struct Core {
     arrived: Mutex<HashSet<RequirementId>>,
     /// Jobs that bots of this replica run: a shortcut past the store, never the last word.
     running: Mutex<HashMap<JobId, Arc<Job>>>,
+    pub(super) streams: OpenStreams,
     instance_pools: BTreeMap<String, String>,
 }
 
@@ -57,6 +59,7 @@ impl Core {
             waiting_changed: Notify::new(),
             arrived: Mutex::default(),
             running: Mutex::default(),
+            streams: OpenStreams::default(),
         };
         (Arc::new(core), returned)
     }
@@ -96,6 +99,7 @@ impl Core {
         }
         drop(running);
         for job in &effects.jobs {
+            self.streams.changed(job);
             self.hub.publish(job);
         }
         self.hub.cancel(&effects.cancelled);

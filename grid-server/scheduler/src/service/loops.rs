@@ -20,7 +20,7 @@ use crate::job::Job;
 use crate::store::Event;
 
 /// How many rows one look takes.
-const CHUNK: usize = 1_000;
+pub(super) const CHUNK: usize = 1_000;
 /// Every so many looks, requirements and turns are forgotten that nobody needs.
 const FORGET_ROUNDS: u64 = 120;
 /// How long a requirement is kept that nobody asks for: longer than a replica counts on its being there.
@@ -112,11 +112,12 @@ async fn claim(core: &Core, errand: &Errand) -> Result<(), SchedulerError> {
 async fn listen(core: Arc<Core>) {
     let mut events = core.store.events().ready_chunks(256);
     while let Some(events) = events.next().await {
-        let mut jobs = BTreeSet::new();
+        let (mut jobs, mut streaming) = (BTreeSet::new(), BTreeSet::new());
         for event in events {
             match event {
                 Event::Jobs(ids) => {
                     core.forget(&ids);
+                    streaming.extend(core.streams.among(&ids));
                     jobs.extend(core.hub.watched(&ids));
                 }
                 Event::Cancelled(ids) => core.hub.cancel(&ids),
@@ -130,9 +131,11 @@ async fn listen(core: Arc<Core>) {
                     core.fleet_changed.notify_one();
                     core.dispatcher.resync_all();
                     look_once(&core, true).await;
+                    core.compare_streams(None).await;
                 }
             }
         }
+        core.compare_streams(Some(streaming.into_iter().collect())).await;
         refresh(&core, jobs.into_iter().collect()).await;
     }
 }
@@ -209,6 +212,7 @@ async fn look(core: Arc<Core>, ids: Arc<dyn Ids>) {
         core.fleet_changed.notify_one();
         if round % FORGET_ROUNDS == 1 {
             core.dispatcher.forget();
+            core.compare_streams(None).await;
             if let Err(error) = engine::forget(core.store.as_ref(), UNUSED).await {
                 note(&error, "what nobody asks for any more is kept");
             }

@@ -88,7 +88,7 @@ impl Tables {
     /// Writes a job's state, and its leases that ended.
     pub(super) fn save(&mut self, job: &Job) {
         self.runs.extend(job.ended.iter().map(|run| ((run.job, run.attempt), run.clone())));
-        self.jobs.insert(job.id, Arc::new(Job { ended: Vec::new(), ..job.clone() }));
+        self.jobs.insert(job.id, Arc::new(Job { ended: Vec::new(), closed: Vec::new(), ..job.clone() }));
     }
 
     /// A page of jobs with their operations.
