@@ -78,8 +78,32 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "without turns the order is priority, then age",
         file: "simulation/tx.rs",
-        from: "jobs.truncate(usize::try_from(*most).unwrap_or(usize::MAX));",
-        to: "jobs.reverse(); jobs.truncate(usize::try_from(*most).unwrap_or(usize::MAX));",
+        from: "jobs.truncate(usize::try_from(want.most).unwrap_or(usize::MAX));",
+        to: "jobs.reverse(); jobs.truncate(usize::try_from(want.most).unwrap_or(usize::MAX));",
+    },
+    Mutation {
+        breaks: "a share of the leases goes to the oldest jobs",
+        file: "service/dispatcher.rs",
+        from: "Some(Errand { slots, wants, aged, requirements })",
+        to: "let _: Vec<(RequirementId, u32)> = aged; Some(Errand { slots, wants, aged: Vec::new(), requirements })",
+    },
+    Mutation {
+        breaks: "no instance holds more leases than its quota",
+        file: "quota.rs",
+        from: "self.quota.max.saturating_sub(self.evicted).max(self.quota.min)",
+        to: "u32::MAX",
+    },
+    Mutation {
+        breaks: "who has less than it is due comes first",
+        file: "assign.rs",
+        from: "Rule::Due => ledger.owes(cohort, instance),",
+        to: "Rule::Due => false,",
+    },
+    Mutation {
+        breaks: "a lease is taken only for who waits too long",
+        file: "engine/preempt.rs",
+        from: "job.state.queued_at <= late && ",
+        to: "job.state.queued_at > late && ",
     },
 ];
 

@@ -106,8 +106,13 @@ fn objects(kind: Kind) -> [String; 2] {
             "!quota-service {scheduler: !sql-scheduler {storage: !lru-storage {size: 1}}}",
         ],
         Kind::PropertySet => ["!dynamic-property-set {}", "!dynamic-property-set {label-key: ISA}"],
-        Kind::CohortSet => ["!cohort-set {cohorts: []}", "!cohort-set {cohorts: [{}]}"],
-        Kind::Assigner => ["!priority-age-assigner {}", "!priority-age-assigner {count: 1}"],
+        Kind::CohortSet => [
+            "!cohort-set {cohorts: [{name: a, property-labels: [x]}]}",
+            "!cohort-set {cohorts: [{name: b, property-labels: [x]}]}",
+        ],
+        Kind::Assigner => {
+            ["!priority-age-assigner {}", "!priority-age-assigner {priority-assignment-percentage: 50}"]
+        }
         Kind::Strategy => ["!assign-by-capacity {}", "!assign-by-locality {}"],
         Kind::Sampling => ["!sampling-config {}", "!sampling-config {sample-size: 1}"],
         Kind::Weights => ["!sampling-weights {}", "!sampling-weights {priority: 1}"],
@@ -240,7 +245,15 @@ fn document(section: &Section, text: &str) -> String {
         (Some(Kind::ServerService), _) => list("services"),
         (Some(Kind::PropertySet), _) => scheduler("property-set", text),
         (Some(Kind::CohortSet), _) => scheduler("cohort-set", text),
-        (Some(Kind::Assigner), _) => scheduler("assigners", &format!("[{text}]")),
+        (Some(Kind::Assigner), "!cohort-assigner") => {
+            let cohorts = "[{name: a, property-labels: [x]}, {name: b, property-labels: [y]}]";
+            scheduler("cohort-set", &format!("!cohort-set {{cohorts: {cohorts}}}, assigners: [{text}]"))
+        }
+        // Beside another, for how much it weighs shows only there.
+        (Some(Kind::Assigner), _) => scheduler(
+            "assigners",
+            &format!("[{text}, !priority-age-assigner {{priority-assignment-percentage: 0}}]"),
+        ),
         (Some(Kind::Strategy), _) => assigner(text),
         (Some(Kind::Sampling), _) => assigner(&format!("!assign-by-capacity {{sampling: {text}}}")),
         (Some(Kind::Weights), _) => {
@@ -272,6 +285,7 @@ fn document(section: &Section, text: &str) -> String {
         (None, "property-labels[]") => {
             scheduler("property-set", &format!("!static-property-set {{property-labels: [{text}]}}"))
         }
+        (None, "cohorts[]") => scheduler("cohort-set", &format!("!cohort-set {{cohorts: [{text}]}}")),
         (None, "sets[]") => scheduler("property-set", &format!("!instanced-property-set {{sets: [{text}]}}")),
         (None, "authorization") => with("authorization"),
         (None, "monitoring") => with("monitoring"),

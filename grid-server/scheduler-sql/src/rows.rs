@@ -12,6 +12,7 @@ use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::{Job, Outcome, Stage};
 use grid_scheduler::operation::{ClientIdentity, Operation, RequestMetadata};
 use grid_scheduler::properties::RequirementId;
+use grid_scheduler::quota::{Quota, Share};
 use grid_scheduler::session::Session;
 use grid_scheduler::store::{Recent, StoreResult};
 use uuid::Uuid;
@@ -51,6 +52,7 @@ pub(crate) struct JobColumns {
     pub(crate) completed_at: Option<i64>,
     pub(crate) watched_until: i64,
     pub(crate) worker_pool: String,
+    pub(crate) cohort: String,
     pub(crate) state: String,
     pub(crate) response: Option<Bytes>,
 }
@@ -72,6 +74,7 @@ pub(crate) fn columns(job: &Job) -> StoreResult<JobColumns> {
         completed_at: state.completed_at.map(|t| t.0),
         watched_until: state.watched_until.0,
         worker_pool: clean(&state.worker_pool),
+        cohort: state.lease.as_ref().map(|lease| lease.cohort.clone()).unwrap_or_default(),
         state: encode(state)?,
         response: match &state.outcome {
             Some(Outcome::Finished { response }) => Some(response.clone()),
@@ -355,6 +358,45 @@ pub(crate) fn bot((id, expires_at, body, leases): BotRow) -> StoreResult<(Sessio
 /// Every session with the number of its leases.
 pub(crate) const BOTS: &str = "SELECT s.id, s.expires_at, s.body, count(j.id) FROM sessions s \
      LEFT JOIN jobs j ON j.session = s.id AND j.stage = 3 GROUP BY s.id ORDER BY s.id";
+
+/// `cohort, instance, least, most`, the leases in use and those taken.
+pub(crate) type ShareRow = (String, String, i64, i64, i64, i64);
+
+/// Every quota as a [`ShareRow`], with what was taken after the parameter.
+macro_rules! shares_sql {
+    ($since:literal) => {
+        concat!(
+            "SELECT q.cohort, q.instance, q.least, q.most, (SELECT count(*) FROM jobs j WHERE j.stage = 3 \
+             AND j.cohort <> '' AND j.cohort = q.cohort AND j.instance = q.instance), \
+             (SELECT count(*) FROM evictions e WHERE e.cohort = q.cohort AND e.instance = q.instance \
+             AND e.evicted_at > ",
+            $since,
+            ") FROM quotas q ORDER BY q.cohort, q.instance"
+        )
+    };
+}
+pub(crate) use shares_sql;
+
+pub(crate) fn share((cohort, instance, least, most, used, evicted): ShareRow) -> Share {
+    let count = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
+    let quota = Quota { cohort, instance, min: count(least), max: count(most) };
+    Share { quota, used: count(used), evicted: count(evicted) }
+}
+
+/// Inserts or replaces a quota's `cohort, instance, least, most`.
+pub(crate) const SAVE_QUOTA: &str = "INSERT INTO quotas (cohort, instance, least, most) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (cohort, instance) DO UPDATE SET least = excluded.least, most = excluded.most";
+
+/// Removes the quota of a cohort and an instance.
+pub(crate) const DELETE_QUOTA: &str = "DELETE FROM quotas WHERE cohort = $1 AND instance = $2";
+
+/// Evictions before the first parameter.
+macro_rules! forget_evictions_sql {
+    ($before:literal) => {
+        concat!("DELETE FROM evictions WHERE evicted_at < ", $before)
+    };
+}
+pub(crate) use forget_evictions_sql;
 
 /// Requirements that nobody asked for since the first parameter and that no job waits or runs with.
 macro_rules! forget_requirements_sql {

@@ -27,12 +27,21 @@ pub enum Ending {
     Unavailable,
     /// The worker gave it back in good order.
     GivenBack,
+    /// It was taken for an instance that had fewer leases than its quota.
+    Preempted,
 }
 
 impl Ending {
     /// All of them; the place of each is the number that stores keep, so new ones come last.
-    pub const ALL: [Self; 6] =
-        [Self::Finished, Self::Stopped, Self::WorkerLost, Self::Internal, Self::Unavailable, Self::GivenBack];
+    pub const ALL: [Self; 7] = [
+        Self::Finished,
+        Self::Stopped,
+        Self::WorkerLost,
+        Self::Internal,
+        Self::Unavailable,
+        Self::GivenBack,
+        Self::Preempted,
+    ];
 
     /// The number that stores keep.
     #[must_use]
@@ -58,6 +67,7 @@ impl Ending {
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::GivenBack => "given_back",
+            Self::Preempted => "preempted",
         }
     }
 }
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn endings_keep_their_numbers() {
         let numbers: Vec<i16> = Ending::ALL.iter().map(|ending| ending.number()).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
         assert!(Ending::ALL.iter().all(|ending| Ending::of_number(ending.number()) == *ending));
         assert_eq!(Ending::of_number(99), Ending::Stopped);
     }

@@ -78,6 +78,9 @@ pub struct Lease {
     pub attempt: u32,
     /// Whether the bot has been seen to hold it.
     pub acknowledged: bool,
+    /// The cohort whose quota it counts against; empty where the bot is in none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cohort: String,
 }
 
 /// How often a job failed, by cause.

@@ -1,6 +1,7 @@
 //! The scheduler: which job runs next, where, and what becomes of it.
 //!
 //! - [`job`], [`transition`], [`session`], [`properties`], [`assign`], [`operation`]: the state machine, pure.
+//! - [`quota`]: shares of instances in cohorts of bots.
 //! - [`history`]: leases that have ended, and what actions of a kind took.
 //! - [`fleet`]: declared pools, drains, why a job waits, how many workers are wanted.
 //! - [`store`]: what it asks of a database. [`engine`]: each thing that can happen, as one transaction.
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod job;
 pub mod operation;
 pub mod properties;
+pub mod quota;
 pub mod service;
 pub mod session;
 #[cfg(feature = "simulation")]

@@ -29,6 +29,7 @@ use crate::ids::{Ids, JobId, OperationId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
+use crate::quota::Share;
 use crate::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, RunQuery, StoreResult};
 
 /// How often things go wrong, each in thousandths of the calls it concerns.
@@ -235,6 +236,10 @@ impl QueueStore for SimStore {
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
         self.read(|t| t.ahead(job, requirements)).await
+    }
+
+    async fn shares(&self, evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
+        self.read(|t| t.shares(evicted_since)).await
     }
 
     fn events(&self) -> BoxStream<'static, Event> {

@@ -4,7 +4,7 @@
 //! [`crate::session`], called by [`crate::engine`] on rows that a transaction holds. Each method takes a batch
 //! and costs one round trip, whatever the batch's size.
 //!
-//! Locks are taken in one order: the fleet, sessions, then jobs, then turns; within a kind by identifier.
+//! Locks are taken in one order: the fleet, sessions, quotas, then jobs, then turns; within a kind by identifier.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
+use crate::quota::{Quota, Share};
 use crate::session::Session;
 
 /// What a store answers.
@@ -88,6 +89,48 @@ impl Recent {
     #[must_use]
     pub fn queue_time(&self) -> Duration {
         self.started_at.since(self.queued_at)
+    }
+}
+
+/// What a look at the queue is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Jobs with this requirement.
+    pub requirement: RequirementId,
+    /// At most so many.
+    pub most: u32,
+    /// Only those of these instances.
+    pub only: Option<Vec<String>>,
+    /// None of these instances.
+    pub except: Vec<String>,
+}
+
+impl Want {
+    /// The first so many jobs with this requirement.
+    #[must_use]
+    pub const fn new(requirement: RequirementId, most: u32) -> Self {
+        Self { requirement, most, only: None, except: Vec::new() }
+    }
+}
+
+/// In which order jobs wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Priority, turn, age.
+    Turn,
+    /// Age, whatever the priority.
+    Age,
+}
+
+impl Order {
+    /// Puts jobs into this order.
+    pub fn sort(self, jobs: &mut [Job]) {
+        match self {
+            Self::Turn => {
+                jobs.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+            }
+            Self::Age => jobs.sort_by_key(|job| (job.state.queued_at, job.id)),
+        }
     }
 }
 
@@ -211,6 +254,12 @@ pub trait QueueStore: Debug + Send + Sync {
     /// [`SchedulerError::Unavailable`].
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64>;
 
+    /// Every quota, with the leases in use and those taken for others since then.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn shares(&self, evicted_since: Timestamp) -> StoreResult<Vec<Share>>;
+
     /// The news of other replicas, from now on and without end; after a reconnect it begins with
     /// [`Event::Resync`].
     fn events(&self) -> BoxStream<'static, Event>;
@@ -240,9 +289,31 @@ pub trait QueueTx: Send {
     /// Locks the jobs whose leases these sessions hold.
     async fn lock_leased(&mut self, sessions: &[SessionId]) -> StoreResult<Vec<Job>>;
 
-    /// Locks the first queued jobs of each requirement, at most so many of each, in the queue's order (priority,
-    /// turn, age), and leaves out those that another transaction holds.
-    async fn lock_queued(&mut self, wants: &[(RequirementId, u32)]) -> StoreResult<Vec<Job>>;
+    /// Locks the first queued jobs of each want in this order, and leaves out those that another transaction holds.
+    async fn lock_queued(&mut self, wants: &[Want], order: Order) -> StoreResult<Vec<Job>>;
+
+    /// Locks jobs that bots of this cohort run, of these instances and with this requirement, those that lose least
+    /// first: the least urgent, then the youngest. Leaves out those that another transaction holds.
+    async fn lock_lent(
+        &mut self,
+        cohort: &str,
+        instances: &[String],
+        requirement: RequirementId,
+        limit: u32,
+    ) -> StoreResult<Vec<Job>>;
+
+    /// Locks the quotas of these cohorts, so that their leases are counted and given by one transaction at a time; with
+    /// the leases in use and those taken for others since then.
+    async fn lock_shares(&mut self, cohorts: &[String], evicted_since: Timestamp) -> StoreResult<Vec<Share>>;
+
+    /// Inserts or replaces a quota.
+    async fn save_quota(&mut self, quota: &Quota) -> StoreResult<()>;
+
+    /// Removes a quota; says whether it was there.
+    async fn delete_quota(&mut self, cohort: &str, instance: &str) -> StoreResult<bool>;
+
+    /// Notes leases that were taken now for others, by cohort and instance.
+    async fn note_evictions(&mut self, evicted: &[(String, String)]) -> StoreResult<()>;
 
     /// Locks jobs that are overdue, at most `limit`, and leaves out those that another transaction holds.
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>>;
@@ -259,8 +330,8 @@ pub trait QueueTx: Send {
     /// Makes requirements known to every replica, and notes that they are asked for now.
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()>;
 
-    /// Removes requirements that nobody asked for since then and that no job waits or runs with, and the turns of
-    /// flows that their clock has passed.
+    /// Removes requirements that nobody asked for since then and that no job waits or runs with, the turns of flows
+    /// that their clock has passed, and older evictions.
     async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()>;
 
     /// Inserts operations.

@@ -21,6 +21,8 @@ pub enum Cause {
     Unavailable,
     /// The worker gave it back in good order (drain, shutdown): not a failure.
     GivenBack,
+    /// It was taken for an instance that had fewer leases than it is due: not a failure.
+    Preempted,
 }
 
 /// How many leases a job is given at most, failed and given back together: a bot that gives everything back must
@@ -81,13 +83,20 @@ pub fn join(job: &mut Job, priority: i32, watched_until: Timestamp) -> bool {
     sooner || longer
 }
 
-/// Gives a queued job to a session. Returns the lease, or `None` where the job is not queued.
-pub fn assign(job: &mut Job, session: &Session, now: Timestamp) -> Option<Lease> {
+/// Gives a queued job to a session whose bot is in this cohort. Returns the lease, or `None` where the job is not
+/// queued.
+pub fn assign(job: &mut Job, session: &Session, cohort: &str, now: Timestamp) -> Option<Lease> {
     if job.state.stage != Stage::Queued {
         return None;
     }
     let attempt = job.state.attempts.saturating_add(1);
-    let lease = Lease { session: session.id, bot_id: session.bot_id.clone(), attempt, acknowledged: false };
+    let lease = Lease {
+        session: session.id,
+        bot_id: session.bot_id.clone(),
+        attempt,
+        acknowledged: false,
+        cohort: cohort.to_owned(),
+    };
     job.state.stage = Stage::Executing;
     job.state.attempts = attempt;
     job.state.started_at = Some(now);
@@ -162,6 +171,7 @@ pub fn release(job: &mut Job, cause: Cause, policy: RetryPolicy, now: Timestamp)
         Cause::Internal => Ending::Internal,
         Cause::Unavailable => Ending::Unavailable,
         Cause::GivenBack => Ending::GivenBack,
+        Cause::Preempted => Ending::Preempted,
     };
     note(job, ending, Usage::default(), now);
     let failures = &mut job.state.failures;
@@ -169,7 +179,7 @@ pub fn release(job: &mut Job, cause: Cause, policy: RetryPolicy, now: Timestamp)
         Cause::WorkerLost => failures.worker_lost += 1,
         Cause::Internal => failures.internal += 1,
         Cause::Unavailable => failures.unavailable += 1,
-        Cause::GivenBack => {}
+        Cause::GivenBack | Cause::Preempted => {}
     }
     let failures = job.state.failures;
     let failed = failures.worker_lost + failures.internal + failures.unavailable;

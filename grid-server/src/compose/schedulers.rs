@@ -9,6 +9,7 @@ use grid_config::model::{
 use grid_core::Coded as _;
 use grid_scheduler::ids::TimeOrderedIds;
 use grid_scheduler::properties as matching;
+use grid_scheduler::quota::Cohort;
 use grid_scheduler::store::QueueStore;
 use grid_scheduler::transition::RetryPolicy;
 use grid_scheduler::{Scheduler, SchedulerOptions};
@@ -216,11 +217,20 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
             .map(|limit| (limit.instances.clone(), limit.max_size))
             .collect(),
         fair: scheduler.fair,
+        aged_percent: scheduler.assignment.aged_percent,
+        cohorts: scheduler.assignment.cohorts.iter().map(cohort).collect(),
+        preempting: scheduler.assignment.preempting.clone(),
+        preemption_delay: scheduler.assignment.preemption_delay,
+        eviction_cooldown: scheduler.assignment.eviction_cooldown,
         unplaceable_grace: Some(scheduler.unplaceable_grace).filter(|grace| !grace.is_zero()),
         locality_hints: scheduler.locality_hints,
         sweep_interval: scheduler.session_timer.max(Duration::from_millis(100)),
         ..SchedulerOptions::default()
     }
+}
+
+fn cohort(cohort: &model::Cohort) -> Cohort {
+    Cohort { name: cohort.name.clone(), labels: cohort.labels.iter().cloned().collect() }
 }
 
 fn property_set(set: &PropertySet) -> matching::PropertySet {

@@ -4,6 +4,7 @@
 //! rules between keys. Decoding never stops at an error: a part that is wrong becomes `None`, and everything beside it is
 //! still looked at.
 
+mod assigners;
 mod authorization;
 mod caches;
 mod check;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
-    Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet, Pruner, Scheduler,
-    Shared, StaticSet,
+    Assignment, Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet, Pruner,
+    Scheduler, Shared, StaticSet,
 };
 use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, PROPERTY_LABEL, QUEUE_SIZE, Ty};
 use crate::yaml::Child;
@@ -21,6 +21,7 @@ impl Tagged for Scheduler {
     fn read(tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
         let database = database(tag, f);
         let property_set = property_set(f);
+        let assignment = super::assigners::assignment(f, property_set.as_ref());
         let pruner = pruner(f);
         let browser_urls = f.opt("instanced-browser-urls");
         let queue_sizes = f.opt("instanced-queue-size");
@@ -33,6 +34,7 @@ impl Tagged for Scheduler {
         Some(scheduler.with(SchedulerParts {
             database: database?,
             property_set: property_set?,
+            assignment: assignment?,
             pruner: pruner?,
             instanced_browser_urls,
             instanced_queue_sizes,
@@ -45,6 +47,7 @@ impl Tagged for Scheduler {
 struct SchedulerParts {
     database: Database,
     property_set: PropertySet,
+    assignment: Assignment,
     pruner: Option<Pruner>,
     instanced_browser_urls: Vec<InstancedUrl>,
     instanced_queue_sizes: Vec<InstancedLimit>,
@@ -99,6 +102,7 @@ impl SchedulerRest {
             notifier: self.notifier,
             action_cache: self.action_cache,
             property_set: parts.property_set,
+            assignment: parts.assignment,
             pruner: parts.pruner,
             queue_timeout: self.queue_timeout,
             browser_url: self.browser_url,

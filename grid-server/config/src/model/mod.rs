@@ -24,8 +24,8 @@ pub use connections::{
     ClientCredentials, ClientOptions, LoadBalancing, RedisConnection, Remote, ServerOptions, SqlConnection,
 };
 pub use scheduler::{
-    Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet, Pruner, Scheduler,
-    StaticSet,
+    Assignment, Cohort, Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet,
+    Pruner, Scheduler, StaticSet,
 };
 pub use server::{
     Admin, Channel, Compression, Endpoint, GridCredentials, Instance, Monitoring, MonitoringFormat,

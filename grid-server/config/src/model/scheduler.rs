@@ -30,6 +30,8 @@ pub struct Scheduler {
     pub action_cache: Option<Shared<ActionCache>>,
     /// How jobs and workers are matched.
     pub property_set: PropertySet,
+    /// How leases are shared out.
+    pub assignment: Assignment,
     /// When finished jobs are deleted; `None` for never.
     pub pruner: Option<Pruner>,
     /// How long the history keeps leases that ended.
@@ -60,6 +62,30 @@ pub struct Scheduler {
     pub unplaceable_grace: Duration,
     /// How many locality hints of a bot are remembered.
     pub locality_hints: usize,
+}
+
+/// How leases are shared out, beside priority and age.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// Of a hundred leases, how many go to the oldest jobs whatever their priority.
+    pub aged_percent: u32,
+    /// Groups of bots in which instances have quotas.
+    pub cohorts: Vec<Cohort>,
+    /// The cohorts in which leases are taken from instances for others that have fewer than they are due.
+    pub preempting: Vec<String>,
+    /// How long a job waits before a lease is taken for it.
+    pub preemption_delay: Duration,
+    /// How long an instance does without what was taken from it.
+    pub eviction_cooldown: Duration,
+}
+
+/// A group of bots.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cohort {
+    /// Its name.
+    pub name: String,
+    /// Property labels; a bot is in the group if all of its own are among them.
+    pub labels: Vec<String>,
 }
 
 /// When finished jobs are deleted.

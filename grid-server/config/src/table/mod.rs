@@ -3,6 +3,7 @@
 //! It is the one place that knows the names: the decoder takes what is known, unknown, warned about and refused from
 //! here, and `docs/configuration.md` is written from it. A test holds it against the decoder, key by key.
 
+mod assigners;
 mod caches;
 mod channel_options;
 mod connections;
@@ -242,6 +243,7 @@ pub fn sections() -> impl Iterator<Item = &'static Section> {
         storages::SECTIONS,
         caches::SECTIONS,
         schedulers::SECTIONS,
+        assigners::SECTIONS,
         services::SECTIONS,
         misc::SECTIONS,
     ]
@@ -263,6 +265,7 @@ pub fn tags_of(kinds: &[Kind]) -> impl Iterator<Item = &'static str> {
         .map(|section| section.name)
 }
 
+pub(crate) use assigners::COHORT;
 pub(crate) use caches::CACHE_SHARD;
 pub(crate) use misc::{ADMIN, AUTHORIZATION, CLEANUP, CREDENTIALS, MONITORING, PERIOD};
 pub(crate) use schedulers::{BROWSER_URL, INSTANCE_SET, PROPERTY_LABEL, QUEUE_SIZE};

@@ -7,10 +7,9 @@ use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, mapped, refus
 const SQL: Ty = Ty::Object(Kind::SqlConnection);
 const TEXTS: Ty = Ty::List(&Ty::Text);
 const NO_POLL: &str = "replicas are woken by the database's notifications";
-const NO_THREADS: &str =
+pub(super) const NO_THREADS: &str =
     "every replica assigns jobs to the bots connected to it, in batches; there are no assigner threads";
 const ONE_SWEEP: &str = "whatever is overdue or old is looked for every `session-expiry-timer-interval`";
-const NO_BACKOFF: &str = "a job that no bot can take costs nothing until a bot comes";
 
 const fn inline(from: Key) -> Key {
     mapped(from.name, from.ty, "The older form of the same key of `sql: !sql-connection`.")
@@ -67,7 +66,12 @@ static SQL_KEYS: &[Key] = &[
         "The older form of `property-set: !dynamic-property-set {match-property-keys}`.",
     ),
     mapped("wildcard-property-keys", TEXTS, "The older form of the same key of a `!dynamic-property-set`."),
-    refused("cohort-set", Ty::Object(Kind::CohortSet), NOT_YET),
+    key(
+        "cohort-set",
+        Ty::Object(Kind::CohortSet),
+        "Groups of bots in which instances have quotas, set by the Quota service: `max` holds from the next lease on, and \
+         whoever has less than `min` comes first.",
+    ),
     key("pruner-job-max-age", PERIOD_TY, "The age at which finished jobs are deleted; without it they stay."),
     warned("pruner-period", PERIOD_TY, ONE_SWEEP),
     default(
@@ -114,11 +118,15 @@ static SQL_KEYS: &[Key] = &[
         "5",
         "How often a job is tried when its workers are lost.",
     ),
-    warned("assigners", Ty::List(&Ty::Object(Kind::Assigner)), NO_THREADS),
-    warned(
+    mapped(
+        "assigners",
+        Ty::List(&Ty::Object(Kind::Assigner)),
+        "There are no assigner threads; what assigners say of the oldest jobs' share and of preemption holds for all.",
+    ),
+    key(
         "priority-assignment-percentage",
-        Ty::Number(0.0, 100.0),
-        "jobs are taken by priority, then age; no share is taken otherwise",
+        Ty::Whole(0, 100),
+        "Of a hundred leases, how many go by priority; the others go to the oldest jobs. Without `assigners` that say it.",
     ),
     warned("job-assignment-interval", Ty::Seconds(0.0), NO_THREADS),
     warned("poll-interval", Ty::Seconds(0.0), NO_POLL),
@@ -167,7 +175,12 @@ static SQL_KEYS: &[Key] = &[
         Ty::Flag,
         "a bot that reports a result is always offered the whole queue",
     ),
-    refused("eviction-cooldown-seconds", Ty::Whole(0, 1_000_000), NOT_YET),
+    default(
+        "eviction-cooldown-seconds",
+        Ty::Whole(0, 86_400),
+        "600",
+        "How long an instance may hold so many leases less as were taken from it for others, in seconds.",
+    ),
 ];
 
 /// A browser URL for some instances.
@@ -291,92 +304,6 @@ pub(crate) static INSTANCE_SET: Section = Section {
     ],
 };
 
-static COHORT_SET: Section = Section {
-    name: "!cohort-set",
-    kind: Some(Kind::CohortSet),
-    status: Status::Refused(NOT_YET),
-    doc: "Groups of workers that share property labels.",
-    keys: &[required("cohorts", Ty::List(&Ty::TextMap), "The groups.")],
-};
-
-static PRIORITY_AGE: Section = Section {
-    name: "!priority-age-assigner",
-    kind: Some(Kind::Assigner),
-    status: Status::Warned(NO_THREADS),
-    doc: "BuildGrid's assigner by priority and age.",
-    keys: &[
-        warned("name", Ty::Text, NO_THREADS),
-        warned("count", Ty::Whole(0, 10_000), NO_THREADS),
-        warned("interval", Ty::Seconds(0.0), NO_THREADS),
-        warned("priority-assignment-percentage", Ty::Number(0.0, 100.0), NO_THREADS),
-        warned("failure-backoff", Ty::Seconds(0.0), NO_BACKOFF),
-        warned("jitter-factor", Ty::Number(0.0, 1e6), NO_THREADS),
-        warned("busy-sleep-factor", Ty::Number(0.0, 1e6), NO_THREADS),
-        warned("instance-names", TEXTS, "jobs of every instance are assigned"),
-        warned("bot-assignment-strategy", Ty::Object(Kind::Strategy), "bots take jobs; they are not chosen"),
-        warned("preemption-delay", Ty::Seconds(0.0), "no job is preempted"),
-    ],
-};
-
-static COHORT_ASSIGNER: Section = Section {
-    name: "!cohort-assigner",
-    kind: Some(Kind::Assigner),
-    status: Status::Refused(NOT_YET),
-    doc: "BuildGrid's assigner by cohorts.",
-    keys: &[
-        warned("name", Ty::Text, NO_THREADS),
-        warned("count", Ty::Whole(0, 10_000), NO_THREADS),
-        warned("interval", Ty::Seconds(0.0), NO_THREADS),
-        warned("cohort-set", TEXTS, NO_THREADS),
-        warned("failure-backoff", Ty::Seconds(0.0), NO_BACKOFF),
-        warned("jitter-factor", Ty::Number(0.0, 1e6), NO_THREADS),
-        warned("busy-sleep-factor", Ty::Number(0.0, 1e6), NO_THREADS),
-        warned("instance-names", TEXTS, "jobs of every instance are assigned"),
-        warned("bot-assignment-strategy", Ty::Object(Kind::Strategy), "bots take jobs; they are not chosen"),
-        warned("preemption-delay", Ty::Seconds(0.0), "no job is preempted"),
-    ],
-};
-
-static BY_CAPACITY: Section = Section {
-    name: "!assign-by-capacity",
-    kind: Some(Kind::Strategy),
-    status: Status::Warned("bots take jobs; they are not chosen"),
-    doc: "BuildGrid's choice of bots by free capacity.",
-    keys: &[warned("sampling", Ty::Object(Kind::Sampling), "bots take jobs; they are not sampled")],
-};
-
-static BY_LOCALITY: Section = Section {
-    name: "!assign-by-locality",
-    kind: Some(Kind::Strategy),
-    status: Status::Warned("bots take jobs; they are not chosen"),
-    doc: "BuildGrid's former choice of bots by locality.",
-    keys: &[],
-};
-
-static SAMPLING: Section = Section {
-    name: "!sampling-config",
-    kind: Some(Kind::Sampling),
-    status: Status::Warned("bots take jobs; they are not sampled"),
-    doc: "How BuildGrid samples bots.",
-    keys: &[
-        warned("sample-size", Ty::Whole(1, 1_000_000), "bots are not sampled"),
-        warned("max-attempts", Ty::Whole(1, 1_000_000), "bots are not sampled"),
-        warned("weights", Ty::Object(Kind::Weights), "bots are not sampled"),
-    ],
-};
-
-static WEIGHTS: Section = Section {
-    name: "!sampling-weights",
-    kind: Some(Kind::Weights),
-    status: Status::Warned("bots take jobs; they are not sampled"),
-    doc: "How BuildGrid weighs sampled bots.",
-    keys: &[
-        warned("priority", Ty::Number(-1e9, 1e9), "bots are not sampled"),
-        warned("locality", Ty::Number(-1e9, 1e9), "bots are not sampled"),
-        warned("capacity", Ty::Number(-1e9, 1e9), "bots are not sampled"),
-    ],
-};
-
 static QUEUE_TIMEOUT: Section = Section {
     name: "!queue-timeout-thread",
     kind: Some(Kind::QueueTimeout),
@@ -436,13 +363,6 @@ pub(super) const SECTIONS: &[&Section] = &[
     &PROPERTY_LABEL,
     &INSTANCED_SET,
     &INSTANCE_SET,
-    &COHORT_SET,
-    &PRIORITY_AGE,
-    &COHORT_ASSIGNER,
-    &BY_CAPACITY,
-    &BY_LOCALITY,
-    &SAMPLING,
-    &WEIGHTS,
     &QUEUE_TIMEOUT,
     &METERING,
     &METERING_CLIENT,

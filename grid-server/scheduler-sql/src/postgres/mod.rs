@@ -4,10 +4,15 @@
 //! call. Waiting rows are claimed with `FOR UPDATE SKIP LOCKED`; news goes by LISTEN and NOTIFY, and nothing but
 //! waiting time depends on it.
 
+mod fleet;
 mod history;
 mod listen;
 mod news;
+mod operations;
+mod queue;
+mod quotas;
 mod read;
+mod sessions;
 mod tx;
 
 use std::sync::Arc;
@@ -22,6 +27,7 @@ use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::quota::Share;
 use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, RunQuery, StoreResult};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -113,6 +119,10 @@ impl QueueStore for PostgresQueue {
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
         read::ahead(&self.pool, job, requirements).await
+    }
+
+    async fn shares(&self, evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
+        quotas::shares(&self.pool, evicted_since).await
     }
 
     fn events(&self) -> BoxStream<'static, Event> {

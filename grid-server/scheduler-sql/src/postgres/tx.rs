@@ -10,12 +10,13 @@ use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::quota::{Quota, Share};
 use grid_scheduler::session::Session;
-use grid_scheduler::store::{Event, FlowKey, Overdue, QueueTx, StoreResult};
+use grid_scheduler::store::{Event, FlowKey, Order, Overdue, QueueTx, StoreResult, Want};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{history, listen, news, read};
+use super::{fleet, history, listen, news, operations, queue, quotas, read, sessions};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -25,29 +26,22 @@ const LOCK_BY_KEY: &str = "SELECT id, spec, action, state, NULL::bytea FROM jobs
      ORDER BY id FOR UPDATE";
 const LOCK_LEASED: &str = "SELECT id, spec, action, state, NULL::bytea FROM jobs \
      WHERE stage = 3 AND session = ANY($1) ORDER BY id FOR UPDATE";
-const LOCK_QUEUED: &str = "SELECT j.id, j.spec, j.action, j.state, NULL::bytea \
-     FROM unnest($1::uuid[], $2::bigint[]) AS w (requirement, most) CROSS JOIN LATERAL \
-     (SELECT id, spec, action, state FROM jobs WHERE stage = 2 AND requirement = w.requirement \
-     ORDER BY priority, turn, queued_at, id LIMIT w.most FOR UPDATE SKIP LOCKED) j";
+const LOCK_LENT: &str = "SELECT id, spec, action, state, NULL::bytea FROM jobs WHERE stage = 3 \
+     AND cohort <> '' AND cohort = $1 AND instance = ANY($2) AND requirement = $3 \
+     ORDER BY priority DESC, queued_at DESC LIMIT $4 FOR UPDATE SKIP LOCKED";
 const INSERT_JOBS: &str = "INSERT INTO jobs (id, merge_key, requirement, stage, priority, turn, queued_at, \
      session, started_at, deadline, completed_at, watched_until, label, action_digest, command, platform, spec, \
-     action, state, response) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::smallint[], \
+     action, state, response, instance) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::smallint[], \
      $5::integer[], $6::bigint[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[], $11::bigint[], \
      $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[], $19::text[], \
-     $20::bytea[]) ON CONFLICT DO NOTHING RETURNING id";
+     $20::bytea[], $21::text[]) ON CONFLICT DO NOTHING RETURNING id";
 const SAVE_JOBS: &str = "UPDATE jobs SET merge_key = u.merge_key, stage = u.stage, priority = u.priority, \
      turn = u.turn, session = u.session, started_at = u.started_at, deadline = u.deadline, \
      completed_at = u.completed_at, watched_until = u.watched_until, state = u.state, response = u.response, \
-     worker_pool = u.worker_pool FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::integer[], \
+     worker_pool = u.worker_pool, cohort = u.cohort FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::integer[], \
      $5::bigint[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bytea[], \
-     $13::text[]) AS u (id, merge_key, stage, priority, turn, session, started_at, deadline, completed_at, \
-     watched_until, state, response, worker_pool) WHERE jobs.id = u.id";
-const INSERT_OPERATIONS: &str = "INSERT INTO operations (id, job, instance, cancelled, created_at, tool_name, \
-     tool_version, action_id, invocation_id, correlated_invocations_id, action_mnemonic, target_id, \
-     configuration_id, client_workflow, client_actor, client_subject) SELECT * FROM unnest($1::uuid[], \
-     $2::uuid[], $3::text[], $4::boolean[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], \
-     $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) \
-     ON CONFLICT DO NOTHING";
+     $13::text[], $14::text[]) AS u (id, merge_key, stage, priority, turn, session, started_at, deadline, \
+     completed_at, watched_until, state, response, worker_pool, cohort) WHERE jobs.id = u.id";
 const TAKE_TURNS: &str = "INSERT INTO turns AS t (pool, priority, flow, turn, taken) \
      SELECT f.pool, f.priority, f.flow, f.taken + coalesce((SELECT c.turn FROM turns c \
      WHERE c.pool = f.pool AND c.priority = f.priority AND c.flow = ''), 0), f.taken \
@@ -146,6 +140,7 @@ impl QueueTx for PostgresTx {
             .bind(jobs.iter().map(|j| j.action.as_ref()).collect::<Vec<_>>())
             .bind(columns.iter().map(|c| c.state.as_str()).collect::<Vec<_>>())
             .bind(columns.iter().map(|c| c.response.as_deref()).collect::<Vec<_>>())
+            .bind(jobs.iter().map(|j| j.spec.instance.as_str()).collect::<Vec<_>>())
             .fetch_all(&mut *self.tx)
             .await
             .map_err(map)?;
@@ -165,16 +160,38 @@ impl QueueTx for PostgresTx {
         self.lock(LOCK_LEASED, sessions.iter().map(|id| id.0).collect()).await
     }
 
-    async fn lock_queued(&mut self, wants: &[(RequirementId, u32)]) -> StoreResult<Vec<Job>> {
-        let rows: Vec<JobRow> = sqlx::query_as(LOCK_QUEUED)
-            .bind(wants.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-            .bind(wants.iter().map(|(_, most)| i64::from(*most)).collect::<Vec<_>>())
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        let mut jobs = rows.into_iter().map(rows::job).collect::<StoreResult<Vec<_>>>()?;
-        jobs.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+    async fn lock_queued(&mut self, wants: &[Want], order: Order) -> StoreResult<Vec<Job>> {
+        let mut jobs = queue::lock(&mut self.tx, wants, order).await?;
+        order.sort(&mut jobs);
         Ok(jobs)
+    }
+
+    async fn lock_lent(
+        &mut self,
+        cohort: &str,
+        instances: &[String],
+        requirement: RequirementId,
+        limit: u32,
+    ) -> StoreResult<Vec<Job>> {
+        let query = sqlx::query_as(LOCK_LENT).bind(cohort).bind(instances).bind(requirement.0);
+        let rows: Vec<JobRow> = query.bind(i64::from(limit)).fetch_all(&mut *self.tx).await.map_err(map)?;
+        rows.into_iter().map(rows::job).collect()
+    }
+
+    async fn lock_shares(&mut self, cohorts: &[String], evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
+        quotas::lock_shares(&mut self.tx, cohorts, evicted_since).await
+    }
+
+    async fn save_quota(&mut self, quota: &Quota) -> StoreResult<()> {
+        quotas::save_quota(&mut self.tx, quota).await
+    }
+
+    async fn delete_quota(&mut self, cohort: &str, instance: &str) -> StoreResult<bool> {
+        quotas::delete_quota(&mut self.tx, cohort, instance).await
+    }
+
+    async fn note_evictions(&mut self, evicted: &[(String, String)]) -> StoreResult<()> {
+        quotas::note_evictions(&mut self.tx, self.now, evicted).await
     }
 
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
@@ -215,6 +232,7 @@ impl QueueTx for PostgresTx {
             .bind(columns.iter().map(|c| c.state.as_str()).collect::<Vec<_>>())
             .bind(columns.iter().map(|c| c.response.as_deref()).collect::<Vec<_>>())
             .bind(columns.iter().map(|c| c.worker_pool.as_str()).collect::<Vec<_>>())
+            .bind(columns.iter().map(|c| c.cohort.as_str()).collect::<Vec<_>>())
             .execute(&mut *self.tx)
             .await
             .map_err(map)?;
@@ -258,50 +276,15 @@ impl QueueTx for PostgresTx {
     }
 
     async fn insert_operations(&mut self, operations: &[Operation]) -> StoreResult<()> {
-        let texts = |get: fn(&Operation) -> &String| -> Vec<&str> {
-            operations.iter().map(|o| get(o).as_str()).collect()
-        };
-        sqlx::query(INSERT_OPERATIONS)
-            .bind(operations.iter().map(|o| o.id.0).collect::<Vec<_>>())
-            .bind(operations.iter().map(|o| o.job.0).collect::<Vec<_>>())
-            .bind(texts(|o| &o.instance))
-            .bind(operations.iter().map(|o| o.cancelled).collect::<Vec<_>>())
-            .bind(operations.iter().map(|o| o.created_at.0).collect::<Vec<_>>())
-            .bind(texts(|o| &o.metadata.tool_name))
-            .bind(texts(|o| &o.metadata.tool_version))
-            .bind(texts(|o| &o.metadata.action_id))
-            .bind(texts(|o| &o.metadata.invocation_id))
-            .bind(texts(|o| &o.metadata.correlated_invocations_id))
-            .bind(texts(|o| &o.metadata.action_mnemonic))
-            .bind(texts(|o| &o.metadata.target_id))
-            .bind(texts(|o| &o.metadata.configuration_id))
-            .bind(texts(|o| &o.client.workflow))
-            .bind(texts(|o| &o.client.actor))
-            .bind(texts(|o| &o.client.subject))
-            .execute(&mut *self.tx)
-            .await
-            .map(|_| ())
-            .map_err(map)
+        operations::insert_operations(&mut self.tx, operations).await
     }
 
     async fn lock_operations(&mut self, jobs: &[JobId]) -> StoreResult<Vec<Operation>> {
-        let sql = format!(
-            "SELECT {} FROM operations o WHERE o.job = ANY($1) ORDER BY o.id FOR UPDATE",
-            rows::OPERATION
-        );
-        let ids: Vec<Uuid> = jobs.iter().map(|id| id.0).collect();
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(ids).fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.iter().map(|row| read::operation_row(row, 0).map(rows::operation).map_err(map)).collect()
+        operations::lock_operations(&mut self.tx, jobs).await
     }
 
     async fn jobs_of(&mut self, operations: &[OperationId]) -> StoreResult<Vec<(OperationId, JobId)>> {
-        let ids: Vec<Uuid> = operations.iter().map(|id| id.0).collect();
-        let rows: Vec<(Uuid, Uuid)> = sqlx::query_as("SELECT id, job FROM operations WHERE id = ANY($1)")
-            .bind(ids)
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        Ok(rows.into_iter().map(|(id, job)| (OperationId(id), JobId(job))).collect())
+        operations::jobs_of(&mut self.tx, operations).await
     }
 
     async fn cancel_operations(&mut self, ids: &[OperationId]) -> StoreResult<()> {
@@ -328,53 +311,19 @@ impl QueueTx for PostgresTx {
     }
 
     async fn save_sessions(&mut self, sessions: &[Session]) -> StoreResult<()> {
-        if sessions.is_empty() {
-            return Ok(());
-        }
-        let bodies = sessions.iter().map(rows::encode).collect::<StoreResult<Vec<_>>>()?;
-        sqlx::query(
-            "INSERT INTO sessions (id, pool, bot_id, expires_at, body, worker_pool, node) SELECT * FROM \
-             unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[]) \
-             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body",
-        )
-        .bind(sessions.iter().map(|s| s.id.0).collect::<Vec<_>>())
-        .bind(sessions.iter().map(|s| s.pool.as_str()).collect::<Vec<_>>())
-        .bind(sessions.iter().map(|s| s.bot_id.as_str()).collect::<Vec<_>>())
-        .bind(sessions.iter().map(|s| s.expires_at.0).collect::<Vec<_>>())
-        .bind(bodies)
-        .bind(sessions.iter().map(|s| s.worker_pool.as_str()).collect::<Vec<_>>())
-        .bind(sessions.iter().map(|s| s.node.as_str()).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map(|_| ())
-        .map_err(map)
+        sessions::save_sessions(&mut self.tx, sessions).await
     }
 
     async fn lock_sessions(&mut self, ids: &[SessionId]) -> StoreResult<Vec<Session>> {
-        let sql = "SELECT id, expires_at, body FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let rows = sqlx::query_as(sql).bind(ids).fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::session).collect()
+        sessions::lock_sessions(&mut self.tx, ids).await
     }
 
     async fn lock_bot(&mut self, pool: &str, bot_id: &str) -> StoreResult<Vec<Session>> {
-        // Two sessions of one bot at once: the second waits, and then finds the first.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(format!("{pool}\n{bot_id}"))
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        let sql = "SELECT id, expires_at, body FROM sessions WHERE pool = $1 AND bot_id = $2 ORDER BY id FOR UPDATE";
-        let rows = sqlx::query_as(sql).bind(pool).bind(bot_id).fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::session).collect()
+        sessions::lock_bot(&mut self.tx, pool, bot_id).await
     }
 
     async fn lock_expired(&mut self, limit: u32) -> StoreResult<Vec<Session>> {
-        let sql = "SELECT id, expires_at, body FROM sessions WHERE expires_at < $1 LIMIT $2 \
-                   FOR UPDATE SKIP LOCKED";
-        let query = sqlx::query_as(sql).bind(self.now.0).bind(i64::from(limit));
-        let rows = query.fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::session).collect()
+        sessions::lock_expired(&mut self.tx, self.now, limit).await
     }
 
     async fn lock_fleet(&mut self) -> StoreResult<()> {
@@ -386,93 +335,39 @@ impl QueueTx for PostgresTx {
     }
 
     async fn declarations(&mut self) -> StoreResult<Vec<Declaration>> {
-        let sql = "SELECT owner, revision, declared_at, pools FROM pool_owners ORDER BY owner";
-        let rows = sqlx::query_as(sql).fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::declaration).collect()
+        fleet::declarations(&mut self.tx).await
     }
 
     async fn save_declaration(&mut self, declaration: &Declaration) -> StoreResult<()> {
-        sqlx::query(
-            "INSERT INTO pool_owners (owner, revision, declared_at, pools) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (owner) DO UPDATE SET revision = excluded.revision, \
-             declared_at = excluded.declared_at, pools = excluded.pools",
-        )
-        .bind(&declaration.owner)
-        .bind(i64::try_from(declaration.revision).unwrap_or(i64::MAX))
-        .bind(declaration.declared_at.0)
-        .bind(rows::encode(&declaration.pools)?)
-        .execute(&mut *self.tx)
-        .await
-        .map(|_| ())
-        .map_err(map)
+        fleet::save_declaration(&mut self.tx, declaration).await
     }
 
     async fn drains(&mut self) -> StoreResult<Vec<Drain>> {
-        let sql = format!("SELECT {} FROM drains ORDER BY kind, target", rows::DRAIN);
-        let rows = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *self.tx).await.map_err(map)?;
-        Ok(rows.into_iter().map(rows::drain).collect())
+        fleet::drains(&mut self.tx).await
     }
 
     async fn save_drains(&mut self, drains: &[Drain]) -> StoreResult<()> {
-        for drain in drains {
-            let (kind, target, reason, requested_at, deadline, returned) = rows::drain_row(drain)?;
-            sqlx::query(
-                "INSERT INTO drains (kind, target, reason, requested_at, deadline, returned) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, target) DO UPDATE \
-                 SET deadline = excluded.deadline, returned = excluded.returned",
-            )
-            .bind(kind)
-            .bind(target)
-            .bind(reason)
-            .bind(requested_at)
-            .bind(deadline)
-            .bind(returned)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        }
-        Ok(())
+        fleet::save_drains(&mut self.tx, drains).await
     }
 
     async fn delete_drains(&mut self, targets: &[DrainTarget]) -> StoreResult<()> {
-        let (kinds, names): (Vec<i16>, Vec<String>) = targets.iter().map(rows::target).unzip();
-        sqlx::query(
-            "DELETE FROM drains USING unnest($1::smallint[], $2::text[]) AS t (kind, target) \
-             WHERE drains.kind = t.kind AND drains.target = t.target",
-        )
-        .bind(kinds)
-        .bind(names)
-        .execute(&mut *self.tx)
-        .await
-        .map(|_| ())
-        .map_err(map)
+        fleet::delete_drains(&mut self.tx, targets).await
     }
 
     async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>> {
-        let [bots, pools, nodes] = rows::names(targets);
-        let sql = "SELECT id, expires_at, body FROM sessions WHERE bot_id = ANY($1) OR worker_pool = ANY($2) \
-                   OR node = ANY($3) ORDER BY id FOR UPDATE";
-        let query = sqlx::query_as(sql).bind(bots).bind(pools).bind(nodes);
-        let rows = query.fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::session).collect()
+        fleet::lock_covered(&mut self.tx, targets).await
     }
 
     async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()> {
-        let mut pools = pools.to_vec();
-        pools.sort();
-        sqlx::query(
-            "INSERT INTO wakeups AS w (pool, generation) SELECT p, $2 FROM unnest($1::text[]) AS p \
-             ON CONFLICT (pool) DO UPDATE SET generation = greatest(w.generation, excluded.generation)",
-        )
-        .bind(pools)
-        .bind(self.now.0)
-        .execute(&mut *self.tx)
-        .await
-        .map(|_| ())
-        .map_err(map)
+        fleet::wake_pools(&mut self.tx, self.now, pools).await
     }
 
     async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
+        sqlx::query(rows::forget_evictions_sql!("$1"))
+            .bind(unused_since.0)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
         sqlx::query(rows::FORGET_TURNS).execute(&mut *self.tx).await.map_err(map)?;
         sqlx::query(rows::forget_requirements_sql!("$1"))
             .bind(unused_since.0)

@@ -3,8 +3,12 @@
 //! One writer at a time, so transactions stand in an in-process queue rather than poll SQLite's lock; the
 //! scheduler's batches make each of them serve many calls. News goes over a channel of the process.
 
+mod fleet;
 mod history;
+mod operations;
+mod quotas;
 mod read;
+mod sessions;
 mod tx;
 
 use std::sync::Arc;
@@ -19,8 +23,10 @@ use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::quota::Share;
 use grid_scheduler::store::{Depth, Event, JobPage, QueueStore, QueueTx, Recent, RunQuery, StoreResult};
 use sqlx::SqlitePool;
+use sqlx::sqlite::SqlitePoolOptions;
 use tokio::sync::{Mutex, broadcast};
 use tokio_stream::wrappers::BroadcastStream;
 
@@ -29,10 +35,18 @@ use crate::error::map;
 /// Events that a slow listener can be behind before it is told to look at everything.
 const BACKLOG: usize = 4_096;
 
+/// How much of the file the connection that writes remembers at most, in KiB.
+const CACHE_KIB: u32 = 32 << 10;
+/// After so many pages the log of changes is put into the file: a page that many transactions change is put there once.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
 /// The queue in an SQLite file.
 #[derive(Clone, Debug)]
 pub struct SqliteQueue {
     pool: SqlitePool,
+    /// The one connection that writes: what it has read of the file stays in its memory from one transaction to the
+    /// next, for as long as nobody else has written.
+    writing: SqlitePool,
     writer: Arc<Mutex<()>>,
     news: broadcast::Sender<(u64, Event)>,
     clock: Arc<dyn Clock>,
@@ -50,7 +64,15 @@ impl SqliteQueue {
     /// As [`SqliteQueue::new`], with a clock of the caller's.
     #[must_use]
     pub fn with_clock(pool: SqlitePool, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, writer: Arc::default(), news: broadcast::Sender::new(BACKLOG), clock, handle: 0 }
+        let writing = writing(&pool);
+        Self {
+            pool,
+            writing,
+            writer: Arc::default(),
+            news: broadcast::Sender::new(BACKLOG),
+            clock,
+            handle: 0,
+        }
     }
 
     /// Another handle on the same queue, for another scheduler of this process.
@@ -60,11 +82,23 @@ impl SqliteQueue {
     }
 }
 
+/// A pool of one connection to the same file.
+fn writing(pool: &SqlitePool) -> SqlitePool {
+    let connect = pool
+        .connect_options()
+        .as_ref()
+        .clone()
+        .pragma("cache_size", format!("-{CACHE_KIB}"))
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string());
+    let lasting = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    lasting.acquire_timeout(pool.options().get_acquire_timeout()).connect_lazy_with(connect)
+}
+
 #[async_trait]
 impl QueueStore for SqliteQueue {
     async fn begin(&self) -> StoreResult<Box<dyn QueueTx>> {
         let turn = Arc::clone(&self.writer).lock_owned().await;
-        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(map)?;
+        let tx = self.writing.begin_with("BEGIN IMMEDIATE").await.map_err(map)?;
         Ok(Box::new(tx::SqliteTx::new(tx, turn, self.clock.now(), self.news.clone(), self.handle)))
     }
 
@@ -114,6 +148,10 @@ impl QueueStore for SqliteQueue {
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {
         read::ahead(&self.pool, job, requirements).await
+    }
+
+    async fn shares(&self, evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
+        quotas::shares(&self.pool, evicted_since).await
     }
 
     fn events(&self) -> BoxStream<'static, Event> {

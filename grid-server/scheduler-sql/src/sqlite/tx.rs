@@ -1,8 +1,6 @@
 //! One transaction on SQLite. Statements are prepared once a connection and run row by row: there is no network
 //! between, and the commit at the end is what costs.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use grid_core::Timestamp;
 use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
@@ -10,13 +8,14 @@ use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
+use grid_scheduler::quota::{Quota, Share};
 use grid_scheduler::session::Session;
-use grid_scheduler::store::{Event, FlowKey, Overdue, QueueTx, StoreResult};
+use grid_scheduler::store::{Event, FlowKey, Order, Overdue, QueueTx, StoreResult, Want};
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 use uuid::Uuid;
 
-use super::history;
+use super::{fleet, history, operations, quotas, sessions};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -48,7 +47,8 @@ impl SqliteTx {
         let done = sqlx::query(
             "INSERT INTO jobs (id, merge_key, requirement, stage, priority, turn, queued_at, session, started_at, \
              deadline, completed_at, watched_until, label, action_digest, command, platform, spec, action, state, \
-             response) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             response, instance) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT DO NOTHING",
         )
         .bind(c.id)
         .bind(c.merge_key)
@@ -70,6 +70,7 @@ impl SqliteTx {
         .bind(job.action.as_ref())
         .bind(c.state)
         .bind(c.response.as_deref())
+        .bind(&job.spec.instance)
         .execute(&mut *self.tx)
         .await
         .map_err(map)?;
@@ -80,8 +81,8 @@ impl SqliteTx {
         let c = rows::columns(job)?;
         sqlx::query(
             "UPDATE jobs SET merge_key = ?, stage = ?, priority = ?, turn = ?, session = ?, started_at = ?, \
-             deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ?, worker_pool = ? \
-             WHERE id = ?",
+             deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ?, worker_pool = ?, \
+             cohort = ? WHERE id = ?",
         )
         .bind(c.merge_key)
         .bind(c.stage)
@@ -95,6 +96,7 @@ impl SqliteTx {
         .bind(c.state)
         .bind(c.response.as_deref())
         .bind(c.worker_pool)
+        .bind(c.cohort)
         .bind(c.id)
         .execute(&mut *self.tx)
         .await
@@ -167,18 +169,67 @@ impl QueueTx for SqliteTx {
         Ok(found)
     }
 
-    async fn lock_queued(&mut self, wants: &[(RequirementId, u32)]) -> StoreResult<Vec<Job>> {
+    async fn lock_queued(&mut self, wants: &[Want], order: Order) -> StoreResult<Vec<Job>> {
+        let order_by = match order {
+            Order::Turn => "priority, turn, queued_at, id",
+            Order::Age => "queued_at, id",
+        };
         let mut found = Vec::new();
-        for (requirement, limit) in wants {
-            found.extend(jobs!(
-                self,
-                "stage = 2 AND requirement = ? ORDER BY priority, turn, queued_at, id LIMIT ?",
-                requirement.0,
-                limit
-            )?);
+        for want in wants {
+            let only = want.only.as_ref().map(rows::encode).transpose()?;
+            let except = rows::encode(&want.except)?;
+            let mut sql = format!("{JOB} stage = 2 AND requirement = ?1");
+            if only.is_some() {
+                sql.push_str(" AND instance IN (SELECT value FROM json_each(?3))");
+            }
+            if !want.except.is_empty() {
+                sql.push_str(" AND instance NOT IN (SELECT value FROM json_each(?4))");
+            }
+            sql.push_str(&format!(" ORDER BY {order_by} LIMIT ?2"));
+            let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(want.requirement.0).bind(want.most);
+            let rows: Vec<JobRow> =
+                query.bind(only).bind(except).fetch_all(&mut *self.tx).await.map_err(map)?;
+            for row in rows {
+                found.push(rows::job(row)?);
+            }
         }
-        found.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+        order.sort(&mut found);
         Ok(found)
+    }
+
+    async fn lock_lent(
+        &mut self,
+        cohort: &str,
+        instances: &[String],
+        requirement: RequirementId,
+        limit: u32,
+    ) -> StoreResult<Vec<Job>> {
+        let instances = rows::encode(&instances)?;
+        jobs!(
+            self,
+            "stage = 3 AND cohort <> '' AND cohort = ? AND instance IN (SELECT value FROM json_each(?)) \
+             AND requirement = ? ORDER BY priority DESC, queued_at DESC LIMIT ?",
+            cohort,
+            instances,
+            requirement.0,
+            limit
+        )
+    }
+
+    async fn lock_shares(&mut self, cohorts: &[String], evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
+        quotas::lock_shares(&mut self.tx, cohorts, evicted_since).await
+    }
+
+    async fn save_quota(&mut self, quota: &Quota) -> StoreResult<()> {
+        quotas::save_quota(&mut self.tx, quota).await
+    }
+
+    async fn delete_quota(&mut self, cohort: &str, instance: &str) -> StoreResult<bool> {
+        quotas::delete_quota(&mut self.tx, cohort, instance).await
+    }
+
+    async fn note_evictions(&mut self, evicted: &[(String, String)]) -> StoreResult<()> {
+        quotas::note_evictions(&mut self.tx, self.now, evicted).await
     }
 
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
@@ -243,60 +294,15 @@ impl QueueTx for SqliteTx {
     }
 
     async fn insert_operations(&mut self, operations: &[Operation]) -> StoreResult<()> {
-        for o in operations {
-            let (tool, client) = (&o.metadata, &o.client);
-            sqlx::query(
-                "INSERT INTO operations (id, job, instance, cancelled, created_at, tool_name, tool_version, \
-                 action_id, invocation_id, correlated_invocations_id, action_mnemonic, target_id, \
-                 configuration_id, client_workflow, client_actor, client_subject) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(o.id.0)
-            .bind(o.job.0)
-            .bind(&o.instance)
-            .bind(o.cancelled)
-            .bind(o.created_at.0)
-            .bind(&tool.tool_name)
-            .bind(&tool.tool_version)
-            .bind(&tool.action_id)
-            .bind(&tool.invocation_id)
-            .bind(&tool.correlated_invocations_id)
-            .bind(&tool.action_mnemonic)
-            .bind(&tool.target_id)
-            .bind(&tool.configuration_id)
-            .bind(&client.workflow)
-            .bind(&client.actor)
-            .bind(&client.subject)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        }
-        Ok(())
+        operations::insert_operations(&mut self.tx, operations).await
     }
 
     async fn lock_operations(&mut self, jobs: &[JobId]) -> StoreResult<Vec<Operation>> {
-        let sql = format!("SELECT {} FROM operations o WHERE o.job = ?", rows::OPERATION);
-        let mut found = Vec::new();
-        for job in jobs {
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql.as_str())).bind(job.0);
-            for row in query.fetch_all(&mut *self.tx).await.map_err(map)? {
-                found.push(rows::operation(super::read::operation_row(&row, 0).map_err(map)?));
-            }
-        }
-        Ok(found)
+        operations::lock_operations(&mut self.tx, jobs).await
     }
 
     async fn jobs_of(&mut self, operations: &[OperationId]) -> StoreResult<Vec<(OperationId, JobId)>> {
-        let mut found = Vec::new();
-        for id in operations {
-            let job: Option<(Uuid,)> = sqlx::query_as("SELECT job FROM operations WHERE id = ?")
-                .bind(id.0)
-                .fetch_optional(&mut *self.tx)
-                .await
-                .map_err(map)?;
-            found.extend(job.map(|(job,)| (*id, JobId(job))));
-        }
-        Ok(found)
+        operations::jobs_of(&mut self.tx, operations).await
     }
 
     async fn cancel_operations(&mut self, ids: &[OperationId]) -> StoreResult<()> {
@@ -321,61 +327,19 @@ impl QueueTx for SqliteTx {
     }
 
     async fn save_sessions(&mut self, sessions: &[Session]) -> StoreResult<()> {
-        for session in sessions {
-            sqlx::query(
-                "INSERT INTO sessions (id, pool, bot_id, expires_at, body, worker_pool, node) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?) \
-                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body",
-            )
-            .bind(session.id.0)
-            .bind(&session.pool)
-            .bind(&session.bot_id)
-            .bind(session.expires_at.0)
-            .bind(rows::encode(session)?)
-            .bind(&session.worker_pool)
-            .bind(&session.node)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        }
-        Ok(())
+        sessions::save_sessions(&mut self.tx, sessions).await
     }
 
     async fn lock_sessions(&mut self, ids: &[SessionId]) -> StoreResult<Vec<Session>> {
-        let mut found = Vec::new();
-        for id in ids {
-            let row = sqlx::query_as("SELECT id, expires_at, body FROM sessions WHERE id = ?")
-                .bind(id.0)
-                .fetch_optional(&mut *self.tx)
-                .await
-                .map_err(map)?;
-            found.extend(row.map(rows::session).transpose()?);
-        }
-        Ok(found)
+        sessions::lock_sessions(&mut self.tx, ids).await
     }
 
     async fn lock_bot(&mut self, pool: &str, bot_id: &str) -> StoreResult<Vec<Session>> {
-        sqlx::query_as("SELECT id, expires_at, body FROM sessions WHERE pool = ? AND bot_id = ?")
-            .bind(pool)
-            .bind(bot_id)
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(map)?
-            .into_iter()
-            .map(rows::session)
-            .collect()
+        sessions::lock_bot(&mut self.tx, pool, bot_id).await
     }
 
     async fn lock_expired(&mut self, limit: u32) -> StoreResult<Vec<Session>> {
-        sqlx::query_as("SELECT id, expires_at, body FROM sessions WHERE expires_at < ? LIMIT ?")
-            .bind(self.now.0)
-            .bind(limit)
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(map)?
-            .into_iter()
-            .map(rows::session)
-            .collect()
+        sessions::lock_expired(&mut self.tx, self.now, limit).await
     }
 
     /// One writer at a time is all that it takes.
@@ -384,100 +348,39 @@ impl QueueTx for SqliteTx {
     }
 
     async fn declarations(&mut self) -> StoreResult<Vec<Declaration>> {
-        let sql = "SELECT owner, revision, declared_at, pools FROM pool_owners ORDER BY owner";
-        let rows = sqlx::query_as(sql).fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::declaration).collect()
+        fleet::declarations(&mut self.tx).await
     }
 
     async fn save_declaration(&mut self, declaration: &Declaration) -> StoreResult<()> {
-        sqlx::query(
-            "INSERT INTO pool_owners (owner, revision, declared_at, pools) VALUES (?, ?, ?, ?) \
-             ON CONFLICT (owner) DO UPDATE SET revision = excluded.revision, \
-             declared_at = excluded.declared_at, pools = excluded.pools",
-        )
-        .bind(&declaration.owner)
-        .bind(i64::try_from(declaration.revision).unwrap_or(i64::MAX))
-        .bind(declaration.declared_at.0)
-        .bind(rows::encode(&declaration.pools)?)
-        .execute(&mut *self.tx)
-        .await
-        .map(|_| ())
-        .map_err(map)
+        fleet::save_declaration(&mut self.tx, declaration).await
     }
 
     async fn drains(&mut self) -> StoreResult<Vec<Drain>> {
-        let sql = format!("SELECT {} FROM drains ORDER BY kind, target", rows::DRAIN);
-        let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *self.tx).await.map_err(map)?;
-        Ok(rows.into_iter().map(rows::drain).collect())
+        fleet::drains(&mut self.tx).await
     }
 
     async fn save_drains(&mut self, drains: &[Drain]) -> StoreResult<()> {
-        for drain in drains {
-            let (kind, target, reason, requested_at, deadline, returned) = rows::drain_row(drain)?;
-            sqlx::query(
-                "INSERT INTO drains (kind, target, reason, requested_at, deadline, returned) \
-                 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, target) DO UPDATE \
-                 SET deadline = excluded.deadline, returned = excluded.returned",
-            )
-            .bind(kind)
-            .bind(target)
-            .bind(reason)
-            .bind(requested_at)
-            .bind(deadline)
-            .bind(returned)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        }
-        Ok(())
+        fleet::save_drains(&mut self.tx, drains).await
     }
 
     async fn delete_drains(&mut self, targets: &[DrainTarget]) -> StoreResult<()> {
-        for (kind, target) in targets.iter().map(rows::target) {
-            sqlx::query("DELETE FROM drains WHERE kind = ? AND target = ?")
-                .bind(kind)
-                .bind(target)
-                .execute(&mut *self.tx)
-                .await
-                .map_err(map)?;
-        }
-        Ok(())
+        fleet::delete_drains(&mut self.tx, targets).await
     }
 
     async fn lock_covered(&mut self, targets: &[DrainTarget]) -> StoreResult<Vec<Session>> {
-        let mut found: BTreeMap<Uuid, Session> = BTreeMap::new();
-        for (kind, target) in targets.iter().map(rows::target) {
-            let condition = match kind {
-                1 => "bot_id = ?",
-                2 => "worker_pool = ?",
-                _ => "node = ?",
-            };
-            let sql = format!("SELECT id, expires_at, body FROM sessions WHERE {condition}");
-            let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(target);
-            for row in query.fetch_all(&mut *self.tx).await.map_err(map)? {
-                let session = rows::session(row)?;
-                found.insert(session.id.0, session);
-            }
-        }
-        Ok(found.into_values().collect())
+        fleet::lock_covered(&mut self.tx, targets).await
     }
 
     async fn wake_pools(&mut self, pools: &[String]) -> StoreResult<()> {
-        for pool in pools {
-            sqlx::query(
-                "INSERT INTO wakeups (pool, generation) VALUES (?, ?) \
-                 ON CONFLICT (pool) DO UPDATE SET generation = max(generation, excluded.generation)",
-            )
-            .bind(pool)
-            .bind(self.now.0)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        }
-        Ok(())
+        fleet::wake_pools(&mut self.tx, self.now, pools).await
     }
 
     async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
+        sqlx::query(rows::forget_evictions_sql!("?"))
+            .bind(unused_since.0)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(map)?;
         sqlx::query(rows::FORGET_TURNS).execute(&mut *self.tx).await.map_err(map)?;
         sqlx::query(rows::forget_requirements_sql!("?"))
             .bind(unused_since.0)

@@ -24,9 +24,9 @@ async fn ran(stores: &Stores, number: u128, at: i64) -> grid_scheduler::job::Job
     (job.spec.mnemonic, job.spec.tool) = ("CppCompile\0".to_owned(), "bazel".to_owned());
     insert(stores, std::slice::from_ref(&job)).await;
     let bot = session(4, "b", LATE);
-    transition::assign(&mut job, &bot, Timestamp(at - 500)).unwrap();
+    transition::assign(&mut job, &bot, "", Timestamp(at - 500)).unwrap();
     transition::release(&mut job, Cause::WorkerLost, RetryPolicy::default(), Timestamp(at));
-    transition::assign(&mut job, &bot, Timestamp(at + 100)).unwrap();
+    transition::assign(&mut job, &bot, "", Timestamp(at + 100)).unwrap();
     transition::finish(&mut job, Bytes::new(), USED, Timestamp(at).after(Duration::from_secs(1)));
     let mut tx = begin(stores).await;
     tx.save_jobs(std::slice::from_ref(&job)).await.unwrap();

@@ -51,7 +51,7 @@ async fn every_part_of_a_job_comes_back(stores: Stores) {
     let mut wanted = linux(1);
     insert(&stores, std::slice::from_ref(&wanted)).await;
     let bot = session(4, "b", LATE);
-    transition::assign(&mut wanted, &bot, Timestamp(3_000)).unwrap();
+    transition::assign(&mut wanted, &bot, "", Timestamp(3_000)).unwrap();
     wanted.state.progress = vec![1, 2];
     wanted.state.streams.stdout = "s".to_owned();
     let mut tx = begin(&stores).await;
@@ -63,6 +63,7 @@ async fn every_part_of_a_job_comes_back(stores: Stores) {
     tx.save_jobs(std::slice::from_ref(&wanted)).await.unwrap();
     tx.commit().await.unwrap();
     wanted.ended.clear();
+    wanted.closed.clear();
     assert_eq!(stores.store.jobs(&[wanted.id]).await.unwrap(), [wanted.clone()]);
     let mut tx = begin(&stores).await;
     assert_eq!(tx.lock_jobs(&[wanted.id]).await.unwrap()[0].state.stage, Stage::Completed);
@@ -71,8 +72,8 @@ async fn every_part_of_a_job_comes_back(stores: Stores) {
 async fn leases_are_found_by_session(stores: Stores) {
     let bot = session(4, "b", LATE);
     let (mut runs, mut over) = (linux(1), linux(2));
-    transition::assign(&mut runs, &bot, Timestamp(3_000)).unwrap();
-    transition::assign(&mut over, &bot, Timestamp(3_000)).unwrap();
+    transition::assign(&mut runs, &bot, "", Timestamp(3_000)).unwrap();
+    transition::assign(&mut over, &bot, "", Timestamp(3_000)).unwrap();
     transition::finish(&mut over, Bytes::new(), Usage::default(), Timestamp(4_000));
     insert(&stores, &[runs, over, linux(3)]).await;
     let mut tx = begin(&stores).await;
@@ -89,7 +90,7 @@ async fn what_is_overdue_is_found(stores: Stores) {
     own.spec.timeout_micros = Some(1_000_000);
     other.spec.requirement = requirement("macos").id();
     for job in [&mut slow, &mut own] {
-        transition::assign(job, &bot, Timestamp(3_000)).unwrap();
+        transition::assign(job, &bot, "", Timestamp(3_000)).unwrap();
         job.state.watched_until = Timestamp(LATE);
     }
     let mut young = linux(3);

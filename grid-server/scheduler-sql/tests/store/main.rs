@@ -5,6 +5,7 @@ mod bots;
 mod history;
 mod jobs;
 mod queue;
+mod quotas;
 
 use std::sync::Arc;
 

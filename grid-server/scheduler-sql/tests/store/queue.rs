@@ -4,7 +4,7 @@ use futures::StreamExt;
 use grid_core::Timestamp;
 use grid_scheduler::history::Usage;
 use grid_scheduler::job::{Job, Stage};
-use grid_scheduler::store::{Event, FlowKey, JobPage};
+use grid_scheduler::store::{Event, FlowKey, JobPage, Order, Want};
 use grid_scheduler::transition;
 
 use crate::{LATE, Stores, begin, ids, insert, linux, on_all, operation, requirement, session};
@@ -34,8 +34,11 @@ async fn jobs_are_taken_by_priority_turn_and_age(stores: Stores) {
     insert(&stores, std::slice::from_ref(&other)).await;
     let mut tx = begin(&stores).await;
     let (linux, macos) = (jobs[0].spec.requirement, other.spec.requirement);
-    assert_eq!(ids(&tx.lock_queued(&[(linux, 10)]).await.unwrap()), [3, 4, 2, 1, 5]);
-    assert_eq!(ids(&tx.lock_queued(&[(linux, 2), (macos, 2)]).await.unwrap()), [3, 6, 4]);
+    assert_eq!(ids(&tx.lock_queued(&[Want::new(linux, 10)], Order::Turn).await.unwrap()), [3, 4, 2, 1, 5]);
+    assert_eq!(
+        ids(&tx.lock_queued(&[Want::new(linux, 2), Want::new(macos, 2)], Order::Turn).await.unwrap()),
+        [3, 6, 4]
+    );
 }
 
 fn flow(flow: &str) -> FlowKey {
@@ -74,7 +77,7 @@ async fn flows_that_are_over_are_forgotten_and_live_requirements_are_not(stores:
 
 async fn the_queue_is_counted(stores: Stores) {
     let mut runs = placed(4, 0, 0, 1);
-    transition::assign(&mut runs, &session(9, "b", LATE), Timestamp(3_000)).unwrap();
+    transition::assign(&mut runs, &session(9, "b", LATE), "", Timestamp(3_000)).unwrap();
     let last = placed(3, 0, 2, 5);
     insert(&stores, &[placed(1, 0, 1, 7), placed(2, 1, 0, 3), last.clone(), placed(4, 0, 0, 1)]).await;
     let mut tx = begin(&stores).await;

@@ -99,13 +99,42 @@ impl PropertySet {
     }
 }
 
+impl PropertySet {
+    /// The labels of what a bot of this instance can run: each that it has all properties of, or the values of the key
+    /// that labels jobs. A bot that serves every instance has those of every set.
+    #[must_use]
+    pub fn bot_labels(&self, instance: &str, properties: &Properties) -> BTreeSet<String> {
+        match self {
+            Self::Dynamic(set) => properties.get(set.label_key()).cloned().unwrap_or_default(),
+            Self::Static(set) => {
+                let has = |key: &String, values: &BTreeSet<String>| {
+                    properties.get(key).is_some_and(|own| own.is_superset(values))
+                };
+                let met =
+                    |label: &&StaticLabel| label.properties.iter().all(|(key, values)| has(key, values));
+                set.labels.iter().filter(met).map(|label| label.label.clone()).collect()
+            }
+            Self::Instanced(sets) if instance == "*" => {
+                sets.sets.iter().flat_map(|(_, set)| set.bot_labels(instance, properties)).collect()
+            }
+            Self::Instanced(sets) => {
+                sets.find(instance).map(|set| set.bot_labels(instance, properties)).unwrap_or_default()
+            }
+        }
+    }
+}
+
 impl DynamicSet {
+    fn label_key(&self) -> &str {
+        if self.label_key.is_empty() { "OSFamily" } else { &self.label_key }
+    }
+
     fn requirement(
         &self,
         platform: &[(String, String)],
         declared: &BTreeSet<String>,
     ) -> Result<Requirement, SchedulerError> {
-        let label_key = if self.label_key.is_empty() { "OSFamily" } else { &self.label_key };
+        let label_key = self.label_key();
         let mut requirement = Requirement::default();
         let mut given: Properties = Properties::new();
         for (key, value) in platform {

@@ -114,7 +114,9 @@ impl Scheduler {
             }
             let free = if session.takes_work() { free } else { 0 };
             let offer = self.core.view().offer(session);
-            place.offer(Slots { session: session.clone(), offer, free, localities: Vec::new() }, brings);
+            let cohort = self.core.options.cohort(session).to_owned();
+            let slots = Slots { session: session.clone(), offer, free, localities: Vec::new(), cohort };
+            place.offer(slots, brings);
             match timeout_at(deadline, place.woken()).await {
                 Err(_) | Ok(Wake::Nothing) => return Ok(synced),
                 Ok(Wake::Granted(jobs)) => return Ok(granted(synced, jobs)),

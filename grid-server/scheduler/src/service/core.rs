@@ -46,7 +46,7 @@ impl Core {
         store: Arc<dyn QueueStore>,
         replica: ReplicaId,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Undelivered>) {
-        let (dispatcher, returned) = Dispatcher::new(options.locality_hints);
+        let (dispatcher, returned) = Dispatcher::new(options.locality_hints, options.aged_percent);
         let core = Self {
             instance_pools: options.pools(),
             options,
@@ -110,6 +110,9 @@ impl Core {
             self.waiting_changed.notify_one();
         }
         self.dispatcher.queued(effects.queued);
+        if effects.fleet || effects.jobs.iter().any(|job| !job.ended.is_empty()) {
+            self.dispatcher.reconsider();
+        }
         self.dispatcher.resync(effects.sessions);
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::assign::{self, Slots};
-use crate::engine::{BotReport, Undelivered};
+use crate::engine::{BotReport, Errand, Undelivered};
 use crate::ids::SessionId;
 use crate::job::Job;
 use crate::properties::{Requirement, RequirementId};
@@ -40,6 +40,8 @@ pub(super) struct Dispatcher {
     called: Notify,
     /// How many locality hints of a bot are remembered.
     hints: usize,
+    /// Of a hundred leases, how many go to the oldest jobs whatever their priority.
+    aged: u32,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,10 @@ struct State {
     waiting: BTreeMap<u64, Waiting>,
     places: HashMap<SessionId, u64>,
     queued: HashSet<RequirementId>,
+    /// Requirements of which no more jobs may run, for their quotas admit none, until a lease ends.
+    held_back: HashSet<RequirementId>,
+    /// What is left of the oldest jobs' share, in hundredths of a lease.
+    aged: u32,
     requirements: HashMap<RequirementId, Requirement>,
     /// When this replica last said to the store that they are asked for.
     interned: HashMap<RequirementId, Instant>,
@@ -70,14 +76,6 @@ struct Waiting {
     wake: oneshot::Sender<Wake>,
 }
 
-/// What a claim is to look at.
-#[derive(Debug)]
-pub(super) struct Errand {
-    pub(super) slots: Vec<Slots>,
-    pub(super) wants: Vec<(RequirementId, u32)>,
-    pub(super) requirements: HashMap<RequirementId, Requirement>,
-}
-
 /// A bot's place among those that wait. Dropping it leaves.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
@@ -90,10 +88,10 @@ pub(super) struct Place<'a> {
 
 impl Dispatcher {
     /// A dispatcher, and where leases come out whose bots had gone.
-    pub(super) fn new(hints: usize) -> (Self, mpsc::UnboundedReceiver<Undelivered>) {
+    pub(super) fn new(hints: usize, aged: u32) -> (Self, mpsc::UnboundedReceiver<Undelivered>) {
         let (undelivered, returned) = mpsc::unbounded_channel();
         let (work, called) = (Notify::new(), Notify::new());
-        (Self { state: Mutex::default(), work, undelivered, called, hints }, returned)
+        (Self { state: Mutex::default(), work, undelivered, called, hints, aged }, returned)
     }
 
     /// A bot calls: from now on it hears of changes to what it holds. An earlier call of the same session ends.
@@ -147,6 +145,19 @@ impl Dispatcher {
         state.queued.extend(ids);
         if state.queued.len() > before {
             self.work.notify_one();
+        }
+    }
+
+    /// Quotas admit no more jobs with these requirements for now.
+    pub(super) fn hold_back(&self, ids: impl IntoIterator<Item = RequirementId>) {
+        self.state.lock().held_back.extend(ids);
+    }
+
+    /// A lease ended, or a quota changed: what quotas held back may go on.
+    pub(super) fn reconsider(&self) {
+        let held_back = std::mem::take(&mut self.state.lock().held_back);
+        if !held_back.is_empty() {
+            self.queued(held_back);
         }
     }
 
@@ -235,7 +246,7 @@ impl Dispatcher {
     /// What a claim should look at now; `None` where no free bot fits a hint. Then nobody impatient waits on.
     pub(super) fn errand(&self) -> Option<Errand> {
         let mut state = self.state.lock();
-        let errand = state.errand();
+        let errand = state.errand(self.aged);
         if errand.is_none() {
             state.dismiss(|_| true);
         }
@@ -280,7 +291,7 @@ impl Dispatcher {
 
 impl State {
     /// Copies nothing but what a claim is for: it is asked at every call of every idle bot.
-    fn errand(&mut self) -> Option<Errand> {
+    fn errand(&mut self, aged: u32) -> Option<Errand> {
         if self.queued.is_empty() {
             return None;
         }
@@ -297,7 +308,16 @@ impl State {
         for (id, _) in &wants {
             self.queued.remove(id);
         }
-        Some(Errand { slots, wants, requirements })
+        let aged = wants.iter().map(|(id, most)| (*id, self.aged(*most, aged)));
+        let aged = aged.filter(|(_, most)| *most > 0).collect();
+        Some(Errand { slots, wants, aged, requirements })
+    }
+
+    /// How many of so many leases go to the oldest jobs. What is less than one is carried on.
+    fn aged(&mut self, leases: u32, percent: u32) -> u32 {
+        let share = u64::from(self.aged) + u64::from(leases) * u64::from(percent);
+        self.aged = u32::try_from(share % 100).unwrap_or(0);
+        u32::try_from(share / 100).unwrap_or(u32::MAX)
     }
 
     /// Notes the localities of what a bot is given.

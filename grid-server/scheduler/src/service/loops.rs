@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use grid_core::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::batcher::is_passing;
 use super::core::Core;
-use super::dispatcher::Errand;
 use super::{observer, waits};
 use crate::SchedulerError;
-use crate::engine::{self, Undelivered};
+use crate::engine::{self, Effects, Errand, Undelivered};
 use crate::ids::{Ids, JobId, SessionId};
 use crate::job::Job;
 use crate::store::Event;
@@ -27,6 +27,8 @@ const FORGET_ROUNDS: u64 = 120;
 const UNUSED: Duration = Duration::from_hours(24);
 /// How long idle bots' calls are gathered before the store is told of them.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether an instance waits for leases that it is due.
+const PREEMPT: Duration = Duration::from_secs(2);
 /// The least time between two looks at the fleet.
 const FLEET_PAUSE: Duration = Duration::from_millis(200);
 
@@ -46,6 +48,9 @@ pub(super) fn spawn(
     tasks.spawn(waits::explain(Arc::clone(core)));
     if let Some(observer) = &core.options.observer {
         tasks.spawn(observer::count(Arc::clone(core), Arc::clone(observer)));
+    }
+    if !core.options.preempt_rules().cohorts.is_empty() {
+        tasks.spawn(preempt(Arc::clone(core), Arc::clone(ids)));
     }
     if core.options.discard_unwatched_jobs {
         tasks.spawn(keep_watched(Arc::clone(core)));
@@ -81,17 +86,11 @@ async fn learn(core: &Core) -> Result<(), SchedulerError> {
 }
 
 async fn claim(core: &Core, errand: &Errand) -> Result<(), SchedulerError> {
-    let (claim, effects) = engine::claim(
-        core.store.as_ref(),
-        core.replica,
-        &errand.slots,
-        &errand.wants,
-        &errand.requirements,
-        core.options.fair,
-    )
-    .await?;
+    let (claim, effects) =
+        engine::claim(core.store.as_ref(), core.replica, errand, core.options.claim_rules()).await?;
     let more = errand.wants.iter().map(|(id, _)| *id).filter(|id| !claim.exhausted.contains(id));
     core.dispatcher.queued(more);
+    core.dispatcher.hold_back(claim.held_back);
     core.apply(effects);
     core.observe_assigned(&claim.granted.iter().map(|(_, job)| job).collect::<Vec<_>>());
     let mut grants: HashMap<SessionId, Vec<Job>> = HashMap::new();
@@ -117,6 +116,7 @@ async fn listen(core: Arc<Core>) {
             match event {
                 Event::Jobs(ids) => {
                     core.forget(&ids);
+                    core.dispatcher.reconsider();
                     streaming.extend(core.streams.among(&ids));
                     jobs.extend(core.hub.watched(&ids));
                 }
@@ -126,7 +126,10 @@ async fn listen(core: Arc<Core>) {
                     core.waiting_changed.notify_one();
                 }
                 Event::Sessions(ids) => core.dispatcher.resync(ids),
-                Event::Fleet => core.fleet_changed.notify_one(),
+                Event::Fleet => {
+                    core.fleet_changed.notify_one();
+                    core.dispatcher.reconsider();
+                }
                 Event::Resync => {
                     core.fleet_changed.notify_one();
                     core.dispatcher.resync_all();
@@ -173,6 +176,26 @@ async fn sweep(core: Arc<Core>, ids: Arc<dyn Ids>) {
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Takes leases for instances that have fewer than they are due.
+async fn preempt(core: Arc<Core>, ids: Arc<dyn Ids>) {
+    let rules = core.options.preempt_rules();
+    loop {
+        sleep(jittered(PREEMPT, ids.as_ref())).await;
+        let taken = async {
+            let shares = core.store.shares(Timestamp(i64::MAX)).await?;
+            if shares.iter().all(|share| share.lacks() == 0) {
+                return Ok(Effects::default());
+            }
+            let requirements = core.store.queued().await?;
+            engine::preempt(core.store.as_ref(), &requirements, &rules).await
+        };
+        match taken.await {
+            Ok(effects) => core.apply(effects),
+            Err(error) => note(&error, "no leases are taken for instances that are due some"),
         }
     }
 }

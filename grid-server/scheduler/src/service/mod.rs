@@ -10,6 +10,7 @@ mod hub;
 mod loops;
 mod observer;
 mod options;
+mod quotas;
 mod streams;
 mod waits;
 

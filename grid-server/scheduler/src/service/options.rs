@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observer::Observer;
-use crate::engine::SweepRules;
+use crate::engine::{ClaimRules, PreemptRules, SweepRules};
 use crate::properties::PropertySet;
+use crate::quota::{Cohort, cohort_of};
+use crate::session::Session;
 use crate::transition::RetryPolicy;
 
 /// What a configuration says about a scheduler. [`Default`] is BuildGrid's, where BuildGrid has one.
@@ -37,6 +39,18 @@ pub struct SchedulerOptions {
     pub pruner_max_delete_window: u32,
     /// Whether invocations take turns within a priority. Off: priority, then age, as BuildGrid.
     pub fair: bool,
+    /// Of a hundred leases, how many go to the oldest jobs whatever their priority (what `priority-assignment-percentage`
+    /// leaves).
+    pub aged_percent: u32,
+    /// Groups of bots in which instances have quotas (`cohort-set`).
+    pub cohorts: Vec<Cohort>,
+    /// The cohorts in which leases are taken from instances for others that have fewer than they are due
+    /// (`!cohort-assigner`).
+    pub preempting: Vec<String>,
+    /// How long a job waits before a lease is taken for it (`preemption-delay`, 20 s).
+    pub preemption_delay: Duration,
+    /// How long an instance does without what was taken from it (`eviction-cooldown-seconds`, 600 s).
+    pub eviction_cooldown: Duration,
     /// Waiting jobs a platform label, at most (`max-queue-size`).
     pub max_queue_size: Option<u64>,
     /// Other limits for some instances (`instanced-queue-size`).
@@ -72,6 +86,11 @@ impl Default for SchedulerOptions {
             history_retention: Duration::from_hours(7 * 24),
             pruner_max_delete_window: 10_000,
             fair: false,
+            aged_percent: 0,
+            cohorts: Vec::new(),
+            preempting: Vec::new(),
+            preemption_delay: Duration::from_secs(20),
+            eviction_cooldown: Duration::from_mins(10),
             max_queue_size: None,
             instanced_queue_sizes: Vec::new(),
             unplaceable_grace: Some(Duration::from_mins(1)),
@@ -95,11 +114,38 @@ impl SchedulerOptions {
         self.instance_pools.iter().flat_map(named).collect()
     }
 
+    /// The cohort of a session's bot; empty for none.
+    #[must_use]
+    pub fn cohort(&self, session: &Session) -> &str {
+        if self.cohorts.is_empty() {
+            return "";
+        }
+        cohort_of(&self.cohorts, &self.property_set.bot_labels(&session.instance, &session.properties))
+    }
+
     /// How many jobs of one label may wait in an instance.
     pub(super) fn queue_limit(&self, instance: &str) -> Option<u64> {
         let own =
             self.instanced_queue_sizes.iter().find(|(names, _)| names.iter().any(|name| name == instance));
         own.map(|(_, limit)| *limit).or(self.max_queue_size)
+    }
+
+    pub(super) const fn claim_rules(&self) -> ClaimRules {
+        ClaimRules { fair: self.fair, cooldown: self.eviction_cooldown }
+    }
+
+    pub(super) fn preempt_rules(&self) -> PreemptRules {
+        PreemptRules {
+            cohorts: self
+                .cohorts
+                .iter()
+                .filter(|cohort| self.preempting.contains(&cohort.name))
+                .cloned()
+                .collect(),
+            delay: self.preemption_delay,
+            cooldown: self.eviction_cooldown,
+            retry: self.retry,
+        }
     }
 
     pub(super) fn sweep_rules(&self) -> SweepRules {

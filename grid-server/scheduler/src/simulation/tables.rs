@@ -11,6 +11,7 @@ use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
+use crate::quota::{Quota, Share};
 use crate::session::Session;
 use crate::store::{Depth, FlowKey, JobPage, Recent, RunQuery};
 
@@ -33,6 +34,10 @@ pub struct Tables {
     pub drains: BTreeMap<DrainTarget, Drain>,
     /// Leases that ended.
     pub runs: BTreeMap<(JobId, u32), Run>,
+    /// Quotas, by cohort and instance.
+    pub quotas: BTreeMap<(String, String), Quota>,
+    /// Whose leases were taken for others, by cohort and instance, and when.
+    pub evictions: Vec<((String, String), Timestamp)>,
     /// When pools were last wanted and full.
     pub wakeups: BTreeMap<String, u64>,
 }
@@ -51,6 +56,28 @@ impl Tables {
             bots: self.sessions.values().map(|session| bot(session)).collect(),
             wakeups: self.wakeups.clone(),
         }
+    }
+
+    /// Quotas and how they stand.
+    #[must_use]
+    pub fn shares(&self, evicted_since: Timestamp) -> Vec<Share> {
+        let held = |quota: &Quota| {
+            let lease = |job: &&Arc<Job>| {
+                let cohort = job.state.lease.as_ref().map(|lease| &lease.cohort);
+                cohort == Some(&quota.cohort) && job.spec.instance == quota.instance
+            };
+            self.jobs.values().filter(lease).count()
+        };
+        let taken = |key: &(String, String)| {
+            self.evictions.iter().filter(|(of, at)| of == key && *at > evicted_since).count()
+        };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let share = |(key, quota): (&(String, String), &Quota)| Share {
+            quota: quota.clone(),
+            used: count(held(quota)),
+            evicted: count(taken(key)),
+        };
+        self.quotas.iter().map(share).collect()
     }
 
     /// Jobs that run or ended after a moment.

@@ -13,8 +13,9 @@ use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
+use crate::quota::{Quota, Share};
 use crate::session::Session;
-use crate::store::{Event, FlowKey, Overdue, QueueTx, StoreResult};
+use crate::store::{Event, FlowKey, Order, Overdue, QueueTx, StoreResult, Want};
 
 pub(super) struct SimTx {
     world: Arc<World>,
@@ -87,17 +88,68 @@ impl QueueTx for SimTx {
         Ok(self.jobs(|job| job.session().is_some_and(|session| sessions.contains(&session))))
     }
 
-    async fn lock_queued(&mut self, wants: &[(RequirementId, u32)]) -> StoreResult<Vec<Job>> {
+    async fn lock_queued(&mut self, wants: &[Want], order: Order) -> StoreResult<Vec<Job>> {
         self.statement().await?;
         let mut found = Vec::new();
-        for (id, most) in wants {
-            let mut jobs = self.jobs(|job| job.state.stage == Stage::Queued && job.spec.requirement == *id);
-            jobs.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
-            jobs.truncate(usize::try_from(*most).unwrap_or(usize::MAX));
+        for want in wants {
+            let asked = |job: &Job| {
+                let instance = &job.spec.instance;
+                job.state.stage == Stage::Queued
+                    && job.spec.requirement == want.requirement
+                    && want.only.as_ref().is_none_or(|only| only.contains(instance))
+                    && !want.except.contains(instance)
+            };
+            let mut jobs = self.jobs(asked);
+            order.sort(&mut jobs);
+            jobs.truncate(usize::try_from(want.most).unwrap_or(usize::MAX));
             found.extend(jobs);
         }
-        found.sort_by_key(|job| (job.state.priority, job.state.turn, job.state.queued_at, job.id));
+        order.sort(&mut found);
         Ok(found)
+    }
+
+    async fn lock_lent(
+        &mut self,
+        cohort: &str,
+        instances: &[String],
+        requirement: RequirementId,
+        limit: u32,
+    ) -> StoreResult<Vec<Job>> {
+        self.statement().await?;
+        let lent = |job: &Job| {
+            job.state.lease.as_ref().is_some_and(|lease| lease.cohort == cohort)
+                && job.spec.requirement == requirement
+                && instances.contains(&job.spec.instance)
+        };
+        let mut found = self.jobs(lent);
+        found.sort_by_key(|job| std::cmp::Reverse((job.state.priority, job.state.queued_at)));
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
+    async fn lock_shares(&mut self, cohorts: &[String], evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
+        self.statement().await?;
+        let shares = self.tables.shares(evicted_since).into_iter();
+        Ok(shares.filter(|share| cohorts.contains(&share.quota.cohort)).collect())
+    }
+
+    async fn save_quota(&mut self, quota: &Quota) -> StoreResult<()> {
+        self.statement().await?;
+        let key = (quota.cohort.clone(), quota.instance.clone());
+        self.tables.quotas.insert(key, quota.clone());
+        Ok(())
+    }
+
+    async fn delete_quota(&mut self, cohort: &str, instance: &str) -> StoreResult<bool> {
+        self.statement().await?;
+        Ok(self.tables.quotas.remove(&(cohort.to_owned(), instance.to_owned())).is_some())
+    }
+
+    async fn note_evictions(&mut self, evicted: &[(String, String)]) -> StoreResult<()> {
+        self.statement().await?;
+        let now = self.now;
+        self.tables.evictions.extend(evicted.iter().map(|of| (of.clone(), now)));
+        Ok(())
     }
 
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
@@ -161,10 +213,11 @@ impl QueueTx for SimTx {
 
     async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
         self.statement().await?;
-        let Tables { jobs, requirements, turns, .. } = &mut self.tables;
+        let Tables { jobs, requirements, turns, evictions, .. } = &mut self.tables;
         let live = |id: &RequirementId| {
             jobs.values().any(|job| job.state.stage != Stage::Completed && job.spec.requirement == *id)
         };
+        evictions.retain(|(_, at)| *at >= unused_since);
         requirements.retain(|id, (_, used)| *used >= unused_since || live(id));
         let clock = turns.clone();
         turns.retain(|key, turn| {
