@@ -90,6 +90,14 @@ pub struct Settings {
     /// Compress what travels with zstd where the server offers it: for slow networks, at the price of CPU time.
     #[arg(long, env = "GRID_WORKER_ZSTD")]
     pub zstd: bool,
+    /// How many persistent workers may be alive: processes that stay, for actions with Bazel's `persistentWorkerKey`. Each
+    /// takes memory also while it has nothing to do, and what it read for one action it still knows at the next. None by
+    /// default: such actions are run like all others.
+    #[arg(long, env = "GRID_WORKER_PERSISTENT_WORKERS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub persistent_workers: u16,
+    /// Seconds after which a persistent worker without work is ended.
+    #[arg(long, env = "GRID_WORKER_PERSISTENT_WORKER_IDLE", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub persistent_worker_idle: u64,
     /// The command that proves the runner, its words divided by spaces; `none` for no proof. By default this
     /// program itself is staged and run, which needs nothing of the runner's image.
     #[arg(long, env = "GRID_WORKER_PROBE")]

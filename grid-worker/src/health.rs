@@ -92,6 +92,8 @@ impl Health {
             return Some(trouble);
         }
         if let Some(trouble) = memory::trouble(self.memory_reserve) {
+            // They are what can be done without; the next look tells whether it was enough.
+            self.executor.residents.give_up();
             return Some(trouble);
         }
         let failed = self.executor.faults.in_a_row();
@@ -116,12 +118,14 @@ impl Health {
     /// Reads one of the cached files again; nobody waits for it.
     fn recheck(&self) {
         let (cache, spares) = (self.executor.cache.clone(), self.executor.spares.clone());
+        let residents = self.executor.residents.clone();
         let metrics = self.metrics.clone();
         tokio::task::spawn_blocking(move || {
             if let Some(file) = cache.recheck() {
                 tracing::error!(file, "a cached file had changed and was dropped");
                 // Trees on disk hold links to it.
                 spares.forget();
+                residents.give_up();
                 metrics.cache_corrupt.inc();
             }
         });

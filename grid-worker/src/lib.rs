@@ -32,3 +32,4 @@ mod tls;
 pub mod upload;
 pub mod watch;
 pub mod work;
+mod work_protocol;

@@ -13,10 +13,11 @@ use prost_types::Any;
 use tokio::net::UnixStream;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::error::WorkerError;
 use crate::execute::demands::Demands;
+use crate::retry::can_heal;
 use crate::runner_protocol as protocol;
 
 /// How long after its time a command may still be reported on by the runner, which has to kill it first.
@@ -46,6 +47,8 @@ pub struct Ran {
     pub usage: Vec<Any>,
     /// Whether its time was over.
     pub timed_out: bool,
+    /// Whether it is the end of a piece of work, and not of a command.
+    is_work: bool,
 }
 
 /// A client of one runner. Cloning is cheap.
@@ -98,6 +101,58 @@ impl RunnerClient {
         timeout: Option<Duration>,
         demands: &Demands,
     ) -> Result<Ran, WorkerError> {
+        let request = self.demand(request, timeout, demands);
+        self.call(request, timeout).await.map_err(failure)
+    }
+
+    /// Starts a command that stays, and gives its end. Dropping the future kills it.
+    ///
+    /// # Errors
+    /// The runner's own.
+    pub async fn host(
+        &self,
+        request: RunRequest,
+        demands: &Demands,
+        name: &str,
+        form: &'static str,
+    ) -> Result<Ran, Status> {
+        let mut request = self.demand(request, None, demands);
+        say(request.metadata_mut(), protocol::RESIDENT, name);
+        say(request.metadata_mut(), protocol::WORK_FORM, form);
+        self.call(request, None).await
+    }
+
+    /// Has the command that stays under `name` do the work in `file`. Dropping the future kills it.
+    ///
+    /// # Errors
+    /// `None` where that command is of no use any more; else as [`RunnerClient::run`].
+    pub async fn work(
+        &self,
+        request: RunRequest,
+        timeout: Option<Duration>,
+        name: &str,
+        file: &str,
+    ) -> Result<Ran, Option<WorkerError>> {
+        let mut request = self.demand(request, timeout, &Demands::default());
+        say(request.metadata_mut(), protocol::RESIDENT, name);
+        say(request.metadata_mut(), protocol::WORK, file);
+        let answer = self.call(request, timeout).await;
+        let failed = match answer {
+            Ok(ran) if ran.is_work || ran.timed_out => return Ok(ran),
+            Ok(_) => "the runner doesn't know of such".to_owned(),
+            Err(status) if can_heal(&status) => return Err(Some(failure(status))),
+            Err(status) => status.to_string(),
+        };
+        tracing::warn!(name, failed, "a persistent worker failed; the action is run without it");
+        Err(None)
+    }
+
+    fn demand(
+        &self,
+        request: RunRequest,
+        timeout: Option<Duration>,
+        demands: &Demands,
+    ) -> Request<RunRequest> {
         let mut request = Request::new(request);
         let millis = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
         let metadata = request.metadata_mut();
@@ -112,6 +167,10 @@ impl RunnerClient {
         if demands.network {
             metadata.insert(protocol::NETWORK, AsciiMetadataValue::from_static(protocol::ON));
         }
+        request
+    }
+
+    async fn call(&self, request: Request<RunRequest>, timeout: Option<Duration>) -> Result<Ran, Status> {
         let mut stub = Stub::new(self.channel.clone());
         let call = stub.run(request);
         let answer = match timeout.and_then(|t| t.checked_add(LENIENCY)) {
@@ -121,10 +180,14 @@ impl RunnerClient {
                 Err(_) => return Ok(cut_off()),
             },
         };
-        match answer {
-            Ok(answer) => Ok(read(answer)),
-            Err(status) => Err(failure(status)),
-        }
+        answer.map(read)
+    }
+}
+
+/// Says a text that is known to be plain.
+fn say(metadata: &mut MetadataMap, key: &'static str, value: &str) {
+    if let Ok(value) = value.parse() {
+        metadata.insert(AsciiMetadataKey::from_static(key), value);
     }
 }
 
@@ -137,20 +200,21 @@ fn put(metadata: &mut MetadataMap, key: &'static str, value: Option<u64>) {
 fn read(answer: tonic::Response<RunResponse>) -> Ran {
     let timed_out =
         answer.metadata().get(protocol::OUTCOME).is_some_and(|outcome| outcome == protocol::TIMED_OUT);
+    let is_work = answer.metadata().contains_key(protocol::WORK);
     let RunResponse { exit_code, resource_usage } = answer.into_inner();
     let exit_code = i32::try_from(exit_code).unwrap_or(i32::MAX);
-    Ran { exit_code, usage: resource_usage, timed_out }
+    Ran { exit_code, usage: resource_usage, timed_out, is_work }
 }
 
 /// The end of a command that a runner without timeouts went on with.
 fn cut_off() -> Ran {
     let exit_code = protocol::SIGNAL_BASE + rustix::process::Signal::KILL.as_raw();
-    Ran { exit_code, usage: Vec::new(), timed_out: true }
+    Ran { exit_code, usage: Vec::new(), timed_out: true, is_work: false }
 }
 
 /// A runner that refuses the request as such blames the command, anything else is its own trouble.
 fn failure(status: Status) -> WorkerError {
-    if status.code() == tonic::Code::InvalidArgument {
+    if status.code() == Code::InvalidArgument {
         WorkerError::Invalid(status.message().to_owned())
     } else {
         WorkerError::Runner(Box::new(status))

@@ -32,6 +32,16 @@ pub const UID: &str = "grid-runner-uid";
 /// The group id that the command is to see as its own.
 pub const GID: &str = "grid-runner-gid";
 
+/// The name of a command that stays: its call lasts until the command ends, and ends it when it is dropped. Beside it
+/// the form of the work that it is given: `proto` or `json`.
+pub const RESIDENT: &str = "grid-runner-resident";
+/// See [`RESIDENT`].
+pub const WORK_FORM: &str = "grid-runner-work-form";
+/// The file with a piece of work for the resident that [`RESIDENT`] names, relative to the build directory. The call has no
+/// arguments, and lasts until the work is done. In the answer: that it is one, [`ON`]. An error means that the resident is
+/// of no use any more, unless the runner itself can't be reached.
+pub const WORK: &str = "grid-runner-work";
+
 /// In the answer: how the command ended, where the exit code alone doesn't tell: [`TIMED_OUT`]. What else a runner has
 /// to say, as of a limit that was passed, it says in the command's standard error.
 pub const OUTCOME: &str = "grid-runner-outcome";

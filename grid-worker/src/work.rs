@@ -22,9 +22,9 @@ use crate::config::{LimitSettings, Settings};
 use crate::connect::{self, Credentials, Remote};
 use crate::disk::Disks;
 use crate::error::WorkerError;
-use crate::execute::Executor;
 use crate::execute::janitor::Janitor;
 use crate::execute::workspace::Workspaces;
+use crate::execute::{Executor, Residents};
 use crate::faults::Faults;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -82,6 +82,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         cas,
         cache: Arc::new(cache),
         spares: Arc::new(spares),
+        residents: Arc::new(residents(&settings)),
         runner: runner.clone(),
         workspaces: workspaces.clone(),
         faults: Faults::default(),
@@ -129,6 +130,11 @@ fn directory(path: &Path, flag: &str) -> anyhow::Result<std::path::PathBuf> {
     std::fs::create_dir_all(path)
         .and_then(|()| path.canonicalize())
         .with_context(|| format!("{flag} {}", path.display()))
+}
+
+fn residents(settings: &Settings) -> Residents {
+    let idle = Duration::from_secs(settings.persistent_worker_idle);
+    Residents::new(settings.persistent_workers.into(), idle)
 }
 
 fn limits(settings: &LimitSettings) -> Limits {

@@ -1,7 +1,7 @@
 //! [`Demands`]: what an action's platform properties ask of the worker itself, besides being there.
 //!
 //! The server matches properties; these few change how the command is run. Names are those of the field: Bazel's
-//! `dockerNetwork`, and `network`, `unixUID`, `unixGID` and `chrootDigest` as BuildStream and buildbox use them. A
+//! `dockerNetwork`, `persistentWorkerKey` and `persistentWorkerProtocol`, and `network`, `unixUID`, `unixGID` and `chrootDigest` as BuildStream and buildbox use them. A
 //! value that can't be understood is refused. Neighbours: `assignment` reads them, `runner_client` passes them on.
 
 use grid_core::{Digest, DigestFunction};
@@ -9,6 +9,7 @@ use grid_proto::reapi::{self, Platform};
 
 use crate::cas::client::from_wire;
 use crate::error::WorkerError;
+use crate::work_protocol::Form;
 
 /// What one action asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -21,6 +22,10 @@ pub struct Demands {
     pub gid: Option<u32>,
     /// A directory that is staged before the inputs, as what lies under them.
     pub chroot: Option<Digest>,
+    /// That a persistent worker may do the work: the key that the client gave it.
+    pub persistent: Option<String>,
+    /// How that worker is talked to.
+    pub work_form: Form,
 }
 
 impl Demands {
@@ -47,6 +52,11 @@ impl Demands {
                 "chrootDigest" => {
                     demands.chroot =
                         Some(digest(value, function).ok_or_else(|| expected("HASH/SIZE is needed"))?);
+                }
+                "persistentWorkerKey" if !value.is_empty() => demands.persistent = Some(value.to_owned()),
+                "persistentWorkerProtocol" => {
+                    demands.work_form =
+                        Form::from_name(value).ok_or_else(|| expected("proto or json is needed"))?;
                 }
                 _ => {}
             }
@@ -86,7 +96,7 @@ mod tests {
         let root = Digest::of(DigestFunction::Sha256, b"root");
         let demands =
             read(&[("ISA", "x"), ("unixUID", "0"), ("unixGID", "7"), ("chrootDigest", &root.to_string())]);
-        let expected = Demands { network: false, uid: Some(0), gid: Some(7), chroot: Some(root) };
+        let expected = Demands { uid: Some(0), gid: Some(7), chroot: Some(root), ..Demands::default() };
         assert_eq!(demands.unwrap(), expected);
         for (name, value, network) in [
             ("network", "on", true),
@@ -100,9 +110,13 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
-        for (name, value) in
-            [("unixUID", "root"), ("unixGID", "-1"), ("network", "maybe"), ("chrootDigest", "abc/1")]
-        {
+        for (name, value) in [
+            ("unixUID", "root"),
+            ("unixGID", "-1"),
+            ("network", "maybe"),
+            ("chrootDigest", "abc/1"),
+            ("persistentWorkerProtocol", "xml"),
+        ] {
             assert!(read(&[(name, value)]).unwrap_err().to_string().contains(name), "{name}");
         }
     }

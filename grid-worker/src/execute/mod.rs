@@ -1,7 +1,7 @@
 //! From a lease to a result: fetch, stage, run, upload.
 //!
 //! [`Executor::execute`] is the whole way on one screen; [`assignment`] reads the lease, `staging` lays
-//! out its inputs, [`workspace`] owns the directory, [`timeline`] the timestamps, [`janitor`] what is left over. Dropping the future at any step
+//! out its inputs, [`Residents`] do the work of some, [`workspace`] owns the directory, [`timeline`] the timestamps, [`janitor`] what is left over. Dropping the future at any step
 //! ends the action: the runner kills the command, and the directory goes.
 
 pub mod assignment;
@@ -9,6 +9,8 @@ pub mod demands;
 pub mod janitor;
 mod live;
 mod logs;
+mod persistent;
+mod residents;
 mod staging;
 pub mod timeline;
 pub mod workspace;
@@ -36,6 +38,8 @@ use crate::upload::send;
 use assignment::Assignment;
 use demands::Demands;
 use live::LiveLogs;
+pub use residents::Residents;
+use residents::Work;
 use timeline::{Step, Timeline};
 use workspace::{Workspace, Workspaces};
 
@@ -75,6 +79,8 @@ pub struct Executor {
     pub cache: Arc<FileCache>,
     /// Input trees that no action uses.
     pub spares: Arc<SpareTrees>,
+    /// Persistent workers.
+    pub residents: Arc<Residents>,
     /// Runs the commands.
     pub runner: RunnerClient,
     /// Where actions get their directories.
@@ -125,6 +131,17 @@ impl Executor {
         };
         let declared = Declared::new(&command)?;
         let environment = environment(&command)?;
+        let work = Work {
+            assignment,
+            command: &command,
+            environment: &environment,
+            demands: &demands,
+            declared: &declared,
+            inputs: &inputs,
+        };
+        if let Some(done) = self.try_resident(work, timeline).await? {
+            return Ok(done);
+        }
         let staged = self.stage(assignment, inputs, &demands, &declared).await?;
         let workspace = &staged.workspace;
         timeline.lock().mark(Step::InputFetchCompleted);

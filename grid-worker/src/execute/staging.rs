@@ -109,7 +109,7 @@ impl Executor {
 
     /// Has the files of all directories in the cache that are not pinned yet. Spare trees go where they keep so
     /// much there that there is no room.
-    async fn pin(&self, trees: &[Arc<InputTree>], pins: &mut TreePins) -> Result<(), WorkerError> {
+    pub(super) async fn pin(&self, trees: &[Arc<InputTree>], pins: &mut TreePins) -> Result<(), WorkerError> {
         let lacking: Vec<(Digest, Vec<FileKey>)> = trees
             .iter()
             .flat_map(|tree| &tree.directories)
@@ -120,7 +120,7 @@ impl Executor {
         let fresh = self.cache.acquire(keys).await?;
         let (digests, parts): (Vec<_>, Vec<_>) = lacking.into_iter().unzip();
         pins.extend(digests.into_iter().zip(fresh.divide(parts)));
-        while self.cache.is_over() && self.spares.give_up_one() {}
+        while self.cache.is_over() && (self.spares.give_up_one() || self.residents.give_up_one()) {}
         Ok(())
     }
 

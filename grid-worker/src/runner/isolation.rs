@@ -29,7 +29,7 @@ pub enum Isolation {
 }
 
 /// Directories that an enclosed command finds in its root.
-const POINTS: [&str; 3] = ["proc", "dev", "tmp"];
+pub(crate) const POINTS: [&str; 3] = ["proc", "dev", "tmp"];
 
 /// What one command is enclosed in.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -29,6 +29,8 @@ mod ownership;
 mod paths;
 mod peer;
 mod process_tree;
+mod reside;
+mod residents;
 pub mod serve;
 mod service;
 mod settle;

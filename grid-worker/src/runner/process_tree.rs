@@ -94,6 +94,21 @@ impl ProcessTree {
     /// Kills all that is below `root`. Everything is stopped first: a tree that forks as fast as it is killed
     /// could outlive any number of passes of kills alone.
     pub(super) fn kill_below(&self, root: Pid) {
+        self.stop_below(root);
+        for process in self.descendants(root) {
+            let _ = kill_process(process.pid, Signal::KILL);
+        }
+    }
+
+    /// Lets all that is below `root` and was stopped go on.
+    pub(super) fn resume_below(&self, root: Pid) {
+        for process in self.descendants(root) {
+            let _ = kill_process(process.pid, Signal::CONT);
+        }
+    }
+
+    /// Stops all that is below `root`, also what is forked meanwhile.
+    pub(super) fn stop_below(&self, root: Pid) {
         let mut stopped = HashSet::new();
         for _ in 0..STOP_PASSES {
             let fresh: Vec<Pid> = self
@@ -110,9 +125,6 @@ impl ProcessTree {
                 let _ = kill_process(pid, Signal::STOP);
                 stopped.insert(pid);
             }
-        }
-        for process in self.descendants(root) {
-            let _ = kill_process(process.pid, Signal::KILL);
         }
     }
 }

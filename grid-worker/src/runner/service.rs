@@ -20,16 +20,19 @@ use super::isolation::{Enclosure, Isolation, NotPrepared, Points};
 use super::launch::{self, LaunchError};
 use super::orphans::Children;
 use super::paths;
+use super::residents::{Brought, Residents};
 use super::settle;
 use super::task::{End, Limits, Report, Task, Usage};
 use crate::file_time::FileTime;
 use crate::runner_protocol as protocol;
+use crate::work_protocol::Form;
 
 /// The service over one build directory.
 #[derive(Clone, Debug)]
 pub(super) struct RunnerService {
     build: Arc<Path>,
     children: Children,
+    residents: Residents,
     policy: Policy,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct Policy {
 
 impl RunnerService {
     pub(super) fn new(build: &Path, children: Children, policy: Policy) -> Self {
-        Self { build: build.into(), children, policy }
+        Self { build: build.into(), children, residents: Residents::default(), policy }
     }
 
     /// The task of `request`, and the directories to settle after it.
@@ -88,6 +91,7 @@ impl RunnerService {
             limits: demands.limits.clone(),
             writable: settled.clone(),
             enclosure,
+            resident: demands.resident.as_ref().map(|(_, form)| *form),
         };
         Ok((task, settled))
     }
@@ -129,6 +133,8 @@ struct Demands {
     network: bool,
     uid: Option<u32>,
     gid: Option<u32>,
+    /// The name that the command stays under, and the form of its work.
+    resident: Option<(String, Form)>,
 }
 
 #[tonic::async_trait]
@@ -144,6 +150,12 @@ impl Runner for RunnerService {
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunResponse>, Status> {
         let demands = demands(request.metadata())?;
+        let name = text(request.metadata(), protocol::RESIDENT)?;
+        if let (Some(name), Some(file)) = (name, text(request.metadata(), protocol::WORK)?) {
+            let brought = Brought { name, file, limits: demands.limits, request: request.into_inner() };
+            return self.residents.work(&self.build, self.policy.owner, brought).await;
+        }
+        let mut seat = demands.resident.as_ref().map(|(name, _)| self.residents.seat(name)).transpose()?;
         let (task, settled) = self.task(request.into_inner(), &demands)?;
         let abandoned = CancellationToken::new();
         let _abandon = abandoned.clone().drop_guard();
@@ -152,7 +164,10 @@ impl Runner for RunnerService {
             let since = Some(FileTime::now());
             let points = task.enclosure.as_ref().map(Enclosure::prepare).transpose();
             let points = points.map_err(LaunchError::from)?;
-            let report = launch::run(&children, &task, &abandoned).await;
+            let report = match &mut seat {
+                Some(seat) => launch::host(&children, &task, &abandoned, &mut seat.work).await,
+                None => launch::run(&children, &task, &abandoned).await,
+            };
             let settled = tokio::task::spawn_blocking(move || {
                 let settled = settled.iter().try_for_each(|root| settle::settle(root, owner, since));
                 points.into_iter().for_each(Points::remove);
@@ -179,7 +194,22 @@ fn demands(metadata: &MetadataMap) -> Result<Demands, Status> {
     };
     let network = metadata.get(protocol::NETWORK).is_some_and(|value| value == protocol::ON);
     let (uid, gid) = (number(metadata, protocol::UID)?, number(metadata, protocol::GID)?);
-    Ok(Demands { limits, network, uid, gid })
+    let form = match text(metadata, protocol::WORK_FORM)? {
+        Some(name) => Some(Form::from_name(&name).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "metadata {}: {name:?} is neither proto nor json",
+                protocol::WORK_FORM
+            ))
+        })?),
+        None => None,
+    };
+    let resident = text(metadata, protocol::RESIDENT)?.zip(form);
+    Ok(Demands { limits, network, uid, gid, resident })
+}
+
+fn text(metadata: &MetadataMap, key: &'static str) -> Result<Option<String>, Status> {
+    let value = metadata.get(key).map(|value| value.to_str().map(str::to_owned)).transpose();
+    value.map_err(|_| Status::invalid_argument(format!("metadata {key} is not plain text")))
 }
 
 fn number<N: FromStr>(metadata: &MetadataMap, key: &'static str) -> Result<Option<N>, Status> {
@@ -211,6 +241,8 @@ fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, 
             signal = Some(number);
             (protocol::SIGNAL_BASE + number, None)
         }
+        // A command that stayed: whoever brought it work was told how it ended.
+        End::Answered { .. } | End::Broken(_) => (killed, None),
         End::TimedOut => (killed, Some(protocol::TIMED_OUT)),
         End::OverLimit => (killed, None),
         End::NotEnclosed(reason) => {

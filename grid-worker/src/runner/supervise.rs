@@ -29,8 +29,10 @@ use super::isolation::{Enclosure, Isolation};
 use super::log_file::LogFile;
 use super::lookup;
 use super::process_tree::ProcessTree;
+use super::reside::{Pipes, Resident, reside};
 use super::task::{End, Limits, Report, Task, Usage};
 use crate::runner_protocol::{NOT_EXECUTABLE, NOT_FOUND};
+use crate::work_protocol::Form;
 
 /// How often a tree with limits is looked at: nothing announces growth.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -52,14 +54,21 @@ pub fn run() -> anyhow::Result<()> {
     let task: Task = serde_json::from_str(&line).context("parsing the task")?;
     set_up(&task.limits).context("setting up the supervisor")?;
     let end = match start(&task) {
-        Ok((pid, mut watched)) => attend(pid, &mut watched, &task.limits)?,
+        Ok((Spawned { pid, pipes: None }, mut watched)) => attend(pid, &mut watched, &task.limits)?,
+        Ok((Spawned { pid, pipes: Some((form, pipes)) }, mut watched)) => {
+            reside(&mut input, Resident { pid, pipes, form, watched: &mut watched })?
+        }
         Err(end) => end,
     };
-    let report = Report { end, usage: usage()? };
-    let mut text = serde_json::to_string(&report)?;
+    say(&Report { end, usage: usage()? })
+}
+
+/// Writes a report; the reader may be gone, then nobody asks.
+pub(super) fn say(report: &Report) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(report)?;
     text.push('\n');
-    // The reader may be gone; then nobody asks.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut output = std::io::stdout();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     Ok(())
 }
 
@@ -79,16 +88,23 @@ fn set_up(limits: &Limits) -> anyhow::Result<()> {
 }
 
 /// What is looked at from time to time, opened before the process is enclosed.
-struct Watched {
+pub(super) struct Watched {
     /// Standard output and standard error.
     logs: [LogFile; 2],
     disk: DiskUse,
-    tree: ProcessTree,
+    pub(super) tree: ProcessTree,
+}
+
+/// A command that was started.
+struct Spawned {
+    pid: Pid,
+    /// Where it stays, how it is talked to.
+    pipes: Option<(Form, Pipes)>,
 }
 
 /// Encloses this process where the task says so, and starts the command. Where that is impossible, it says so in
 /// the command's standard error too, as a shell would.
-fn start(task: &Task) -> Result<(Pid, Watched), End> {
+fn start(task: &Task) -> Result<(Spawned, Watched), End> {
     let not_started = |code: i32, reason: String| End::NotStarted { code, reason };
     let create = |path: &std::path::Path| {
         LogFile::create(path).map_err(|error| {
@@ -103,7 +119,7 @@ fn start(task: &Task) -> Result<(Pid, Watched), End> {
         let _ = writeln!(stderr, "{reason}");
         not_started(code, reason)
     });
-    started.map(|pid| (pid, watched))
+    started.map(|spawned| (spawned, watched))
 }
 
 /// What must happen before the command is there, in this order: a process whose files in /proc belong to root
@@ -128,11 +144,15 @@ fn bound_processes(enclosure: &Enclosure, limits: &Limits) -> anyhow::Result<()>
     Ok(())
 }
 
-fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Pid, (i32, String)> {
+fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Spawned, (i32, String)> {
     let name = task.arguments.first().map_or("", String::as_str);
     let path = task.environment.get("PATH").cloned().or_else(|| std::env::var("PATH").ok());
     let program = lookup::program(name, path.as_deref(), &task.directory).map_err(|e| (e.code, e.reason))?;
     let stderr = stderr.try_clone().map_err(|error| (NOT_EXECUTABLE, error.to_string()))?;
+    let (stdin, stdout) = match task.resident {
+        Some(_) => (Stdio::piped(), Stdio::piped()),
+        None => (Stdio::null(), stdout.into()),
+    };
     let child = Command::new(program)
         .arg0(name)
         .args(task.arguments.iter().skip(1))
@@ -140,13 +160,17 @@ fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Pid, (i32, String)>
         .envs(&task.environment)
         .current_dir(&task.directory)
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr)
         .spawn();
     match child {
-        Ok(child) => Pid::from_raw(i32::try_from(child.id()).unwrap_or(0))
-            .ok_or_else(|| (NOT_EXECUTABLE, format!("{name}: no process id"))),
+        Ok(child) => {
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+            let pid = pid.ok_or_else(|| (NOT_EXECUTABLE, format!("{name}: no process id")))?;
+            let pipes = child.stdin.zip(child.stdout).map(|(to, from)| Pipes { to, from });
+            Ok(Spawned { pid, pipes: task.resident.zip(pipes) })
+        }
         // The file was there: what is missing is the interpreter that it names.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err((NOT_FOUND, format!("{name}: the file is there, its interpreter is not")))
@@ -184,7 +208,7 @@ enum Reason {
 fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Option<Reason>> {
     let process = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open: Linux 5.3 or later is needed")?;
     let stdin = std::io::stdin();
-    let deadline = limits.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    let deadline = limits.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
     loop {
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
         match poll(&mut fds, patience(deadline, limits).as_ref()) {
@@ -208,13 +232,13 @@ fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Opti
 }
 
 /// How long to wait for an event; `None` for as long as it takes.
-fn patience(deadline: Option<Instant>, limits: &Limits) -> Option<Timespec> {
+pub(super) fn patience(deadline: Option<Instant>, limits: &Limits) -> Option<Timespec> {
     let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
     let watch = limits.need_watching().then_some(WATCH_INTERVAL);
     left.into_iter().chain(watch).min().and_then(|wait| Timespec::try_from(wait).ok())
 }
 
-fn exceeded(watched: &mut Watched, limits: &Limits) -> Option<String> {
+pub(super) fn exceeded(watched: &mut Watched, limits: &Limits) -> Option<String> {
     let log = limits.log_bytes.and_then(|most| {
         let over = watched.logs.iter().zip(["output", "error"]).find(|(log, _)| log.length() > most);
         over.map(|(_, name)| format!("standard {name} is longer than {most} bytes"))

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::isolation::Enclosure;
+use crate::work_protocol::Form;
 
 /// A command to run, with every path absolute; `directory` as the enclosed command sees it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -29,6 +30,17 @@ pub(crate) struct Task {
     pub(crate) writable: Vec<PathBuf>,
     /// What it is enclosed in.
     pub(crate) enclosure: Option<Enclosure>,
+    /// The form of the work that it is given one after the other, where it is a persistent worker.
+    pub(crate) resident: Option<Form>,
+}
+
+/// A piece of work for a command that stays; its line is followed by the request itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Job {
+    /// Bytes of the request.
+    pub(crate) bytes: usize,
+    /// What the command may use for it.
+    pub(crate) limits: Limits,
 }
 
 /// What a command may use. `None` is no limit.
@@ -72,6 +84,15 @@ pub(crate) struct Report {
 pub(crate) enum End {
     /// By itself, with this exit code.
     Exited(i32),
+    /// Not at all: it has answered, and waits for the next piece of work.
+    Answered {
+        /// The exit code of the work.
+        exit_code: i32,
+        /// What the user is to see.
+        output: String,
+    },
+    /// Killed because it did not do its work as the protocol asks, or ended over it; how.
+    Broken(String),
     /// By this signal.
     Signalled(i32),
     /// It never ran: the shell's exit code for that, and why.

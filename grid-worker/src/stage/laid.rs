@@ -23,6 +23,8 @@ pub struct Layout {
     pub(super) root: Laid,
     /// When that was noted. What changed at this moment or later may have changed after it was looked at.
     pub(super) noted: FileTime,
+    /// Names in its root that are none of the tree's and stay when it becomes another one.
+    pub kept: &'static [&'static str],
 }
 
 /// A directory as it was left.

@@ -60,7 +60,7 @@ fn over(directory: &OwnedFd, name: &str, place: impl Fn() -> std::io::Result<()>
 }
 
 /// Lays out `tree` in `root`, an open directory. All its files must be pinned in `cache`. With `before`, what was
-/// laid out there, nothing but `tree` is there afterwards; without it, what is there stays, as a layer beneath.
+/// laid out there, nothing but `tree` and what the root has of its `kept` is there afterwards; without it, what is there stays, as a layer beneath.
 ///
 /// # Errors
 /// [`WorkerError::Local`] naming the entry that failed.
@@ -70,11 +70,12 @@ pub fn lay_out(
     before: Option<Layout>,
     cache: &FileCache,
 ) -> Result<Layout, WorkerError> {
+    let kept = before.as_ref().map_or(&[][..], |before| before.kept);
     let (old, laid) = match before {
-        Some(Layout { tree, root, noted }) => (Some((tree, noted)), Some(root)),
+        Some(Layout { tree, root, noted, .. }) => (Some((tree, noted)), Some(root)),
         None => (None, None),
     };
-    let work = Work { tree, old, cache };
+    let work = Work { tree, old, kept, cache };
     let mut open = vec![work.enter(root, tree.root, laid, "")?];
     loop {
         let Some(last) = open.last_mut() else {
@@ -88,7 +89,7 @@ pub fn lay_out(
             let laid = done.leave().map_err(|error| failed("the time of a directory", "", error))?;
             match open.last_mut() {
                 Some(parent) => parent.below.push(laid),
-                None => return Ok(Layout { tree: tree.clone(), root: laid, noted: FileTime::now() }),
+                None => return Ok(Layout { tree: tree.clone(), root: laid, noted: FileTime::now(), kept }),
             }
         }
     }
@@ -99,6 +100,8 @@ struct Work<'a> {
     tree: &'a InputTree,
     /// What was laid out before, and when that was noted.
     old: Option<(Arc<InputTree>, FileTime)>,
+    /// Names in the root that are left alone.
+    kept: &'static [&'static str],
     cache: &'a FileCache,
 }
 
@@ -173,7 +176,8 @@ impl Work<'_> {
             self.fill(&directory, &listing)?;
             return Ok(Open { directory, digest, listing, old: None, below: Vec::new(), touched: true });
         };
-        let touched = self.renew(&directory, &laid, digest, &listing);
+        let kept = if name.is_empty() { self.kept } else { &[] };
+        let touched = self.renew(&directory, &laid, digest, &listing, kept);
         let touched = touched.map_err(|error| failed("directory", name, error))?;
         let old = self.below(laid);
         Ok(Open { directory, digest, listing, old: Some(old), below: Vec::new(), touched })
@@ -198,6 +202,7 @@ impl Work<'_> {
         laid: &Laid,
         digest: Digest,
         listing: &Listing,
+        kept: &[&str],
     ) -> std::io::Result<bool> {
         let stat = fstat(directory)?;
         if self.stands(laid, digest, &stat) {
@@ -206,10 +211,11 @@ impl Work<'_> {
         let wanted = of_listing(listing);
         let known = self.old.as_ref().filter(|(_, noted)| laid.stamp.stands(&stat, *noted));
         let known = known.and_then(|(tree, _)| tree.directories.get(&laid.digest));
-        let present = match known {
+        let mut present = match known {
             Some(known) => of_listing(known),
             None => observe(directory, &wanted, self.cache)?,
         };
+        present.retain(|name, _| !kept.iter().any(|kept| name == *kept));
         mend(directory, &present, &wanted, self.cache)?;
         // Also where no entry differs: its time may.
         Ok(true)

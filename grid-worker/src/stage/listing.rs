@@ -22,6 +22,8 @@ const LONGEST_TARGET: usize = 4_095;
 pub struct Listing {
     /// Its files.
     pub files: Vec<(Box<str>, FileKey)>,
+    /// Names of those of its files that are marked as parts of a tool (`bazel_tool_input`).
+    pub tools: Vec<Box<str>>,
     /// Its subdirectories.
     pub directories: Vec<(Box<str>, Digest)>,
     /// Its symbolic links: name and target.
@@ -58,7 +60,10 @@ impl Listing {
         let mut listing = Self { mtime: mtime(message.node_properties.as_ref()), ..Self::default() };
         for node in message.files {
             let key = file_key(function, &node)?;
-            listing.files.push((checked(node.name)?, key));
+            let is_tool = is_tool(node.node_properties.as_ref());
+            let name = checked(node.name)?;
+            listing.tools.extend(is_tool.then(|| name.clone()));
+            listing.files.push((name, key));
         }
         for node in message.directories {
             let child = from_wire(function, &node.digest.unwrap_or_default())?;
@@ -80,6 +85,13 @@ impl Listing {
         Ok(listing)
     }
 
+    /// The names of all entries.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let files = self.files.iter().map(|(name, _)| &**name);
+        let directories = self.directories.iter().map(|(name, _)| &**name);
+        files.chain(directories).chain(self.links.iter().map(|(name, _)| &**name))
+    }
+
     /// About how many bytes it holds in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -87,7 +99,8 @@ impl Listing {
         let files = self.files.iter().map(|(name, _)| name.len() + size_of::<FileKey>() + 16).sum::<usize>();
         let directories =
             self.directories.iter().map(|(name, _)| name.len() + size_of::<Digest>() + 16).sum::<usize>();
-        links + files + directories + 128
+        let tools = self.tools.iter().map(|name| name.len() + 16).sum::<usize>();
+        links + files + tools + directories + 128
     }
 
     /// What its files are in the cache.
@@ -109,6 +122,11 @@ fn file_key(function: DigestFunction, node: &reapi::FileNode) -> Result<FileKey,
     // Inputs are read-only whatever their mode says, for others share the cached file.
     let executable = node.is_executable || mode & 0o100 != 0;
     Ok(FileKey { digest, executable, mtime: mtime(properties) })
+}
+
+/// As Bazel marks with `--experimental_remote_mark_tool_inputs`.
+fn is_tool(properties: Option<&reapi::NodeProperties>) -> bool {
+    properties.is_some_and(|p| p.properties.iter().any(|property| property.name == "bazel_tool_input"))
 }
 
 fn mtime(properties: Option<&reapi::NodeProperties>) -> Option<(i64, i32)> {

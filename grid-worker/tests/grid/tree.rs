@@ -42,6 +42,13 @@ impl Tree {
         self
     }
 
+    /// Gives a file that is there properties.
+    pub(crate) fn mark(mut self, path: &str, properties: NodeProperties) -> Self {
+        let (tree, name) = self.parent(path);
+        tree.files.get_mut(name).unwrap().2 = Some(properties);
+        self
+    }
+
     pub(crate) fn link(mut self, path: &str, target: &str) -> Self {
         let (tree, name) = self.parent(path);
         tree.links.insert(name.to_owned(), target.to_owned());
