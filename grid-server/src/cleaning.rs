@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use grid_cas::buildgrid::BuildGrid;
 use grid_cas::cleanup::{Policy, Progress, Report, clean};
 use grid_cas::index::BlobIndex;
 use grid_cas::{SharedStore, StoreError};
@@ -29,6 +30,10 @@ pub(crate) struct Cleaner {
     pub(crate) storage: SharedStore,
     /// When, what and how much.
     pub(crate) policy: Policy,
+    /// What BuildGrid may have beside the index.
+    pub(crate) buildgrid: Option<BuildGrid>,
+    /// Whether to delete while BuildGrid uses the storage, and from its index too.
+    pub(crate) shared: bool,
 }
 
 impl Cleaner {
@@ -50,9 +55,20 @@ impl Cleaner {
                 );
             }
         };
-        let report = clean(&*self.index, &self.storage, &self.policy, &SystemClock, &tell).await;
+        let report = match self.index().await {
+            Ok(index) => clean(&*index, &self.storage, &self.policy, &SystemClock, &tell).await,
+            Err(error) => Err(error),
+        };
         metrics.passed(&self.name, report.as_ref().ok(), began.elapsed());
         report
+    }
+
+    /// The index as those see it who delete.
+    async fn index(&self) -> Result<Arc<dyn BlobIndex>, StoreError> {
+        match &self.buildgrid {
+            Some(buildgrid) => buildgrid.guard(&self.index, self.shared).await,
+            None => Ok(Arc::clone(&self.index)),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("grid-proto", "committed"),
     ("grid-config", "the_documentation_is_generated_from_the_table"),
     ("grid-rpc", "the_documentation_is_current"),
+    ("grid-cas", "the_documentation_of_the_matrix_is_current"),
     ("grid-operator-api", "generated_crds_are_current"),
 ];
 

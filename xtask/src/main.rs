@@ -1,10 +1,11 @@
-//! Development commands: `cargo xtask demo | test | codegen | images | bench | mutations`.
+//! Development commands: `cargo xtask demo | test | codegen | images | bench | import | mutations`.
 //!
 //! Everything here starts other programs and says what it does and how long that took. It refuses to hold
 //! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
 mod bench;
+mod buildgrid;
 mod codegen;
 mod debian;
 mod demo;
@@ -42,6 +43,8 @@ enum Command {
     Codegen(codegen::Options),
     /// Make the container images as OCI archives, and load or push them.
     Images(images::Options),
+    /// Install BuildGrid from its wheel, and have it hand a storage over to ours and back.
+    Import,
     /// Break each rule of the scheduler in a copy of the sources, and see that its simulation fails.
     Mutations,
     /// Install the programs that the tests and the demo start, from Debian's packages.
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Codegen(options) => codegen::run(&options),
+        Command::Import => buildgrid::run(),
         Command::Images(options) => images::run(&options),
         Command::Mutations => mutations::run(),
         Command::Setup => setup::run(),

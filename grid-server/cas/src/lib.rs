@@ -5,6 +5,8 @@
 //! client of some, in `backends::remote`.
 
 pub mod backends;
+#[cfg(feature = "sql")]
+pub mod buildgrid;
 pub mod cleanup;
 pub mod client;
 #[cfg(any(test, feature = "conformance"))]

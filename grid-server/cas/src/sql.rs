@@ -49,15 +49,22 @@ pub(crate) fn digest(name: &Arc<str>, key: &[u8], size: i64) -> Result<Digest, S
 
 /// Keys of blobs as a JSON array of hexadecimal texts.
 pub(crate) fn json_keys(digests: &[Digest]) -> String {
-    let mut json = String::with_capacity(digests.len() * 70 + 2);
+    json(digests, |digest| format!("\"{}\"", hex::encode(key(digest))))
+}
+
+/// Keys and sizes of blobs as a JSON array of pairs.
+pub(crate) fn json_blobs(digests: &[Digest]) -> String {
+    json(digests, |digest| format!("[\"{}\",{}]", hex::encode(key(digest)), digest.size()))
+}
+
+fn json(digests: &[Digest], element: impl Fn(&Digest) -> String) -> String {
+    let mut json = String::with_capacity(digests.len() * 80 + 2);
     json.push('[');
     for digest in digests {
         if json.len() > 1 {
             json.push(',');
         }
-        json.push('"');
-        json.push_str(&hex::encode(key(digest)));
-        json.push('"');
+        json.push_str(&element(digest));
     }
     json.push(']');
     json

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const ABOUT: &str = "Every service of the Remote Execution API and the Remote Workers API";
 const EXAMPLES: &str = "\
@@ -17,6 +17,7 @@ Examples:
   grid-server check server.yml          everything that is wrong with a configuration, in one go
   grid-server serve server.yml          what the configuration says
   grid-server migrate --database postgresql://grid@db/grid
+  grid-server migrate --import-buildgrid server.yml
   grid-server fsck server.yml           whether indexes and storages agree, after a restore
 
 Called by the name bgd it takes BuildGrid's commands: server start, server lint, cleanup start,
@@ -95,7 +96,11 @@ pub(crate) struct Check {
 
 /// `migrate`.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(group(ArgGroup::new("buildgrid").multiple(true)))]
 pub(crate) struct Migrate {
+    /// The configuration whose databases and storages are taken over from BuildGrid
+    #[arg(requires = "buildgrid")]
+    pub(crate) config: Option<PathBuf>,
     /// The database: postgresql://… or sqlite:///PATH
     #[arg(
         long,
@@ -114,6 +119,12 @@ pub(crate) struct Migrate {
     /// Change nothing; say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Take over what BuildGrid's indexes and SQL storages in CONFIG's databases hold; its own tables stay as they are
+    #[arg(long, group = "buildgrid", conflicts_with_all = ["database", "database_file", "check"])]
+    pub(crate) import_buildgrid: bool,
+    /// BuildGrid no longer uses CONFIG's storages: cleanup and janitor may delete from them
+    #[arg(long, group = "buildgrid", conflicts_with_all = ["database", "database_file", "check", "dry_run"])]
+    pub(crate) finish_import: bool,
 }
 
 /// `cleanup`.
@@ -132,6 +143,9 @@ pub(crate) struct Cleanup {
     pub(crate) sleep_interval: Duration,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+    /// Clean while BuildGrid uses the storages too, and take what is deleted out of its index
+    #[arg(long)]
+    pub(crate) shared: bool,
     /// Serve /metrics and /healthz here
     #[arg(long, value_name = "HOST:PORT", env = "GRID_SERVER_ADMIN", conflicts_with_all = ["once", "dry_run"])]
     pub(crate) admin: Option<SocketAddr>,
@@ -182,6 +196,9 @@ pub(crate) struct Janitor {
     /// Delete nothing; say what would be deleted
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Look while BuildGrid uses the storages too, and leave what its index knows
+    #[arg(long)]
+    pub(crate) shared: bool,
     #[command(flatten)]
     pub(crate) logs: Logs,
 }

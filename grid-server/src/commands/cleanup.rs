@@ -26,6 +26,7 @@ pub(crate) async fn run(arguments: &Cleanup, out: &mut impl Write) -> anyhow::Re
     for cleaner in &mut cleaners {
         bound(cleaner, &arguments.bounds)?;
         cleaner.policy.dry_run = arguments.dry_run;
+        cleaner.shared = arguments.shared;
     }
     if arguments.once || arguments.dry_run {
         return once(&cleaners, &counts, out).await;

@@ -7,12 +7,13 @@ use grid_cas::fsck::fsck;
 use grid_core::SystemClock;
 
 use crate::cli::Fsck;
+use crate::compose::Found;
 
 /// Looks at every index of a configuration, and repairs it where that is asked for. Succeeds where all agree in the end.
 pub(crate) async fn run(arguments: &Fsck, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let indexes = super::indexes(arguments.config.as_deref()).await?;
     let mut code = ExitCode::SUCCESS;
-    for (place, indexed) in indexes {
+    for Found { place, indexed, .. } in indexes {
         let report = fsck(&indexed, &SystemClock, arguments.repair).await;
         match report {
             Ok(report) => {

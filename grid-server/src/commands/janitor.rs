@@ -3,18 +3,21 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use grid_cas::janitor::{Options, sweep};
+use grid_cas::StoreError;
+use grid_cas::janitor::{Options, Report, sweep};
 use grid_core::SystemClock;
 
 use crate::cli::Janitor;
+use crate::compose::Found;
 
 /// Looks through the storage behind every index of a configuration, once.
 pub(crate) async fn run(arguments: &Janitor, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let indexes = super::indexes(arguments.config.as_deref()).await?;
     let options = Options { min_age: arguments.min_age, dry_run: arguments.dry_run, ..Options::default() };
     let mut code = ExitCode::SUCCESS;
-    for (place, indexed) in indexes {
-        match sweep(&indexed, &SystemClock, options).await {
+    for found in indexes {
+        let place = found.place.clone();
+        match one(found, arguments.shared, options).await {
             Ok(report) => {
                 writeln!(out, "{place}: {report}")?;
                 if report.failed.blobs > 0 {
@@ -28,4 +31,12 @@ pub(crate) async fn run(arguments: &Janitor, out: &mut impl Write) -> anyhow::Re
         }
     }
     Ok(code)
+}
+
+async fn one(found: Found, shared: bool, options: Options) -> Result<Report, StoreError> {
+    let Found { mut indexed, buildgrid, .. } = found;
+    if let Some(buildgrid) = buildgrid {
+        indexed.index = buildgrid.guard(&indexed.index, shared).await?;
+    }
+    sweep(&indexed, &SystemClock, options).await
 }

@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use grid_scheduler_sql::{Database, DatabaseOptions, migrate};
 
+use super::import;
 use crate::cli::Migrate;
 
 /// Migrates, or says what migrating would do.
 pub(crate) async fn run(arguments: &Migrate, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    if arguments.import_buildgrid || arguments.finish_import {
+        return import::run(arguments, out).await;
+    }
     let database = Database::open(&url(arguments)?, DatabaseOptions::default()).await?;
     let pending = migrate::dry_run(&database).await?;
     if arguments.check || arguments.dry_run {

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod fsck;
+pub(crate) mod import;
 pub(crate) mod janitor;
 pub(crate) mod migrate;
 pub(crate) mod serve;
@@ -10,10 +11,9 @@ pub(crate) mod serve;
 use std::io;
 use std::path::Path;
 
-use grid_cas::fsck::Indexed;
-use grid_config::model::Place;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::compose::Found;
 use crate::{compose, settings};
 
 /// Waits until the process is asked to end, by SIGTERM or SIGINT.
@@ -26,7 +26,7 @@ pub(crate) async fn asked_to_end() -> io::Result<()> {
 }
 
 /// The indexes of a configuration, of which there must be some.
-async fn indexes(config: Option<&Path>) -> anyhow::Result<Vec<(Place, Indexed)>> {
+async fn indexes(config: Option<&Path>) -> anyhow::Result<Vec<Found>> {
     let config = settings::read(config)?.sound()?;
     let indexes = compose::indexes(&config).await?;
     anyhow::ensure!(

@@ -2,11 +2,14 @@
 
 use std::convert::Infallible;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use futures::future::join_all;
+use grid_cas::decorators::with_cache::WithCache;
 use grid_config::ServerConfig;
 use grid_config::model::{Channel, ServerOptions};
 use grid_rpc::http_cache::HttpCache;
@@ -20,6 +23,7 @@ use grid_telemetry::process::Process;
 use grid_telemetry::rpc::RpcMetrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -56,7 +60,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let mut background = JoinSet::new();
     background.spawn(admin(&arguments, &config, &metrics, &readiness).await?);
 
-    let Composed { routes, http_cache, needs, dependencies, health, cleaners, _temporary } =
+    let Composed { routes, http_cache, needs, dependencies, health, cleaners, deferring, _temporary } =
         compose(&config, &metrics, bus.clone()).await?;
     let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
@@ -98,7 +102,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     readiness.end();
     health.end().await;
     ending.cancel();
-    drain(serving, arguments.grace).await;
+    finish(serving, &deferring, arguments.grace).await;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
 }
@@ -140,11 +144,16 @@ async fn until_asked(serving: &mut JoinSet<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Lets calls finish, and cuts off those that outlast the grace.
-async fn drain(mut serving: JoinSet<()>, grace: Duration) {
+/// Lets calls finish, and cuts off those that outlast the grace; then makes the writes that they put off.
+async fn finish(mut serving: JoinSet<()>, deferring: &[Arc<WithCache>], grace: Duration) {
+    let end = Instant::now() + grace;
     let finished = async { while serving.join_next().await.is_some() {} };
-    if tokio::time::timeout(grace, finished).await.is_err() {
+    if tokio::time::timeout_at(end, finished).await.is_err() {
         tracing::warn!("calls that outlasted the grace were cut off");
+    }
+    let settled = join_all(deferring.iter().map(|store| store.settled()));
+    if tokio::time::timeout_at(end, settled).await.is_err() {
+        tracing::warn!("deferred writes outlasted the grace; those of a disk are made at the next start");
     }
 }
 

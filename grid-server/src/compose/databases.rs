@@ -69,7 +69,7 @@ impl Composer<'_> {
         let opened = Database::open(connection.connection_string.reveal(), options).await;
         let database = opened.map_err(|source| ComposeError::Database { place: place(), source })?;
         let embedded = matches!(database, Database::Sqlite(_));
-        current(&database, connection.automigrate || embedded, &connection.place)
+        current(&database, connection.automigrate || embedded || self.migrates, &connection.place)
             .await
             .map_err(|source| ComposeError::Schema { place: place(), source })?;
         self.databases.insert(key, database.clone());

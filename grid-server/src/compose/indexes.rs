@@ -3,23 +3,37 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use grid_cas::buildgrid::BuildGrid;
 use grid_cas::cleanup::Policy;
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
 use grid_cas::fsck::Indexed;
 use grid_cas::index::BlobIndex;
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql;
+use grid_cas::sql::SqlPool;
 use grid_cas::{Inventory, SharedStore};
 use grid_config::model::{self, Cleanup, Place, Shared, Storage};
 use grid_core::{InstanceName, SystemClock};
 
 use super::databases::pool;
 use super::remotes::{behind_storage, storage_varies};
-use super::{ComposeError, Composer, key};
+use super::{ComposeError, Composer, Key, key};
 use crate::cleaning::Cleaner;
 
 /// How many digests a call to an index in Redis names.
 const REDIS_WINDOW: usize = 10_000;
+
+/// An index of the configuration.
+pub(crate) struct Found {
+    /// Where it is.
+    pub(crate) place: Place,
+    /// The index, and what it is of.
+    pub(crate) indexed: Indexed,
+    /// The two together.
+    pub(crate) store: SharedStore,
+    /// What BuildGrid may have beside it.
+    pub(crate) buildgrid: Option<BuildGrid>,
+}
 
 impl Composer<'_> {
     /// An index as a storage.
@@ -55,7 +69,7 @@ impl Composer<'_> {
         let storage = self.storage(below, instance).await?;
         let index: Arc<dyn BlobIndex> = match &item.value {
             Storage::RedisIndex(index) => Arc::new(RedisIndex::new(self.redis(&index.redis), &index.prefix)),
-            Storage::SqlIndex(index) => self.rows(index, key.1.as_ref(), &item.place).await?,
+            Storage::SqlIndex(index) => self.rows(index, &key, &item.place).await?,
             _ => return contradiction(item, "it is no index"),
         };
         let backends = self.backends(below);
@@ -68,20 +82,21 @@ impl Composer<'_> {
     async fn rows(
         &mut self,
         index: &model::SqlIndex,
-        instance: Option<&InstanceName>,
+        key: &Key,
         place: &Place,
     ) -> Result<Arc<dyn BlobIndex>, ComposeError> {
         let pool = pool(self.sql(&index.sql).await?);
-        let store = match instance {
+        let store = match &key.1 {
             Some(instance) => format!("{}/{instance}", index.name),
             None => index.name.clone(),
         };
         self.claim_name(index, &store, place)?;
-        let options = sql::SqlIndexOptions {
-            store: store.into(),
-            precision: index.refresh_access_after,
-            name: place.to_string().into(),
-        };
+        let (store, name): (Arc<str>, Arc<str>) = (store.into(), place.to_string().into());
+        if let SqlPool::Postgres(pool) = &pool {
+            let buildgrid = BuildGrid::new(pool.clone(), Arc::clone(&store), Arc::clone(&name));
+            self.buildgrids.insert(key.clone(), buildgrid);
+        }
+        let options = sql::SqlIndexOptions { store, precision: index.refresh_access_after, name };
         Ok(sql::index(pool, options))
     }
 
@@ -121,12 +136,20 @@ impl Composer<'_> {
             Storage::SqlIndex(index) => sql_policy(cleanup, index),
             _ => policy(cleanup),
         };
-        let Indexed { index, storage, .. } = self.indexed(item, &InstanceName::default()).await?;
-        Ok(Cleaner { name: cleanup.name.clone(), index, storage, policy })
+        let Found { indexed: Indexed { index, storage, .. }, buildgrid, .. } = self.found(item).await?;
+        Ok(Cleaner { name: cleanup.name.clone(), index, storage, policy, buildgrid, shared: false })
     }
 
-    /// Every index of the configuration with what it indexes and its place, for those who compare the two from outside.
-    pub(super) async fn all_indexed(&mut self) -> Result<Vec<(Place, Indexed)>, ComposeError> {
+    async fn found(&mut self, item: &Shared<Storage>) -> Result<Found, ComposeError> {
+        let instance = InstanceName::default();
+        let indexed = self.indexed(item, &instance).await?;
+        let buildgrid = self.buildgrids.get(&key(item, storage_varies(item).then_some(&instance))).cloned();
+        let store = self.storage(item, &instance).await?;
+        Ok(Found { place: item.place.clone(), indexed, store, buildgrid })
+    }
+
+    /// Every index of the configuration, for those who compare it with what it indexes from outside.
+    pub(super) async fn all_indexed(&mut self) -> Result<Vec<Found>, ComposeError> {
         let config = self.config;
         let mut items: Vec<&Shared<Storage>> = Vec::new();
         let cleaned = config.cleanup.iter().map(|cleanup| &cleanup.index);
@@ -141,7 +164,7 @@ impl Composer<'_> {
                     return contradiction(item, &what);
                 }
             }
-            found.push((item.place.clone(), self.indexed(item, &InstanceName::default()).await?));
+            found.push(self.found(item).await?);
         }
         Ok(found)
     }
@@ -214,7 +237,7 @@ fn parts(storage: &Storage) -> Vec<&Shared<Storage>> {
 }
 
 /// The backends at the bottom of a storage, each once.
-fn leaves(item: &Shared<Storage>) -> Vec<&Shared<Storage>> {
+pub(super) fn leaves(item: &Shared<Storage>) -> Vec<&Shared<Storage>> {
     let below = parts(item);
     if below.is_empty() {
         return vec![item];

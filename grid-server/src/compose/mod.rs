@@ -10,6 +10,7 @@ pub(crate) mod authorization;
 mod caches;
 mod databases;
 mod expiry;
+mod imports;
 mod indexes;
 mod instances;
 pub(crate) mod needs;
@@ -26,13 +27,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use grid_cache::SharedCache;
+use grid_cas::buildgrid::BuildGrid;
 use grid_cas::client::Connection;
+use grid_cas::decorators::with_cache::WithCache;
 use grid_cas::fsck::Indexed;
 use grid_cas::observer::SharedObserver;
 use grid_cas::redis_client::RedisConnection;
 use grid_cas::{Inventory, SharedStore};
 use grid_config::ServerConfig;
-use grid_config::model::{Item, Place, Remote};
+use grid_config::model::{Item, Remote};
 use grid_core::InstanceName;
 use grid_rpc::Instances;
 use grid_rpc::http_cache::HttpCacheInstance;
@@ -46,6 +49,8 @@ use thiserror::Error;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+pub(crate) use self::imports::{Import, Source, imports};
+pub(crate) use self::indexes::Found;
 use self::needs::Needs;
 use crate::cleaning::Cleaner;
 use crate::readiness::Dependency;
@@ -82,6 +87,8 @@ pub(crate) struct Composed {
     pub(crate) dependencies: Vec<Dependency>,
     /// The health service's tongue.
     pub(crate) health: HealthReporter,
+    /// What may have writes to make after the last call.
+    pub(crate) deferring: Vec<Arc<WithCache>>,
     /// What is kept within bounds while it is served.
     pub(crate) cleaners: Vec<Cleaner>,
     /// Files that go with the process.
@@ -94,6 +101,8 @@ pub(crate) struct Composer<'a> {
     observer: SharedObserver,
     /// Whether another process serves what is made here.
     beside: bool,
+    /// Whether databases are brought to this version's schema, whatever their connections say.
+    migrates: bool,
     jobs: Arc<SchedulerMetrics>,
     storages: HashMap<Key, SharedStore>,
     roots: HashMap<Key, SharedStore>,
@@ -105,8 +114,11 @@ pub(crate) struct Composer<'a> {
     redis: HashMap<Key, Arc<RedisConnection>>,
     connections: Vec<(Remote, String, Connection)>,
     indexes: HashMap<Key, Indexed>,
+    /// What BuildGrid may have beside those of the indexes that are in PostgreSQL.
+    buildgrids: HashMap<Key, BuildGrid>,
     index_rows: HashSet<(String, String)>,
     state_database: Option<Database>,
+    deferring: Vec<Arc<WithCache>>,
     dependencies: Vec<Dependency>,
     expiry: expiry::Expiry,
     temporary: Vec<tempfile::TempDir>,
@@ -135,6 +147,7 @@ pub(crate) async fn compose(
         health,
         needs: needs::needs(config),
         cleaners,
+        deferring: composer.deferring,
         dependencies: composer.dependencies,
         _temporary: composer.temporary,
     })
@@ -150,9 +163,8 @@ pub(crate) async fn cleaners(
     composer.cleaners(true).await
 }
 
-/// Makes the indexes of a configuration that another process serves, each with its place and what it indexes. Must be
-/// called within a runtime.
-pub(crate) async fn indexes(config: &ServerConfig) -> Result<Vec<(Place, Indexed)>, ComposeError> {
+/// Makes the indexes of a configuration that another process serves. Must be called within a runtime.
+pub(crate) async fn indexes(config: &ServerConfig) -> Result<Vec<Found>, ComposeError> {
     let mut composer = Composer { beside: true, ..Composer::new(config, &Metrics::default(), None) };
     composer.all_indexed().await
 }
@@ -162,6 +174,7 @@ impl<'a> Composer<'a> {
         Self {
             config,
             beside: false,
+            migrates: false,
             observer: Arc::new(StoreMetrics::new(metrics, bus)),
             jobs: Arc::new(SchedulerMetrics::new(metrics)),
             storages: HashMap::new(),
@@ -173,8 +186,10 @@ impl<'a> Composer<'a> {
             redis: HashMap::new(),
             connections: Vec::new(),
             indexes: HashMap::new(),
+            buildgrids: HashMap::new(),
             index_rows: HashSet::new(),
             state_database: None,
+            deferring: Vec::new(),
             dependencies: Vec::new(),
             expiry: expiry::Expiry::default(),
             temporary: Vec::new(),

@@ -15,7 +15,7 @@ use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
 use grid_cas::decorators::sharded::Sharded;
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::verify::Verify;
-use grid_cas::decorators::with_cache::{WithCache, WithCacheOptions};
+use grid_cas::decorators::with_cache::{Journal, WithCache, WithCacheOptions};
 use grid_cas::{Inventory, SharedStore, StoreError};
 use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
@@ -81,7 +81,7 @@ impl Composer<'_> {
             Storage::Remote(storage) => {
                 Ok(Arc::new(Remote::new(self.connection(&storage.remote, instance, place)?)))
             }
-            Storage::WithCache(storage) => self.with_cache(storage, instance).await,
+            Storage::WithCache(storage) => self.with_cache(storage, place, instance).await,
             Storage::SizeDifferentiated(storage) => self.size_differentiated(storage, instance).await,
             Storage::Sharded(storage) => self.sharded(storage, place, instance).await,
             Storage::Replicated(storage) => self.replicated(storage, place, instance).await,
@@ -143,6 +143,7 @@ impl Composer<'_> {
     async fn with_cache(
         &mut self,
         storage: &model::WithCacheStorage,
+        place: &Place,
         instance: &InstanceName,
     ) -> Result<SharedStore, ComposeError> {
         let cache = self.storage(&storage.cache, instance).await?;
@@ -151,9 +152,22 @@ impl Composer<'_> {
             defer_fallback_writes: storage.defer_fallback_writes,
             fallback_writers: storage.fallback_writers,
             deferred_bytes: DEFERRED_BYTES,
+            journal: self.journal(storage).await.map_err(at(place))?,
             observer: Arc::clone(&self.observer),
         };
-        Ok(Arc::new(WithCache::new(cache, fallback, options)))
+        let made = Arc::new(WithCache::open(cache, fallback, options).await.map_err(at(place))?);
+        self.deferring.push(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// The journal of deferred writes beside a cache on a disk that is ours.
+    async fn journal(&self, storage: &model::WithCacheStorage) -> Result<Option<Journal>, StoreError> {
+        match &storage.cache.value {
+            Storage::Disk(disk) if storage.defer_fallback_writes && !self.beside => {
+                Journal::open(disk.path.join("deferred")).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn size_differentiated(

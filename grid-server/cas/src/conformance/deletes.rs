@@ -7,9 +7,6 @@ use crate::{ByteRange, StoreError};
 
 /// A deleted blob is gone at once, others stay, and it can be stored again.
 pub async fn a_deleted_blob_is_gone_and_can_return(subject: &Subject) {
-    if !subject.deletes {
-        return;
-    }
     let ((gone, bytes), (stays, other)) = (blob(40, 1_000), blob(41, 1_000));
     subject.put(&stays, &other).await;
     for _ in 0..2 {
@@ -23,9 +20,6 @@ pub async fn a_deleted_blob_is_gone_and_can_return(subject: &Subject) {
 
 /// One answer for each, in order, and what is absent counts as removed.
 pub async fn deleting_what_is_absent_succeeds(subject: &Subject) {
-    if !subject.deletes {
-        return;
-    }
     let ((a, bytes), (b, _)) = (blob(42, 50), blob(43, 50));
     subject.put(&a, &bytes).await;
     let answers = subject.store.delete(&[b, a, b]).await;
@@ -36,9 +30,6 @@ pub async fn deleting_what_is_absent_succeeds(subject: &Subject) {
 
 /// A reader of a blob that is deleted under it gets the right bytes or an error, never wrong or too few ones.
 pub async fn a_reader_survives_a_delete(subject: &Subject) {
-    if !subject.deletes {
-        return;
-    }
     let (digest, bytes) = blob(44, 6_000_000);
     subject.put(&digest, &bytes).await;
     let mut reader = subject.store.read(&digest, ByteRange::default()).await.unwrap();

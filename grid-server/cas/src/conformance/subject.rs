@@ -57,6 +57,19 @@ impl Subject {
         self
     }
 
+    /// Whether a rule is about what this store promises.
+    #[must_use]
+    pub fn is_held_to(&self, rule: &str) -> bool {
+        match rule {
+            "wrong_content_is_refused" => self.verifies,
+            "digests_of_different_functions_never_meet" => self.all_functions,
+            "a_deleted_blob_is_gone_and_can_return"
+            | "deleting_what_is_absent_succeeds"
+            | "a_reader_survives_a_delete" => self.deletes,
+            _ => true,
+        }
+    }
+
     /// Whether `digest` is there.
     pub async fn has(&self, digest: &Digest) -> bool {
         self.store.find_missing(&[*digest]).await.unwrap().is_empty()

@@ -1,5 +1,6 @@
 //! What single decorators promise beyond the suite.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use grid_cas::decorators::metrics::Metrics;
 use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
 use grid_cas::decorators::sharded::{Rendezvous, Sharded};
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
-use grid_cas::decorators::with_cache::WithCache;
+use grid_cas::decorators::with_cache::{Journal, WithCache, WithCacheOptions};
 use grid_cas::observer::{Method, StoreEvent, StoreObserver, unobserved};
 use grid_cas::redis_client::RedisConnection;
 use grid_cas::{BlobStore, ByteRange, SharedStore, StoreError};
-use grid_core::{Digest, DigestFunction};
+use grid_core::{Digest, DigestFunction, SystemClock};
 use parking_lot::Mutex;
 
 use super::redis_server;
@@ -82,7 +83,7 @@ async fn reading_fills_the_cache_and_existence_asks_the_fallback() {
 async fn a_deferred_write_is_there_at_once_and_arrives() {
     let (cache, fallback) = (lru(ROOM), lru(ROOM));
     let notes = Arc::new(Notes::default());
-    let options = grid_cas::decorators::with_cache::WithCacheOptions {
+    let options = WithCacheOptions {
         defer_fallback_writes: true,
         deferred_bytes: 1_500,
         ..with_cache_options(notes.clone())
@@ -102,6 +103,73 @@ async fn a_deferred_write_is_there_at_once_and_arrives() {
     .unwrap();
     assert!(notes.0.lock().contains(&StoreEvent::Deferred { waiting: 1_000 }));
     assert!(!notes.0.lock().contains(&StoreEvent::DeferredWriteLost));
+}
+
+#[tokio::test]
+async fn what_finds_the_queue_full_is_written_before_it_is_acknowledged() {
+    let fallback = lru(ROOM);
+    let notes = Arc::new(Notes::default());
+    let options = WithCacheOptions {
+        defer_fallback_writes: true,
+        deferred_bytes: 999,
+        ..with_cache_options(notes.clone())
+    };
+    let subject = Subject::new(Arc::new(WithCache::new(lru(ROOM), fallback.clone(), options)));
+    let ((a, a_bytes), (b, b_bytes)) = (blob(1, 1_000), blob(2, 1_000));
+    subject.put(&a, &a_bytes).await;
+    assert!(has(&fallback, &a).await);
+    assert!(subject.store.write_batch(vec![(b, b_bytes)]).await[0].is_ok());
+    assert!(has(&fallback, &b).await);
+    assert_eq!(*notes.0.lock(), [StoreEvent::DeferredQueueFull; 2]);
+}
+
+/// A process that acknowledges blobs, and ends before any is in the fallback, which is away. What of it is there is what
+/// lies on the disk.
+fn killed_while_it_deferred(folder: &Path, digests: u64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = deferring(folder, broken()).await;
+        for seed in 0..digests {
+            let (digest, bytes) = blob(seed, 1_000);
+            store.write(&digest, pieces(&bytes, 100)).await.unwrap();
+        }
+        let batch = (digests..digests * 2).map(|seed| blob(seed, 500)).collect();
+        assert!(store.write_batch(batch).await.iter().all(Result::is_ok));
+    });
+    runtime.shutdown_background();
+}
+
+/// A disk that outlives its process, in front of `fallback`.
+async fn deferring(folder: &Path, fallback: SharedStore) -> WithCache {
+    let cache = disk(folder, None, Arc::new(SystemClock)).await.unwrap();
+    let journal = Journal::open(folder.join("deferred")).await.unwrap();
+    let options = WithCacheOptions {
+        defer_fallback_writes: true,
+        deferred_bytes: ROOM,
+        journal: Some(journal),
+        ..with_cache_options(unobserved())
+    };
+    WithCache::open(Arc::new(cache), fallback, options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deferred_writes_of_a_process_that_was_killed_are_made_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    tokio::task::spawn_blocking(move || killed_while_it_deferred(&path, 20)).await.unwrap();
+    let digests: Vec<_> = (0..40).map(|seed| blob(seed, if seed < 20 { 1_000 } else { 500 }).0).collect();
+    let fallback = lru(ROOM);
+    let store = deferring(folder.path(), fallback.clone()).await;
+    assert!(store.find_missing(&digests).await.unwrap().is_empty(), "acknowledged blobs are there at once");
+    assert!(store.read_batch(&digests).await.iter().all(Result::is_ok));
+    tokio::time::timeout(Duration::from_secs(60), store.settled()).await.unwrap();
+    assert!(fallback.find_missing(&digests).await.unwrap().is_empty());
+    // A third has nothing left to do.
+    drop(store);
+    let emptied = lru(ROOM);
+    let store = deferring(folder.path(), emptied.clone()).await;
+    store.settled().await;
+    assert_eq!(emptied.find_missing(&digests).await.unwrap().len(), digests.len());
 }
 
 #[tokio::test]

@@ -1,22 +1,27 @@
-//! Faults at each nth call: nothing is lost that was acknowledged, and nothing is served that does not match.
+//! Faults at each nth call of a store within each decorator: nothing is lost that was acknowledged, and nothing is served that does not match.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use grid_cas::conformance::faulty::{Fault, Faulty};
 use grid_cas::conformance::{Subject, blob, pieces};
+use grid_cas::index::sql::{self, SqlIndexOptions};
 use grid_cas::{SharedStore, StoreError};
 
+use super::index::{Hands, indexed, sqlite_pool_at};
+use super::redis_server;
 use super::trees::*;
 
 const FAULTS: [Fault; 3] = [Fault::Before, Fault::After, Fault::Midway];
 
 /// Writes, reads and asks while the `n`th call of one store within fails, for every n until the run is over; then
 /// everything that was acknowledged must be there, and whatever is read must match its digest.
-async fn survives(name: &str, tree: impl Fn(Arc<Faulty>) -> SharedStore) {
+async fn survives(name: &str, tree: impl AsyncFn(Arc<Faulty>) -> SharedStore) {
     for fault in FAULTS {
         for n in 1..40 {
             let faulty = Faulty::new(lru(ROOM), fault, n);
-            let subject = Subject::new(tree(faulty.clone()));
+            let subject = Subject::new(tree(faulty.clone()).await);
             let acknowledged = load(&subject).await;
             faulty.arm(0);
             for (digest, bytes) in acknowledged {
@@ -57,29 +62,40 @@ fn is_trouble(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { .. })
 }
 
-#[tokio::test]
-async fn verify_survives() {
-    survives("verify", |faulty| verify(faulty)).await;
+/// Makes a test of each tree around a store that fails.
+macro_rules! survive {
+    ($($name:ident: $tree:expr;)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            survives(stringify!($name), $tree).await;
+        })*
+    };
 }
 
-#[tokio::test]
-async fn existence_cache_survives() {
-    survives("existence_cache", |faulty| existence_cache(faulty)).await;
-}
-
-#[tokio::test]
-async fn with_cache_survives_its_cache() {
-    survives("cache", |faulty| with_cache(faulty, lru(ROOM))).await;
-}
-
-#[tokio::test]
-async fn with_cache_survives_its_fallback() {
-    survives("fallback", |faulty| with_cache(lru(ROOM), faulty)).await;
-    survives("fallback alone", |faulty| with_cache(lru(1), faulty)).await;
-}
-
-#[tokio::test]
-async fn replicated_survives_each_replica() {
-    survives("first", |faulty| replicated(faulty, lru(ROOM))).await;
-    survives("second", |faulty| replicated(lru(ROOM), faulty)).await;
+survive! {
+    verify_does: async |faulty| verify(faulty);
+    metrics_does: async |faulty| metrics(faulty);
+    existence_cache_does: async |faulty| existence_cache(faulty);
+    redis_fmb_cache_does: async |faulty| fmb_cache(faulty, redis_server::database().await);
+    with_cache_does_its_cache: async |faulty| with_cache(faulty, lru(ROOM));
+    with_cache_does_its_fallback: async |faulty| with_cache(lru(ROOM), faulty);
+    with_a_tiny_cache_does_its_fallback: async |faulty| with_cache(lru(1), faulty);
+    with_cache_deferred_does_its_cache: async |faulty| deferred(faulty, lru(ROOM), ROOM);
+    with_cache_deferred_does_its_fallback: async |faulty| deferred(lru(ROOM), faulty, ROOM);
+    with_cache_deferred_and_full_does: async |faulty| deferred(lru(ROOM), faulty, 600);
+    size_differentiated_does: async |faulty| size_differentiated_over(faulty, lru(ROOM));
+    sharded_does: async |faulty| sharded_over(vec![faulty, lru(ROOM)]);
+    replicated_does_its_first: async |faulty| replicated(faulty, lru(ROOM));
+    replicated_does_its_second: async |faulty| replicated(lru(ROOM), faulty);
+    sql_index_does: {
+        let folder = tempfile::tempdir().unwrap();
+        let database = sqlite_pool_at(&folder.path().join("db")).await;
+        let number = AtomicU32::new(0);
+        async move |faulty| {
+            let _with = &folder;
+            let store = format!("tree {}", number.fetch_add(1, Ordering::SeqCst));
+            let options = SqlIndexOptions { store: store.into(), precision: Duration::ZERO, name: "index".into() };
+            indexed(faulty, sql::index(database.clone(), options), Hands::new(), 100)
+        }
+    };
 }

@@ -1,12 +1,14 @@
 //! The matrix: every backend and every decorator over each sensible backend, against every rule of the suite.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code: a panic is its verdict")]
 
+mod buildgrid;
 mod decorators;
 mod disk;
 mod faults;
 mod index;
 mod kills;
 mod lru;
+mod matrix;
 mod postgres;
 mod redis;
 mod redis_server;
@@ -23,43 +25,45 @@ use grid_cas::conformance::Subject;
 
 use self::trees::*;
 
-blob_store_conformance!(lru_storage, Subject::new(lru(ROOM)));
-blob_store_conformance!(disk_storage, disk_subject(None).await);
-blob_store_conformance!(disk_storage_with_a_limit, disk_subject(Some(ROOM)).await);
-blob_store_conformance!(redis_storage, redis::subject().await);
-blob_store_conformance!(redis_index, index::redis_subject().await);
-blob_store_conformance!(
-    redis_fmb_cache_over_lru,
-    Subject::new(fmb_cache(lru(ROOM), redis_server::database().await))
-);
-blob_store_conformance!(s3_storage, s3_server::subject(false).await);
-blob_store_conformance!(sql_storage_on_sqlite, index::sql_storage(index::sqlite_pool().await).await);
-blob_store_conformance!(sql_storage_on_postgresql, index::sql_storage(index::postgres_pool().await).await);
-blob_store_conformance!(remote_storage, remote::subject().await);
-blob_store_conformance!(verify_over_remote, map(remote::subject().await, verify).verifying());
-blob_store_conformance!(verify_over_lru, Subject::new(verify(lru(ROOM))).verifying());
-blob_store_conformance!(verify_over_disk, map(disk_subject(None).await, verify).verifying());
-blob_store_conformance!(metrics_over_lru, Subject::new(metrics(lru(ROOM))));
-blob_store_conformance!(existence_cache_over_lru, Subject::new(existence_cache(lru(ROOM))));
-blob_store_conformance!(size_differentiated, Subject::new(size_differentiated()));
-blob_store_conformance!(sharded, Subject::new(sharded()));
-blob_store_conformance!(with_cache, Subject::new(with_cache(lru(ROOM), lru(ROOM))));
-blob_store_conformance!(with_a_tiny_cache, Subject::new(with_cache(lru(1_000), lru(ROOM))));
-blob_store_conformance!(with_cache_deferred, Subject::new(deferred(lru(ROOM), lru(ROOM), ROOM)));
-blob_store_conformance!(with_cache_deferred_and_full, Subject::new(deferred(lru(ROOM), lru(ROOM), 0)));
-blob_store_conformance!(lru_over_disk, map(disk_subject(None).await, |disk| with_cache(lru(100_000), disk)));
-blob_store_conformance!(replicated, Subject::new(replicated(lru(ROOM), lru(ROOM))));
-blob_store_conformance!(
-    verify_over_metrics_over_sharded_caches,
-    Subject::new(verify(metrics(existence_cache(sharded())))).verifying()
-);
-blob_store_conformance!(sql_index_on_postgres, index::subject(index::postgres_pool().await, 0).await);
-blob_store_conformance!(
-    sql_index_on_postgres_inline,
-    index::subject(index::postgres_pool().await, 100_000).await
-);
-blob_store_conformance!(sql_index_on_sqlite, index::subject(index::sqlite_pool().await, 0).await);
-blob_store_conformance!(
-    sql_index_on_sqlite_inline,
-    index::subject(index::sqlite_pool().await, 100_000).await
-);
+/// Makes the suite of each tree, and a list of them: name, what it is, what it is on.
+macro_rules! matrix {
+    ($($name:ident: $what:literal on $server:literal => $subject:expr;)*) => {
+        $(blob_store_conformance!($name, $subject);)*
+
+        /// What each tree is, on which server, and what it is held to.
+        async fn trees() -> Vec<(&'static str, &'static str, Subject)> {
+            vec![$(($what, $server, $subject)),*]
+        }
+    };
+}
+
+matrix! {
+    lru_storage: "`!lru-storage`" on "memory" => Subject::new(lru(ROOM));
+    disk_storage: "`!disk-storage`" on "a file system" => disk_subject(None).await;
+    disk_storage_with_a_limit: "`!disk-storage` with `max-size`" on "a file system" => disk_subject(Some(ROOM)).await;
+    redis_storage: "`!redis-storage`" on "Redis" => redis::subject().await;
+    redis_index: "verify over `!redis-index`" on "Redis, memory" => index::redis_subject().await;
+    redis_fmb_cache_over_lru: "`!redis-fmb-cache`" on "Redis, memory" => Subject::new(fmb_cache(lru(ROOM), redis_server::database().await));
+    s3_storage: "`!s3-storage`" on "an S3 server" => s3_server::subject(false).await;
+    sql_storage_on_sqlite: "`!sql-storage`" on "SQLite" => index::sql_storage(index::sqlite_pool().await).await;
+    sql_storage_on_postgresql: "`!sql-storage`" on "PostgreSQL" => index::sql_storage(index::postgres_pool().await).await;
+    remote_storage: "`!remote-storage`" on "a second server" => remote::subject().await;
+    verify_over_remote: "verify over `!remote-storage`" on "a second server" => map(remote::subject().await, verify).verifying();
+    verify_over_lru: "verify over `!lru-storage`" on "memory" => Subject::new(verify(lru(ROOM))).verifying();
+    verify_over_disk: "verify over `!disk-storage`" on "a file system" => map(disk_subject(None).await, verify).verifying();
+    metrics_over_lru: "metrics over `!lru-storage`" on "memory" => Subject::new(metrics(lru(ROOM)));
+    existence_cache_over_lru: "existence cache over `!lru-storage`" on "memory" => Subject::new(existence_cache(lru(ROOM)));
+    size_differentiated: "`!size-differentiated-storage`" on "memory" => Subject::new(size_differentiated());
+    sharded: "`!sharded-storage`" on "memory" => Subject::new(sharded());
+    with_cache: "`!with-cache-storage`" on "memory" => Subject::new(with_cache(lru(ROOM), lru(ROOM)));
+    with_a_tiny_cache: "`!with-cache-storage`, a cache that holds next to nothing" on "memory" => Subject::new(with_cache(lru(1_000), lru(ROOM)));
+    with_cache_deferred: "`!with-cache-storage`, deferred writes" on "memory" => Subject::new(deferred(lru(ROOM), lru(ROOM), ROOM));
+    with_cache_deferred_and_full: "`!with-cache-storage`, deferred writes, no room in the queue" on "memory" => Subject::new(deferred(lru(ROOM), lru(ROOM), 0));
+    lru_over_disk: "`!with-cache-storage`, memory before a disk" on "a file system" => map(disk_subject(None).await, |disk| with_cache(lru(100_000), disk));
+    replicated: "`!replicated-storage`" on "memory" => Subject::new(replicated(lru(ROOM), lru(ROOM)));
+    verify_over_metrics_over_sharded_caches: "verify over metrics over an existence cache over `!sharded-storage`" on "memory" => Subject::new(verify(metrics(existence_cache(sharded())))).verifying();
+    sql_index_on_postgres: "verify over `!sql-index`" on "PostgreSQL, memory" => index::subject(index::postgres_pool().await, 0).await;
+    sql_index_on_postgres_inline: "verify over `!sql-index` with small blobs in the index" on "PostgreSQL, memory" => index::subject(index::postgres_pool().await, 100_000).await;
+    sql_index_on_sqlite: "verify over `!sql-index`" on "SQLite, memory" => index::subject(index::sqlite_pool().await, 0).await;
+    sql_index_on_sqlite_inline: "verify over `!sql-index` with small blobs in the index" on "SQLite, memory" => index::subject(index::sqlite_pool().await, 100_000).await;
+}

@@ -73,6 +73,7 @@ pub(crate) async fn place() -> String {
         include_str!("../../../../migrations/postgres/0201_cas_index.sql"),
         include_str!("../../../../migrations/postgres/0203_sql_storage.sql"),
         include_str!("../../../../migrations/postgres/0204_cas_turns.sql"),
+        include_str!("../../../../migrations/postgres/0205_cas_taken_over.sql"),
     ] {
         sqlx::raw_sql(migration).execute(&mut made).await.unwrap();
     }

@@ -74,13 +74,28 @@ pub(crate) fn size_differentiated() -> SharedStore {
     Arc::new(SizeDifferentiated::new(vec![(100_000, lru(ROOM)), (100, lru(ROOM))], lru(ROOM)))
 }
 
+/// Blobs of less than 1,000 bytes in the first.
+pub(crate) fn size_differentiated_over(small: SharedStore, large: SharedStore) -> SharedStore {
+    Arc::new(SizeDifferentiated::new(vec![(1_000, small)], large))
+}
+
 pub(crate) fn sharded() -> SharedStore {
-    let shards = ["a", "b", "shard-2"].map(|name| (name.to_owned(), lru(ROOM)));
-    Arc::new(Sharded::new(shards.into()).unwrap())
+    sharded_over(vec![lru(ROOM), lru(ROOM), lru(ROOM)])
+}
+
+pub(crate) fn sharded_over(stores: Vec<SharedStore>) -> SharedStore {
+    let names = ["a", "b", "shard-2"].map(ToOwned::to_owned);
+    Arc::new(Sharded::new(names.into_iter().zip(stores).collect()).unwrap())
 }
 
 pub(crate) fn with_cache_options(observer: SharedObserver) -> WithCacheOptions {
-    WithCacheOptions { defer_fallback_writes: false, fallback_writers: 2, deferred_bytes: 0, observer }
+    WithCacheOptions {
+        defer_fallback_writes: false,
+        fallback_writers: 2,
+        deferred_bytes: 0,
+        journal: None,
+        observer,
+    }
 }
 
 pub(crate) fn with_cache(cache: SharedStore, fallback: SharedStore) -> SharedStore {

@@ -103,7 +103,7 @@ static WITH_CACHE: Section = storage(
             "defer-fallback-writes",
             Ty::Flag,
             "no",
-            "Whether a write is done once the cache has it; until then it is as durable as the cache.",
+            "Whether a write is done once the cache has it; until then it is as durable as the cache: what a process did not come to write, the next one writes where the cache is a `!disk-storage`.",
         ),
         default(
             "fallback-writer-threads",

@@ -1,13 +1,18 @@
 //! [`Deferred`]: writes to the fallback that are acknowledged before they are made.
+//!
+//! The queue is bounded in bytes and in blobs; what finds it full is written before it is acknowledged. It is as durable
+//! as the cache that the blobs wait in: over one that outlives the process a [`Journal`] says what is still to be written,
+//! and the next process writes it. A process that ends in order waits until the queue is empty.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use grid_core::{Coded, Digest};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::LABEL;
+use super::journal::Journal;
 use crate::content::DigestSet;
 use crate::observer::{SharedObserver, StoreEvent};
 use crate::{ByteRange, SharedStore, StoreError};
@@ -15,8 +20,10 @@ use crate::{ByteRange, SharedStore, StoreError};
 /// How often a deferred write is tried; a store that is away already waits on its own before it fails.
 const ATTEMPTS: u32 = 5;
 const BACKOFF: Duration = Duration::from_secs(1);
+/// How many blobs may wait: each is a task.
+const BLOBS: usize = 65_536;
 
-/// The queue. Its bound is on bytes that wait; what finds it full is written at once.
+/// The queue.
 #[derive(Debug)]
 pub(super) struct Deferred {
     cache: SharedStore,
@@ -24,6 +31,9 @@ pub(super) struct Deferred {
     capacity: u64,
     writers: Semaphore,
     queue: Mutex<Queue>,
+    /// How many blobs wait.
+    waiting: watch::Sender<usize>,
+    journal: Option<Journal>,
     observer: SharedObserver,
 }
 
@@ -33,22 +43,17 @@ struct Queue {
     bytes: u64,
 }
 
-/// What became of a blob that was to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Queued {
-    Waiting,
-    Full,
-}
-
 impl Deferred {
     pub(super) fn new(
         (cache, fallback): (SharedStore, SharedStore),
         capacity: u64,
         writers: usize,
+        journal: Option<Journal>,
         observer: SharedObserver,
     ) -> Arc<Self> {
         let (writers, queue) = (Semaphore::new(writers.max(1)), Mutex::default());
-        Arc::new(Self { cache, fallback, capacity, writers, queue, observer })
+        let waiting = watch::Sender::new(0);
+        Arc::new(Self { cache, fallback, capacity, writers, queue, waiting, journal, observer })
     }
 
     /// Whether the blob is acknowledged, and waits to be written.
@@ -56,57 +61,128 @@ impl Deferred {
         self.queue.lock().waiting.contains(digest)
     }
 
-    /// Has a blob that is in the cache written to the fallback, some time soon.
-    pub(super) fn push(self: &Arc<Self>, digest: Digest) -> Queued {
+    /// Has blobs that are in the cache written to the fallback, some time soon; gives those for which there is no room, and
+    /// which must be [`Deferred::made`] before they are acknowledged.
+    pub(super) async fn push(self: &Arc<Self>, digests: Vec<Digest>) -> Vec<Digest> {
+        // Noted first, each by every writer: who finds it waiting acknowledges it too.
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.note(digests.clone()).await
+        {
+            tracing::error!(%error, "writes can't be deferred");
+            return digests;
+        }
+        let (mut taken, mut full) = (Vec::new(), Vec::new());
         {
             let mut queue = self.queue.lock();
-            if queue.waiting.contains(&digest) {
-                return Queued::Waiting;
+            for digest in digests {
+                let bytes = queue.bytes.saturating_add(digest.size());
+                if queue.waiting.contains(&digest) {
+                    continue;
+                }
+                if bytes > self.capacity || queue.waiting.len() >= BLOBS {
+                    full.push(digest);
+                } else {
+                    self.enter(&mut queue, digest);
+                    taken.push(digest);
+                }
             }
-            if queue.bytes.saturating_add(digest.size()) > self.capacity {
-                self.observer.event(LABEL, StoreEvent::DeferredQueueFull);
-                return Queued::Full;
-            }
-            queue.waiting.insert(digest);
-            queue.bytes += digest.size();
-            self.observer.event(LABEL, StoreEvent::Deferred { waiting: queue.bytes });
         }
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            this.write(&digest).await;
-            this.remove(&digest);
-        });
-        Queued::Waiting
+        full.iter().for_each(|_| self.observer.event(LABEL, StoreEvent::DeferredQueueFull));
+        self.start(taken);
+        full
+    }
+
+    /// Notes that a blob is in the fallback.
+    pub(super) async fn made(&self, digest: Digest) {
+        if let Some(journal) = &self.journal {
+            journal.strike(digest).await;
+        }
+    }
+
+    /// Makes the writes that the process before did not come to.
+    pub(super) async fn replay(self: &Arc<Self>) -> Result<(), StoreError> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let left = journal.left().await?;
+        if !left.is_empty() {
+            tracing::info!(blobs = left.len(), "writing what was acknowledged before the last process ended");
+        }
+        {
+            let mut queue = self.queue.lock();
+            left.iter().for_each(|digest| self.enter(&mut queue, *digest));
+        }
+        self.start(left);
+        Ok(())
     }
 
     /// Gives up a blob that is deleted.
-    pub(super) fn remove(&self, digest: &Digest) {
-        let mut queue = self.queue.lock();
-        if queue.waiting.remove(digest) {
-            queue.bytes -= digest.size();
-            self.observer.event(LABEL, StoreEvent::Deferred { waiting: queue.bytes });
+    pub(super) async fn remove(&self, digest: &Digest) {
+        if self.holds(digest) {
+            self.made(*digest).await;
+            self.leave(digest);
         }
     }
 
-    async fn write(&self, digest: &Digest) {
+    /// Waits until nothing waits.
+    pub(super) async fn settled(&self) {
+        self.waiting.subscribe().wait_for(|waiting| *waiting == 0).await.ok();
+    }
+
+    fn enter(&self, queue: &mut Queue, digest: Digest) {
+        if queue.waiting.insert(digest) {
+            queue.bytes += digest.size();
+            self.tell(queue);
+        }
+    }
+
+    fn leave(&self, digest: &Digest) {
+        let mut queue = self.queue.lock();
+        if queue.waiting.remove(digest) {
+            queue.bytes -= digest.size();
+            self.tell(&queue);
+        }
+    }
+
+    fn tell(&self, queue: &Queue) {
+        self.observer.event(LABEL, StoreEvent::Deferred { waiting: queue.bytes });
+        self.waiting.send_replace(queue.waiting.len());
+    }
+
+    fn start(self: &Arc<Self>, digests: Vec<Digest>) {
+        for digest in digests {
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                if this.write(&digest).await {
+                    this.remove(&digest).await;
+                } else {
+                    // It stays noted: the next process tries again.
+                    this.leave(&digest);
+                }
+            });
+        }
+    }
+
+    /// Whether the write is made, or needs to be made no longer.
+    async fn write(&self, digest: &Digest) -> bool {
         // Closed never: it goes with us.
-        let Ok(_turn) = self.writers.acquire().await else { return };
+        let Ok(_turn) = self.writers.acquire().await else { return false };
         for attempt in 1.. {
             if !self.holds(digest) {
-                return;
+                return true;
             }
             match self.copy(digest).await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(error) if attempt < ATTEMPTS && error.code().is_transient() => {
                     tokio::time::sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
                 }
                 Err(error) => {
-                    tracing::error!(%digest, %error, "a deferred write failed; the blob is in the cache alone");
+                    let is_gone = matches!(error, StoreError::NotFound(_));
+                    tracing::error!(%digest, %error, "a deferred write failed; the blob is in the cache at most");
                     self.observer.event(LABEL, StoreEvent::DeferredWriteLost);
-                    return;
+                    return is_gone;
                 }
             }
         }
+        false
     }
 
     /// Writes a blob from the cache to the fallback.

@@ -5,6 +5,7 @@
 //! acknowledged once it is in the cache: until it has been written to the fallback it is as durable as the cache.
 
 mod deferred;
+mod journal;
 
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use futures::future::{join, join_all};
 use futures::stream::{self, StreamExt};
 use grid_core::Digest;
 
-use self::deferred::{Deferred, Queued};
-use crate::content;
+use self::deferred::Deferred;
+pub use self::journal::Journal;
+use crate::content::{self, DigestSet};
 use crate::fan_out::{Until, copy_aside, fan_out};
 use crate::observer::{SharedObserver, StoreEvent};
 use crate::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
@@ -31,6 +33,8 @@ pub struct WithCacheOptions {
     pub fallback_writers: usize,
     /// How many bytes of blobs may wait to be written; further ones are written before they are acknowledged.
     pub deferred_bytes: u64,
+    /// Where it is noted what waits, if the cache outlives the process.
+    pub journal: Option<Journal>,
     /// Who is told of hits, misses and the queue.
     pub observer: SharedObserver,
 }
@@ -45,13 +49,30 @@ pub struct WithCache {
 }
 
 impl WithCache {
-    /// Puts `cache` in front of `fallback`.
+    /// Puts `cache` in front of `fallback`. What the journal says is left is written soon, and is there until then.
+    ///
+    /// # Errors
+    /// Where the journal can't be read.
+    pub async fn open(
+        cache: SharedStore,
+        fallback: SharedStore,
+        options: WithCacheOptions,
+    ) -> Result<Self, StoreError> {
+        let made = Self::new(cache, fallback, options);
+        if let Some(deferred) = &made.deferred {
+            deferred.replay().await?;
+        }
+        Ok(made)
+    }
+
+    /// Puts `cache` in front of `fallback`; what a journal says is left, is left.
     #[must_use]
     pub fn new(cache: SharedStore, fallback: SharedStore, options: WithCacheOptions) -> Self {
-        let WithCacheOptions { defer_fallback_writes, fallback_writers, deferred_bytes, observer } = options;
+        let WithCacheOptions { defer_fallback_writes, fallback_writers, deferred_bytes, journal, observer } =
+            options;
         let stores = (Arc::clone(&cache), Arc::clone(&fallback));
         let deferred = defer_fallback_writes
-            .then(|| Deferred::new(stores, deferred_bytes, fallback_writers, Arc::clone(&observer)));
+            .then(|| Deferred::new(stores, deferred_bytes, fallback_writers, journal, Arc::clone(&observer)));
         Self { cache, fallback, deferred, observer }
     }
 
@@ -59,12 +80,26 @@ impl WithCache {
         self.observer.event(LABEL, StoreEvent::Cache { hits: hits as u64, misses: misses as u64 });
     }
 
+    /// Waits until every deferred write is made, for a process that is about to end.
+    pub async fn settled(&self) {
+        if let Some(deferred) = &self.deferred {
+            deferred.settled().await;
+        }
+    }
+
+    /// Whether a blob is there that the fallback may not have yet.
+    fn waits(&self, digest: &Digest) -> bool {
+        self.deferred.as_ref().is_some_and(|deferred| deferred.holds(digest))
+    }
+
     /// Sees to it that what is in the cache gets into the fallback.
     async fn settle(&self, deferred: &Arc<Deferred>, digest: &Digest) -> Result<(), StoreError> {
-        match deferred.push(*digest) {
-            Queued::Waiting => Ok(()),
-            Queued::Full => deferred.copy(digest).await,
+        if deferred.push(vec![*digest]).await.is_empty() {
+            return Ok(());
         }
+        deferred.copy(digest).await?;
+        deferred.made(*digest).await;
+        Ok(())
     }
 
     async fn write_to_both(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
@@ -95,17 +130,19 @@ impl WithCache {
         blobs: Vec<(Digest, Bytes)>,
     ) -> Vec<Result<(), StoreError>> {
         let cached = self.cache.write_batch(blobs.clone()).await;
+        let kept = blobs.iter().zip(&cached).filter(|(_, cached)| cached.is_ok());
+        let kept: Vec<Digest> = kept.map(|((digest, _), _)| *digest).collect();
+        let mut now: DigestSet = deferred.push(kept).await.into_iter().collect();
+        let failed = blobs.iter().zip(&cached).filter(|(_, cached)| cached.is_err());
+        now.extend(failed.map(|((digest, _), _)| *digest));
         let mut answers: Vec<Result<(), StoreError>> = vec![Ok(()); blobs.len()];
-        let mut now = (Vec::new(), Vec::new());
-        for (place, (blob, cached)) in blobs.into_iter().zip(cached).enumerate() {
-            if cached.is_err() || deferred.push(blob.0) == Queued::Full {
-                now.0.push(place);
-                now.1.push(blob);
-            }
-        }
-        for (place, answer) in now.0.into_iter().zip(self.fallback.write_batch(now.1).await) {
+        let (places, blobs): (Vec<usize>, Vec<_>) =
+            blobs.into_iter().enumerate().filter(|(_, (digest, _))| now.contains(digest)).unzip();
+        for (place, answer) in places.into_iter().zip(self.fallback.write_batch(blobs).await) {
             answers[place] = answer;
         }
+        let made = now.iter().filter(|digest| !deferred.holds(digest));
+        join_all(made.map(|digest| deferred.made(*digest))).await;
         answers
     }
 }
@@ -129,12 +166,15 @@ impl BlobStore for WithCache {
             Err(error @ StoreError::OutOfRange { .. }) => Err(error),
             Err(error) => {
                 self.count(0, 1);
-                log_trouble(digest, Err(error));
-                if range == ByteRange::default() {
+                log_trouble(digest, Err(error.clone()));
+                // Asked first: a blob leaves the queue once it is in the fallback.
+                let waits = self.waits(digest);
+                let answer = if range == ByteRange::default() {
                     self.read_and_fill(digest).await
                 } else {
                     self.fallback.read(digest, range).await
-                }
+                };
+                unless_it_waits(answer, waits, error)
             }
         }
     }
@@ -153,13 +193,16 @@ impl BlobStore for WithCache {
             return answers;
         }
         let asked: Vec<Digest> = failed.iter().map(|place| digests[*place]).collect();
+        let waits: Vec<bool> = asked.iter().map(|digest| self.waits(digest)).collect();
         let found = self.fallback.read_batch(&asked).await;
         let read = asked.iter().zip(&found).filter_map(|(d, a)| Some((*d, a.as_ref().ok()?.clone())));
         for (digest, cached) in asked.iter().zip(self.cache.write_batch(read.collect()).await) {
             log_trouble(digest, cached);
         }
-        for (place, answer) in failed.into_iter().zip(found) {
-            answers[place] = answer;
+        for ((place, answer), waits) in failed.into_iter().zip(found).zip(waits) {
+            if let Err(error) = std::mem::replace(&mut answers[place], Ok(Bytes::new())) {
+                answers[place] = unless_it_waits(answer, waits, error);
+            }
         }
         answers
     }
@@ -179,7 +222,7 @@ impl BlobStore for WithCache {
 
     async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
         if let Some(deferred) = &self.deferred {
-            digests.iter().for_each(|digest| deferred.remove(digest));
+            join_all(digests.iter().map(|digest| deferred.remove(digest))).await;
         }
         // In this order: a read in between could fill the cache again.
         let kept = self.fallback.delete(digests).await;
@@ -205,9 +248,11 @@ fn resuming(cached: ByteStream, digest: Digest, fallback: SharedStore, part: (u6
             }
             (Some(Err(error)), None) => return Err(error),
             (Some(Err(error)), Some(fallback)) => {
-                log_trouble(&digest, Err(error));
+                log_trouble(&digest, Err(error.clone()));
                 let rest = ByteRange { offset: position, limit: Some(end - position) };
-                content = fallback.read(&digest, rest).await?;
+                let answer = fallback.read(&digest, rest).await;
+                // The cache had begun to give it: it is not absent.
+                content = unless_it_waits(answer, true, error)?;
                 match content.next().await {
                     None => return Ok(None),
                     Some(piece) => piece?,
@@ -217,6 +262,19 @@ fn resuming(cached: ByteStream, digest: Digest, fallback: SharedStore, part: (u6
         let position = position + piece.len() as u64;
         Ok(Some((piece, (content, fallback, (position, end)))))
     }))
+}
+
+/// What the fallback answered; but that it has not got a blob which waits to be written there means nothing: then it is the
+/// cache's trouble that the caller is told of.
+fn unless_it_waits<T>(
+    answer: Result<T, StoreError>,
+    waits: bool,
+    cached: StoreError,
+) -> Result<T, StoreError> {
+    match answer {
+        Err(StoreError::NotFound(_)) if waits => Err(cached),
+        answer => answer,
+    }
 }
 
 /// What goes wrong with the cache is for the log; that it has not got a blob is not even that.

@@ -12,6 +12,7 @@ use futures::stream;
 use grid_core::Digest;
 
 pub use self::postgres::PostgresIndex;
+pub(crate) use self::postgres::part;
 pub use self::sqlite::SqliteIndex;
 use super::{BlobIndex, Known};
 use crate::StoreError;

@@ -191,7 +191,8 @@ fn keys(digests: &[Digest]) -> Vec<Vec<u8>> {
     digests.iter().map(key).collect()
 }
 
-fn part() -> i16 {
+/// Which part of the totals a statement adds to.
+pub(crate) fn part() -> i16 {
     rand::rng().random_range(0..PARTS)
 }
 

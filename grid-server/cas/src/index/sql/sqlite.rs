@@ -14,7 +14,7 @@ use super::{PAGE, SqlIndexOptions, pages};
 use crate::StoreError;
 use crate::content::DigestSet;
 use crate::index::{BlobIndex, Claim, Known, NewBlob, Totals};
-use crate::sql::{digest, error, json_keys, key, signed, unsigned};
+use crate::sql::{digest, error, json_blobs, json_keys, key, signed, unsigned};
 
 const NOTE: &str = "
 UPDATE cas_blobs SET accessed = ?3 WHERE store = ?1 AND accessed < ?4 AND deleting IS NULL
@@ -28,9 +28,14 @@ SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting IS NULL
 const CONTENTS: &str = "
 SELECT key, length(data), data FROM cas_inline
 WHERE store = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
-const INSERT: &str = "
-INSERT INTO cas_blobs (store, key, size, accessed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (store, key) DO NOTHING";
-const RENEW: &str = "UPDATE cas_blobs SET accessed = ?3, deleting = NULL WHERE store = ?1 AND key = ?2";
+// Blobs as pairs of a key and a size; those that are new, with a claim or without.
+const ADD: &str = "
+INSERT INTO cas_blobs (store, key, size, accessed, deleting)
+SELECT ?1, unhex(value ->> 0), value ->> 1, ?3, ?4 FROM json_each(?2) WHERE true
+ON CONFLICT (store, key) DO NOTHING RETURNING key, size";
+const RENEW: &str = "
+UPDATE cas_blobs SET accessed = ?3, deleting = NULL
+WHERE store = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
 const INLINE: &str = "
 INSERT INTO cas_inline (store, key, data) VALUES (?1, ?2, ?3) ON CONFLICT (store, key) DO NOTHING";
 const COUNT: &str = "
@@ -39,9 +44,6 @@ ON CONFLICT (store) DO UPDATE SET bytes = bytes + excluded.bytes, blobs = blobs 
 const ENDED: &str = "
 SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting IS NOT NULL
     AND key IN (SELECT unhex(value) FROM json_each(?2))";
-const ADOPT: &str = "
-INSERT INTO cas_blobs (store, key, size, accessed, deleting) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (store, key) DO NOTHING";
 const NOTED: &str = "
 SELECT key, size FROM cas_blobs WHERE store = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
 const KNOWN: &str = "
@@ -126,6 +128,22 @@ impl SqliteIndex {
         let query = sqlx::query(COUNT).bind(self.store()).bind(bytes).bind(blobs);
         query.execute(&mut **transaction).await.map(drop).map_err(|source| self.error(&source))
     }
+
+    /// Adds and counts those of `digests` that are new, claimed until then where that is said; gives them.
+    async fn add(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        digests: &[Digest],
+        now: Timestamp,
+        until: Option<Timestamp>,
+    ) -> Result<DigestSet, StoreError> {
+        let add = sqlx::query(ADD).bind(self.store()).bind(json_blobs(digests));
+        let add = add.bind(now.0).bind(until.map(|until| until.0));
+        let fresh: DigestSet = self.digests(add.fetch_all(&mut **transaction).await)?;
+        let new = Totals::of(&fresh);
+        self.count(transaction, signed(new.bytes), signed(new.blobs)).await?;
+        Ok(fresh)
+    }
 }
 
 #[async_trait]
@@ -160,26 +178,17 @@ impl BlobIndex for SqliteIndex {
     async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<DigestSet, StoreError> {
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
         let mut transaction = self.begin().await?;
-        let ended = sqlx::query(ENDED).bind(self.store()).bind(json_keys(&digests));
+        let keys = json_keys(&digests);
+        let ended = sqlx::query(ENDED).bind(self.store()).bind(&keys);
         let ended = self.digests(ended.fetch_all(&mut *transaction).await)?;
-        let (mut new_bytes, mut new_blobs) = (0, 0);
+        let renew = sqlx::query(RENEW).bind(self.store()).bind(keys).bind(now.0);
+        renew.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
+        self.add(&mut transaction, &digests, now, None).await?;
         for NewBlob { digest, content } in blobs {
-            let (key, size) = (key(digest), digest.size_signed());
-            let insert = sqlx::query(INSERT).bind(self.store()).bind(&key).bind(size).bind(now.0);
-            let inserted = insert.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
-            if inserted.rows_affected() > 0 {
-                new_bytes += size;
-                new_blobs += 1;
-            } else {
-                let renew = sqlx::query(RENEW).bind(self.store()).bind(&key).bind(now.0);
-                renew.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
-            }
-            if let Some(content) = content {
-                let inline = sqlx::query(INLINE).bind(self.store()).bind(&key).bind(&content[..]);
-                inline.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
-            }
+            let Some(content) = content else { continue };
+            let inline = sqlx::query(INLINE).bind(self.store()).bind(key(digest)).bind(&content[..]);
+            inline.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
         }
-        self.count(&mut transaction, new_bytes, new_blobs).await?;
         self.commit(transaction).await?;
         Ok(ended)
     }
@@ -191,16 +200,7 @@ impl BlobIndex for SqliteIndex {
         until: Timestamp,
     ) -> Result<DigestSet, StoreError> {
         let mut transaction = self.begin().await?;
-        let mut fresh = DigestSet::default();
-        for digest in digests {
-            let adopt = sqlx::query(ADOPT).bind(self.store()).bind(key(digest)).bind(digest.size_signed());
-            let adopt = adopt.bind(now.0).bind(until.0).execute(&mut *transaction).await;
-            if adopt.map_err(|source| self.error(&source))?.rows_affected() > 0 {
-                fresh.insert(*digest);
-            }
-        }
-        let new = Totals::of(&fresh);
-        self.count(&mut transaction, signed(new.bytes), signed(new.blobs)).await?;
+        let fresh = self.add(&mut transaction, digests, now, Some(until)).await?;
         self.commit(transaction).await?;
         Ok(fresh)
     }

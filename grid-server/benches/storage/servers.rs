@@ -1,0 +1,125 @@
+//! The servers that are measured: ours over memory, over a disk, over a disk with an index; and its peers.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tonic::transport::{Channel, Endpoint};
+
+type Start = fn() -> Started;
+type Started = Pin<Box<dyn Future<Output = Option<Server>>>>;
+
+/// What is measured, in this order: the first is what the others are compared with.
+pub(crate) const SERVERS: &[(&str, Start)] = &[
+    ("memory", || Box::pin(ours("!lru-storage &cas {size: 4G}"))),
+    ("disk", || Box::pin(ours("!disk-storage &cas {path: cas}"))),
+    ("index", || {
+        Box::pin(ours(
+            "!sql-index &cas {storage: !disk-storage {path: cas}, sql: !sql-connection {connection-string: \
+             'sqlite:///index.db'}, refresh-accesstime-older-than: 3600}",
+        ))
+    }),
+    ("bazel-remote", || Box::pin(bazel_remote())),
+    ("BuildGrid", || Box::pin(buildgrid())),
+];
+
+/// A server that runs, for as long as this lives.
+pub(crate) struct Server {
+    child: Child,
+    channel: Channel,
+    _folder: TempDir,
+}
+
+impl Server {
+    async fn start(mut command: Command, port: u16, folder: TempDir) -> Option<Self> {
+        command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let child = command.spawn().expect("the server starts");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let connected = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), connected).await.expect("the server answers");
+        // BuildGrid listens on whichever loopback address the name has.
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let channel = endpoint.connect().await.expect("a connection");
+        Some(Self { child, channel, _folder: folder })
+    }
+
+    /// A connection to it.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The processor time that it has had.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        // After the name, which may hold spaces: the 12th and 13th field are user and system time in hundredths.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let fields = fields.split_whitespace().skip(11).take(2);
+        Duration::from_millis(fields.map(|ticks| ticks.parse::<u64>().expect("a number") * 10).sum())
+    }
+
+    /// The most memory that it had, in MiB.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let id = self.child.id().expect("it runs");
+        std::fs::read_to_string(format!("/proc/{id}/{file}")).expect("it runs")
+    }
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+async fn ours(storage: &str) -> Option<Server> {
+    let (folder, port) = (folder(), free_port().await);
+    let config = format!(
+        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: yes}}]\nstorages: [{storage}]\n\
+         instances: [{{name: '', services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}]}}]\n"
+    );
+    let path = folder.path().join("server.yml");
+    std::fs::write(&path, config).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grid-server"));
+    command.args(["serve", "--admin", "127.0.0.1:0"]).arg(&path).env("XDG_STATE_HOME", folder.path());
+    Server::start(command, port, folder).await
+}
+
+async fn bazel_remote() -> Option<Server> {
+    let program = std::env::var_os("GRID_BAZEL_REMOTE")?;
+    let (folder, port, http) = (folder(), free_port().await, free_port().await);
+    let mut command = Command::new(program);
+    command.args(["--max_size", "8", "--storage_mode", "uncompressed"]).arg("--dir").arg(folder.path());
+    command.arg(format!("--grpc_address=127.0.0.1:{port}")).arg(format!("--http_address=127.0.0.1:{http}"));
+    Server::start(command, port, folder).await
+}
+
+async fn buildgrid() -> Option<Server> {
+    let programs = std::path::PathBuf::from(std::env::var_os("GRID_BUILDGRID")?);
+    let (folder, port) = (folder(), free_port().await);
+    let config = format!(
+        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: true}}]\n\
+         storages: [!lru-storage &cas {{size: 4G}}]\n\
+         instances: [{{name: '', services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}]}}]\n"
+    );
+    let path = folder.path().join("server.yml");
+    std::fs::write(&path, config).expect("a file");
+    let mut command = Command::new(programs.join("bgd"));
+    command.args(["server", "start"]).arg(&path);
+    Server::start(command, port, folder).await
+}

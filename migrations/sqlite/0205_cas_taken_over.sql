@@ -1,0 +1,3 @@
+-- Nothing: BuildGrid's index is in PostgreSQL, and so is what is taken over from it.
+
+SELECT 1;
