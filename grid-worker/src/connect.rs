@@ -168,8 +168,10 @@ fn load(path: &Path) -> anyhow::Result<(MetadataValue<tonic::metadata::Ascii>, O
     let what = || format!("the token file {}", path.display());
     let modified = std::fs::metadata(path).and_then(|m| m.modified()).ok();
     let text = std::fs::read_to_string(path).with_context(what)?;
+    // Further lines are tokens that are let in besides.
+    let token = text.trim().lines().next().unwrap_or_default().trim_end();
     let mut header: MetadataValue<_> =
-        format!("Bearer {}", text.trim()).parse().with_context(|| format!("{}: not plain text", what()))?;
+        format!("Bearer {token}").parse().with_context(|| format!("{}: not plain text", what()))?;
     header.set_sensitive(true);
     Ok((header, modified))
 }

@@ -106,6 +106,7 @@ async fn casstorages(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
     let storages = controller.store();
     let controller = controller
         .owns(scope.api::<ServiceAccount>(), Scope::managed())
+        .owns(scope.api::<Secret>(), Scope::managed())
         .owns(scope.api::<ConfigMap>(), Scope::managed())
         .owns(scope.api::<Service>(), Scope::managed())
         .owns(scope.api::<CronJob>(), Scope::managed())

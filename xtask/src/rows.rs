@@ -206,7 +206,15 @@ pub(crate) const ROWS: &[Row] = &[
     full("push", "issue 4, A8: the images in a registry", scenario!("push")),
     full("kills", "issue 4, 4: builds succeed while each pod in turn is killed", scenario!("kills")),
     full("one-pod", "issue 4, 4: the outage of the one-pod grid on SQLite", scenario!("one-pod")),
+    full("rotations", "issue 9, F9: secrets are replaced in mid-build", scenario!("rotations")),
+    full("ailing", "issue 9, F11: an image that isn't there, and the support bundle", scenario!("ailing")),
+    full(
+        "drain",
+        "issue 9, F8: a node is cordoned in mid-build; run it on a cluster of two nodes",
+        scenario!("drain"),
+    ),
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),
+    full("chart-values", "issue 9, 7: values that the chart refuses", scenario!("chart-values")),
     full("broken", "issue 4, 5: broken manifests on the real API server", scenario!("broken")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),
     always(

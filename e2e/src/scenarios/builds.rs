@@ -1,12 +1,14 @@
 //! What a build on a grid must do, wherever the grid runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Result;
 
 use crate::bazel::Workspace;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::project::COMPILE_ACTIONS;
-use crate::reference;
+use crate::{grid, reference};
 
 /// Has Bazel bring every output here, so that it can be compared.
 pub(crate) const DOWNLOAD_ALL: &str = "--remote_download_outputs=all";
@@ -32,4 +34,23 @@ pub(crate) fn clean_then_cached(
     let second = workspace.build(clients, startup, flags)?;
     println!("    second clean build: {:?} in {:.1} s", second.processes, second.took.as_secs_f64());
     second.expect_all_hits(COMPILE_ACTIONS)
+}
+
+/// Builds from nothing, again and again, until it is told that all is done, and gives how many builds that were.
+///
+/// # Errors
+/// Where a build fails, or takes anything from elsewhere than the grid.
+pub(crate) fn until(workspace: &mut Workspace, clients: &Clients<'_>, done: &AtomicBool) -> Result<usize> {
+    let flags = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
+    let mut count = 0;
+    loop {
+        count += 1;
+        let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
+        println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
+        summary.expect_remote(COMPILE_ACTIONS)?;
+        if done.load(Ordering::Relaxed) {
+            return Ok(count);
+        }
+        workspace.clean()?;
+    }
 }

@@ -4,10 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
 
-use super::builds::DOWNLOAD_ALL;
+use super::builds;
 use super::on_cluster::TestGrid;
-use crate::bazel::Workspace;
-use crate::clients::Clients;
 use crate::project::COMPILE_ACTIONS;
 use crate::{grid, pods, reference};
 
@@ -23,7 +21,7 @@ pub(crate) fn postgres() -> Result<()> {
     let (mut workspace, clients) = test.bazel("demo")?;
     let killed = AtomicBool::new(false);
     std::thread::scope(|scope| -> Result<()> {
-        let builder = scope.spawn(|| builds(&mut workspace, &clients, &killed));
+        let builder = scope.spawn(|| builds::until(&mut workspace, &clients, &killed));
         let kills = kill_all(&test, || builder.is_finished());
         killed.store(true, Ordering::Relaxed);
         let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;
@@ -73,22 +71,6 @@ pub(crate) fn one_pod() -> Result<()> {
         summary.expect_remote(COMPILE_ACTIONS)
     })?;
     test.delete()
-}
-
-/// Builds from nothing, again and again, until all kills are done, and gives how many builds that were.
-fn builds(workspace: &mut Workspace, clients: &Clients<'_>, killed: &AtomicBool) -> Result<usize> {
-    let flags = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
-    let mut count = 0;
-    loop {
-        count += 1;
-        let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
-        println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
-        summary.expect_remote(COMPILE_ACTIONS)?;
-        if killed.load(Ordering::Relaxed) {
-            return Ok(count);
-        }
-        workspace.clean()?;
-    }
 }
 
 fn kill_all(test: &TestGrid<'_>, ended: impl Fn() -> bool) -> Result<()> {

@@ -7,6 +7,8 @@ mod buildbox;
 mod builds;
 mod buildstream;
 mod chart;
+mod chart_values;
+mod day_two;
 mod expiry;
 mod ingress;
 mod kills;
@@ -103,6 +105,11 @@ pub(crate) const ALL: &[Scenario] = &[
         run: chart::lifecycle,
     },
     Scenario {
+        name: "chart-values",
+        shows: "helm refuses wrong values, and a chart limited to a namespace asks for nothing more",
+        run: chart_values::values,
+    },
+    Scenario {
         name: "broken",
         shows: "each broken manifest is refused or ends in its condition",
         run: broken::manifests,
@@ -111,6 +118,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "kills",
         shows: "builds succeed while each pod in turn is killed",
         run: kills::postgres,
+    },
+    Scenario {
+        name: "rotations",
+        shows: "certificates and tokens of a grid on mutual TLS are replaced during builds, and no pod is",
+        run: day_two::rotations,
+    },
+    Scenario {
+        name: "drain",
+        shows: "a node is cordoned during builds; its workers finish and start elsewhere (two nodes)",
+        run: day_two::drain,
+    },
+    Scenario {
+        name: "ailing",
+        shows: "a pool without an image says so; the support bundle tells it, and no secret",
+        run: day_two::ailing,
     },
     Scenario {
         name: "one-pod",

@@ -17,7 +17,7 @@ pub(crate) struct Connection {
     #[arg(long, global = true, value_name = "NAME", default_value = "")]
     pub(crate) instance_name: String,
 
-    /// File with a token, sent as `authorization: Bearer`
+    /// File with a token, sent as `authorization: Bearer`; of several, one a line, the first
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) auth_token: Option<PathBuf>,
 

@@ -30,7 +30,8 @@ impl Headers {
         if let Some(path) = &connection.auth_token {
             let token = fs::read_to_string(path).map_err(|error| Failure::path("read", path, error))?;
             let name = format!("the token in {}", path.display());
-            let mut value = ascii(&format!("Bearer {}", token.trim()), &name)?;
+            let token = token.trim().lines().next().unwrap_or_default().trim_end();
+            let mut value = ascii(&format!("Bearer {token}"), &name)?;
             value.set_sensitive(true);
             headers.insert("authorization", value);
         }

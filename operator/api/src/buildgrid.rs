@@ -13,11 +13,15 @@ use crate::common::{
 use crate::entry::{GatewaySpec, IngressSpec, TlsSpec};
 use crate::insight::MonitoringSpec;
 use crate::maintenance::MaintenanceSpec;
+use crate::mutual_tls::MutualTlsSpec;
 use crate::network::NetworkPolicySpec;
 use crate::services::{ActionCacheSpec, ExecutionSpec, RemoteAssetSpec, ServicesSpec};
 
 /// Annotation of a BuildGrid that hibernates: a time in RFC 3339 until which it is awake all the same.
 pub const WAKE_ANNOTATION: &str = "grid.build/wake-until";
+
+/// Annotation of a BuildGrid: any text. Another one than before has the grid's tokens replaced, while builds run.
+pub const ROTATE_ANNOTATION: &str = "grid.build/rotate-tokens";
 
 /// A build grid. `spec: {}` is a whole one, in one pod.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -57,6 +61,7 @@ pub const WAKE_ANNOTATION: &str = "grid.build/wake-until";
     validation = ("!has(self.authorization) || !has(self.authorization.jwt) || !has(self.tls) || !has(self.tls.disabled)", "tokens would cross the network in plain text: take spec.tls.disabled away, or spec.authorization.jwt"),
     validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && !has(self.actionCache.sql) && !has(self.actionCache.remote) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions && !self.actionCache.writeOnce)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
     validation = ("!has(self.configFrom) || !(has(self.execution.matchPropertyKeys) || has(self.execution.wildcardPropertyKeys))", "configFrom is the whole configuration: say property keys there"),
+    validation = ("!has(self.configFrom) || !has(self.mutualTls)", "configFrom is the whole configuration: say channels and credentials there, and leave mutualTls out here"),
     validation = ("!has(self.storage) || self.storage.deletionPolicy == 'Retain' || !has(self.storageRef)", "storage.deletionPolicy is of the store inside the grid"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
@@ -103,6 +108,10 @@ pub struct BuildGridSpec {
     /// TLS at the ingress; a certificate that the operator signs where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// Mutual TLS between the grid's servers, its workers and the operator, at port 50052 beside the plain one for clients
+    /// and the way in. Without it the parts speak in plain text, and tokens alone tell workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutual_tls: Option<MutualTlsSpec>,
     /// How callers from outside are known; without it whoever reaches the grid may use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<AuthorizationSpec>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{ByteSize, DeletionPolicy, PodTemplate, Span, VolumeSpec, conditions};
 use crate::maintenance::MaintenanceSpec;
+use crate::mutual_tls::MutualTlsSpec;
 use crate::storages::NamedStorage;
 
 /// A CAS tier: named storages, the one that is served, and how.
@@ -79,6 +80,9 @@ pub struct CasStorageSpec {
     /// Let only servers of grids and tiers of this namespace reach its servers, where NetworkPolicies are enforced.
     #[serde(default = "CasStorageSpec::default_network_policy")]
     pub network_policy: bool,
+    /// Mutual TLS between its servers and those of grids, at port 50052 in place of the plain one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutual_tls: Option<MutualTlsSpec>,
     /// When pods may be replaced for nothing but a newer operator; at any time where it is not given, one resource
     /// after the other.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,9 @@ mod common;
 mod entry;
 mod generate;
 mod insight;
+mod limits;
 mod maintenance;
+mod mutual_tls;
 mod network;
 mod services;
 mod storages;
@@ -24,7 +26,8 @@ mod worker_pool;
 
 pub use authorization::{AuthorizationSpec, JwtAlgorithm, JwtSpec};
 pub use buildgrid::{
-    BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, Topology, WAKE_ANNOTATION,
+    BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, ROTATE_ANNOTATION, Topology,
+    WAKE_ANNOTATION,
 };
 pub use cas_storage::{CasStorage, CasStorageSpec, CasStorageStatus, CleanupSpec};
 pub use common::{
@@ -36,20 +39,22 @@ pub use entry::{
 };
 pub use generate::crds;
 pub use insight::MonitoringSpec;
+pub use limits::ActionLimits;
 pub use maintenance::{MaintenanceSpec, MaintenanceWindow, Weekday};
+pub use mutual_tls::{MutualTlsSecrets, MutualTlsSpec};
 pub use network::{NetworkPolicySpec, PoolEgress};
 pub use services::{
     ActionCacheSpec, ExecutionSpec, LruActionCache, RemoteActionCache, RemoteAssetSpec, ServiceSpec,
     ServicesSpec, SqlActionCache,
 };
 pub use storages::{
-    DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteStorage, ReplicatedStorage, S3Credentials,
-    S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, StorageKind,
-    WithCacheStorage,
+    DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteCredentials, RemoteStorage, ReplicatedStorage,
+    S3Credentials, S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,
+    StorageKind, WithCacheStorage,
 };
 pub use worker_pool::{
-    Autoscaling, GridCredentials, GridRef, GridTls, Isolation, PlatformProperty, PoolCache, PoolResources,
-    Runtime, WorkerPool, WorkerPoolSpec, WorkerPoolStatus,
+    Autoscaling, BuildboxSpec, GridCredentials, GridRef, GridTls, Isolation, PlatformProperty, PoolCache,
+    PoolResources, Runtime, WorkerPool, WorkerPoolSpec, WorkerPoolStatus,
 };
 
 /// The API group of every resource.

@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{ByteSize, SecretKeyRef, Span};
+use crate::common::{ByteSize, LocalRef, SecretKeyRef, Span};
 
 /// One storage: a name and exactly one kind.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
@@ -141,8 +141,11 @@ pub struct SqlStorage {
 }
 
 /// `!remote-storage`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.credentials) || self.url.startsWith('https://') || self.url.startsWith('grpcs://') || !(has(self.credentials.caSecretRef) || has(self.credentials.certificateSecretRef))", "caSecretRef and certificateSecretRef are for an https:// or grpcs:// url")
+)]
 pub struct RemoteStorage {
     /// `http://`, `https://`, `grpc://` or `grpcs://` URL of the server.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^(http|https|grpc|grpcs)://.+$"))]
@@ -151,6 +154,24 @@ pub struct RemoteStorage {
     #[serde(default)]
     #[schemars(length(max = 255))]
     pub instance_name: String,
+    /// What is shown to that server, and how it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<RemoteCredentials>,
+}
+
+/// What a connection to another server shows.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteCredentials {
+    /// A bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+    /// The CA that signed its certificate, in PEM; the well-known ones where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// A Secret of type kubernetes.io/tls with a certificate of one's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_secret_ref: Option<LocalRef>,
 }
 
 /// `!with-cache-storage`.
@@ -201,10 +222,16 @@ pub struct ShardedStorage {
 
 /// `!replicated-storage`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ReplicatedStorage {
     /// Names of the storages.
     #[schemars(length(min = 2, max = 8), inner(length(min = 1, max = 40)))]
     pub storages: Vec<String>,
+    /// Copies that may wait to be made of blobs that were asked for and that one of the storages lacks; a read puts
+    /// missing copies back in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub copy_queue_size: Option<i32>,
 }
 
 /// `!sql-index`.

@@ -6,7 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{ByteSize, PodTemplate, SecretKeyRef, Span, conditions};
+use crate::common::{ByteSize, LocalRef, PodTemplate, SecretKeyRef, Span, conditions};
+use crate::limits::ActionLimits;
 use crate::network::PoolEgress;
 
 /// Workers of one kind: one image, one set of platform properties.
@@ -40,7 +41,10 @@ use crate::network::PoolEgress;
     validation = ("!(has(self.autoscaling) && has(self.replicas))", "spec.replicas is what spec.autoscaling decides: give one of them"),
     validation = ("!has(self.autoscaling) || has(self.gridRef.name)", "the demand is asked of the grid's Fleet service, with a token that the operator has for grids that it made: autoscaling needs gridRef.name; scale by spec.replicas or by KEDA"),
     validation = ("!has(self.seccompProfile) || self.isolation == 'bubblewrap'", "seccompProfile is for isolation bubblewrap: the other modes do with the runtime's own"),
-    validation = ("self.runtime != 'buildbox'", "runtime buildbox is not served by this version: leave runtime out, and the pool runs grid-worker and grid-runner")
+    validation = ("!has(self.allowNetwork) || !self.allowNetwork || self.isolation == 'bubblewrap'", "allowNetwork is for isolation bubblewrap: in the other modes actions have the pod's network anyway"),
+    validation = ("self.runtime == 'buildbox' || !has(self.buildbox)", "spec.buildbox is of runtime buildbox"),
+    validation = ("self.runtime != 'buildbox' || (self.isolation != 'chroot' && !has(self.limits) && (!has(self.allowNetwork) || !self.allowNetwork))", "runtime buildbox runs actions by buildbox-run-hosttools (isolation plain) or buildbox-run-bubblewrap: chroot, limits and allowNetwork are grid-runner's"),
+    validation = ("self.runtime != 'buildbox' || !has(self.autoscaling)", "autoscaling drains workers one by one, by what grid-worker tells of itself: with runtime buildbox scale by spec.replicas, an HPA or KEDA")
 )]
 pub struct WorkerPoolSpec {
     /// The grid whose actions it runs.
@@ -75,9 +79,19 @@ pub struct WorkerPoolSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub seccomp_profile: Option<String>,
+    /// What one action may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ActionLimits>,
+    /// Let actions that ask for the network, by the property `network` or `dockerNetwork`, have that of the pod. In the
+    /// other modes than bubblewrap all actions have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_network: bool,
     /// The programs that take and run the actions.
     #[serde(default)]
     pub runtime: Runtime,
+    /// Where BuildBox's programs are in the image, with runtime buildbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buildbox: Option<BuildboxSpec>,
     /// What the pods may reach over the network, where NetworkPolicies are enforced and the grid is named.
     #[serde(default)]
     pub egress: PoolEgress,
@@ -170,8 +184,18 @@ pub enum Runtime {
     /// grid-worker and grid-runner.
     #[default]
     Grid,
-    /// buildbox-casd and buildbox-worker.
+    /// buildbox-casd and buildbox-worker, which are in the image, found by its PATH.
     Buildbox,
+}
+
+/// `runtime: buildbox`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub struct BuildboxSpec {
+    /// The program that runs an action; by default `/usr/bin/buildbox-run-hosttools`, with isolation bubblewrap
+    /// `/usr/bin/buildbox-run-bubblewrap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/.+$"))]
+    pub run: Option<String>,
 }
 
 /// A grid of this namespace by name, or one elsewhere by address.
@@ -209,6 +233,9 @@ pub struct GridRef {
 pub struct GridTls {
     /// The CA that signed its certificate, in PEM.
     pub ca_secret_ref: SecretKeyRef,
+    /// A Secret of type kubernetes.io/tls with what the workers show, where that grid asks for certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_secret_ref: Option<LocalRef>,
 }
 
 /// What workers show a grid elsewhere.

@@ -5,15 +5,13 @@
 
 use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
 use grid_operator_apply::Kind;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, LogParams};
 use kube::{Client, CustomResourceExt, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::buildgrid::kinds;
 use crate::names::managed_selector;
 
 /// Lines of each container's log.
@@ -39,21 +37,8 @@ pub async fn bundle(client: &Client, namespace: Option<&str>) -> Vec<Value> {
 }
 
 /// Kinds of what the operator and the controllers of workloads make.
-fn made() -> [Kind; 12] {
-    [
-        Kind::of::<ServiceAccount>(),
-        Kind::of::<Secret>(),
-        Kind::of::<ConfigMap>(),
-        Kind::of::<Service>(),
-        Kind::of::<Ingress>(),
-        Kind::of::<NetworkPolicy>(),
-        Kind::of::<Job>(),
-        Kind::of::<CronJob>(),
-        Kind::of::<Deployment>(),
-        Kind::of::<StatefulSet>(),
-        Kind::of::<PodDisruptionBudget>(),
-        Kind::of::<Pod>(),
-    ]
+fn made() -> impl Iterator<Item = Kind> {
+    kinds().into_iter().chain([Kind::of::<CronJob>(), Kind::of::<Pod>()])
 }
 
 fn api(client: &Client, namespace: Option<&str>, resource: &ApiResource) -> Api<DynamicObject> {
@@ -148,6 +133,8 @@ fn hide(value: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+
     use super::*;
 
     #[test]

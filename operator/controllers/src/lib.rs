@@ -7,6 +7,7 @@
 //! - `fleet`: what each grid's scheduler is told and asked;
 //! - `rollouts`: whose turn it is to replace pods for nothing but newer templates;
 //! - `bundle`: everything that is known, for support;
+//! - `certificates`, `mutual_tls`: what the operator signs, and how parts know each other;
 //! - `context`: what the reconcilers are given: client, time, randomness.
 //!
 //! `validate` is where a wish is refused; `build` is pure and can't fail for what passed it. The reconcilers
@@ -15,11 +16,13 @@
 pub mod buildgrid;
 mod bundle;
 pub mod casstorage;
+mod certificates;
 mod context;
 mod error;
 pub mod fleet;
 mod foreign;
 mod insight;
+mod mutual_tls;
 mod names;
 mod outcome;
 mod references;
@@ -33,6 +36,7 @@ mod workload;
 pub use bundle::bundle;
 pub use context::{Context, Images, Mint, SystemMint};
 pub use error::{Error, Result};
+pub use mutual_tls::Identity;
 pub use names::{MANAGED_BY, MANAGER, managed_selector, owner_of};
 pub use outcome::Outcome;
 pub use rollouts::{Pace, Rollouts};

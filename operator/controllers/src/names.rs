@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use grid_operator_api::MutualTlsSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, OwnerReference,
 };
@@ -30,13 +31,21 @@ pub(crate) const REVISION_ANNOTATION: &str = "grid.build/template-revision";
 pub(crate) const NOT_AFTER_ANNOTATION: &str = "grid.build/not-after";
 /// Annotation with the host of a generated certificate.
 pub(crate) const HOST_ANNOTATION: &str = "grid.build/host";
+/// Annotation of the Secret with tokens: the request for the rotation that was begun last.
+pub(crate) const ROTATED_ANNOTATION: &str = "grid.build/rotated";
+/// Annotation of the same: the step that a rotation is at.
+pub(crate) const ROTATION_STEP_ANNOTATION: &str = "grid.build/rotation-step";
+/// Annotation of the same: since when.
+pub(crate) const ROTATION_SINCE_ANNOTATION: &str = "grid.build/rotation-since";
 /// Annotation of a pod template with the hash of the secrets that its program reads at start.
 pub(crate) const SECRETS_ANNOTATION: &str = "grid.build/secrets";
 /// The revision of the templates that this operator makes.
-pub(crate) const TEMPLATE_REVISION: &str = "1";
+pub(crate) const TEMPLATE_REVISION: &str = "2";
 
 /// Port of gRPC.
 pub(crate) const GRPC_PORT: i32 = 50051;
+/// Port of gRPC with mutual TLS, between parts.
+pub(crate) const MUTUAL_TLS_PORT: i32 = 50052;
 /// Port of the server's metrics and probes.
 pub(crate) const SERVER_ADMIN_PORT: i32 = 8980;
 /// Port of the worker's metrics and probes.
@@ -181,6 +190,21 @@ impl Names<'_> {
         format!("{}-tls", self.0)
     }
 
+    /// The Secret with the CA of mutual TLS.
+    pub(crate) fn parts_authority(&self) -> String {
+        format!("{}-parts-ca", self.0)
+    }
+
+    /// The Secret with what servers show each other and their callers.
+    pub(crate) fn server_certificate(&self) -> String {
+        format!("{}-server-tls", self.0)
+    }
+
+    /// The Secret with what those show who only call.
+    pub(crate) fn client_certificate(&self) -> String {
+        format!("{}-client-tls", self.0)
+    }
+
     /// The ConfigMap with the dashboard.
     pub(crate) fn dashboard(&self) -> String {
         format!("{}-dashboard", self.0)
@@ -202,14 +226,52 @@ impl Names<'_> {
     }
 
     /// The address of all pods of a component, for connections from inside the namespace's cluster.
-    pub(crate) fn pods_url(&self, component: &str, namespace: &str) -> String {
-        format!("http://{}.{namespace}.svc:{GRPC_PORT}", self.pods(component))
+    pub(crate) fn pods_url(&self, component: &str, namespace: &str, wire: Wire) -> String {
+        wire.url(&format!("{}.{namespace}.svc", self.pods(component)))
     }
 
     /// The address of one pod of a StatefulSet component.
-    pub(crate) fn pod_url(&self, component: &str, namespace: &str, ordinal: i32) -> String {
+    pub(crate) fn pod_url(&self, component: &str, namespace: &str, ordinal: i32, wire: Wire) -> String {
         let (pod, service) = (self.component(component), self.pods(component));
-        format!("http://{pod}-{ordinal}.{service}.{namespace}.svc:{GRPC_PORT}")
+        wire.url(&format!("{pod}-{ordinal}.{service}.{namespace}.svc"))
+    }
+
+    /// Every host name by which the servers of a component are called.
+    pub(crate) fn hosts(&self, component: &str, namespace: &str) -> [String; 3] {
+        let pods = format!("{}.{namespace}.svc", self.pods(component));
+        [format!("{}.{namespace}.svc", self.component(component)), format!("*.{pods}"), pods]
+    }
+}
+
+/// How parts speak to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// In plain text.
+    Plain,
+    /// By mutual TLS.
+    Mutual,
+}
+
+impl Wire {
+    /// Mutual TLS where the spec has a word on it.
+    pub(crate) fn of(mutual_tls: Option<&MutualTlsSpec>) -> Self {
+        if mutual_tls.is_some() { Self::Mutual } else { Self::Plain }
+    }
+
+    /// The port of parts.
+    pub(crate) fn port(self) -> i32 {
+        match self {
+            Self::Plain => GRPC_PORT,
+            Self::Mutual => MUTUAL_TLS_PORT,
+        }
+    }
+
+    fn url(self, host: &str) -> String {
+        let scheme = match self {
+            Self::Plain => "http",
+            Self::Mutual => "https",
+        };
+        format!("{scheme}://{host}:{}", self.port())
     }
 }
 

@@ -44,7 +44,9 @@ impl TokenFile {
             return Ok(token.clone());
         }
         let text = std::fs::read_to_string(&self.path).map_err(|error| error.to_string())?;
-        let value = format!("Bearer {}", text.trim()).parse::<MetadataValue<Ascii>>();
+        // Further lines are tokens that are let in besides.
+        let token = text.trim().lines().next().unwrap_or_default().trim_end();
+        let value = format!("Bearer {token}").parse::<MetadataValue<Ascii>>();
         let mut token = value.map_err(|_| "it is not plain text".to_owned())?;
         token.set_sensitive(true);
         *current = Some((Instant::now(), token.clone()));

@@ -1,20 +1,20 @@
-//! From an address to a channel: TLS, keep-alive, and all addresses of a host's name.
+//! From an address to a channel: TLS, keep-alive, and all addresses of a host's name. Neighbour: `tls` reads the files.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use tokio::sync::mpsc;
 use tonic::transport::channel::Change;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 
+use super::tls::TlsFiles;
 use super::{ConnectionOptions, Tuning};
 use crate::StoreError;
 
-/// How often a host's addresses are looked up.
+/// How often a host's addresses, and the files of TLS, are looked up.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(15);
 /// How soon again where that failed.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 struct Target {
     host: String,
     port: u16,
-    tls: Option<ClientTlsConfig>,
+    tls: Option<TlsFiles>,
     tuning: Tuning,
 }
 
@@ -40,7 +40,8 @@ pub(super) fn channel(options: &ConnectionOptions) -> Result<Channel, StoreError
     // Made for every kind of target: so what is wrong with the options is said at once.
     let endpoint = target.endpoint(&format!("{}:{}", target.host, target.port)).map_err(refuse)?;
     let is_address = target.host.parse::<std::net::IpAddr>().is_ok() || target.host.starts_with('[');
-    if is_address || options.tuning.one_address {
+    let can_change = target.tls.as_ref().is_some_and(TlsFiles::has_files);
+    if (is_address || options.tuning.one_address) && !can_change {
         return Ok(endpoint.connect_lazy());
     }
     let (channel, changes) = Channel::balance_channel(64);
@@ -58,25 +59,11 @@ fn target(options: &ConnectionOptions) -> Result<Target, String> {
     };
     let host = uri.host().ok_or_else(|| format!("url {:?} has no host; {form}", options.url))?.to_owned();
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let tls = if secure { Some(tls(options, &host)?) } else { None };
+    let tls = if secure { Some(TlsFiles::read(options, &host)?) } else { None };
     if tls.is_none() && (options.tls_ca.is_some() || options.tls_identity.is_some()) {
         return Err(format!("url {:?} is not secure, but TLS files are given; write https://", options.url));
     }
     Ok(Target { host, port, tls, tuning: options.tuning.clone() })
-}
-
-fn tls(options: &ConnectionOptions, host: &str) -> Result<ClientTlsConfig, String> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    let mut tls = ClientTlsConfig::new()
-        .domain_name(options.tuning.tls_name.as_deref().unwrap_or_else(|| host.trim_matches(['[', ']'])));
-    tls = match &options.tls_ca {
-        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
-        None => tls.with_native_roots(),
-    };
-    if let Some((certificate, key)) = &options.tls_identity {
-        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-    }
-    Ok(tls)
 }
 
 impl Target {
@@ -91,9 +78,46 @@ impl Target {
         let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(describe)?;
         let endpoint = tuned(endpoint, &self.tuning)?.origin(origin);
         match &self.tls {
-            Some(tls) => endpoint.tls_config(tls.clone()).map_err(describe),
+            Some(tls) => endpoint.tls_config(tls.config()).map_err(describe),
             None => Ok(endpoint),
         }
+    }
+
+    /// Takes up files of TLS that changed, and whether there were any. Files that can't be used leave the last ones in force.
+    fn renew(&mut self) -> bool {
+        let Some(tls) = &mut self.tls else { return false };
+        let renewed = match tls.renewed() {
+            Ok(None) => return false,
+            Ok(Some(renewed)) => {
+                let renewed = Self { tls: Some(renewed), ..self.clone() };
+                renewed.endpoint(&format!("{}:{}", self.host, self.port)).map(|_| renewed)
+            }
+            Err(error) => Err(error),
+        };
+        match renewed {
+            Ok(renewed) => {
+                tracing::info!(host = self.host, "TLS files were read again");
+                *self = renewed;
+                true
+            }
+            Err(error) => {
+                tracing::error!(
+                    host = self.host,
+                    error,
+                    "TLS files changed and can't be used; the last ones stay"
+                );
+                false
+            }
+        }
+    }
+
+    /// The addresses to use of those that were found: all, or one that stays as long as it is there.
+    fn chosen(&self, known: &HashSet<SocketAddr>, found: HashSet<SocketAddr>) -> HashSet<SocketAddr> {
+        if !self.tuning.one_address {
+            return found;
+        }
+        let kept = found.intersection(known).min().or_else(|| found.iter().min());
+        kept.copied().into_iter().collect()
     }
 }
 
@@ -101,22 +125,25 @@ fn tuned(endpoint: Endpoint, tuning: &Tuning) -> Result<Endpoint, String> {
     tuning.apply(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
-/// Keeps the channel's endpoints the same as the host's addresses, until the channel is gone. A look-up that fails
-/// changes nothing; while there is no address at all, calls wait.
-async fn follow(target: Target, changes: mpsc::Sender<Change<SocketAddr, Endpoint>>) {
+/// Keeps the channel's endpoints the same as the host's addresses, until the channel is gone; those whose TLS files
+/// changed are made anew, and calls on the old connections end there. A look-up that fails changes nothing; while there is
+/// no address at all, calls wait.
+async fn follow(mut target: Target, changes: mpsc::Sender<Change<SocketAddr, Endpoint>>) {
     let mut known: HashSet<SocketAddr> = HashSet::new();
     loop {
-        let pause = match tokio::net::lookup_host((target.host.as_str(), target.port)).await {
+        let host = target.host.trim_matches(['[', ']']).to_owned();
+        let pause = match tokio::net::lookup_host((host.as_str(), target.port)).await {
             Ok(found) => {
-                let found: HashSet<SocketAddr> = found.collect();
-                if update(&target, &changes, &known, &found).await.is_err() {
+                let found = target.chosen(&known, found.collect());
+                let is_renewed = target.renew();
+                if update(&target, &changes, &known, &found, is_renewed).await.is_err() {
                     return;
                 }
                 known = found;
                 LOOK_UP_EVERY
             }
             Err(error) => {
-                tracing::warn!(host = target.host, %error, "host not found");
+                tracing::warn!(host, %error, "host not found");
                 LOOK_UP_AGAIN
             }
         };
@@ -127,14 +154,15 @@ async fn follow(target: Target, changes: mpsc::Sender<Change<SocketAddr, Endpoin
     }
 }
 
-/// Tells the channel what changed; fails where it is gone.
+/// Tells the channel what changed, of all addresses where TLS is renewed; fails where it is gone.
 async fn update(
     target: &Target,
     changes: &mpsc::Sender<Change<SocketAddr, Endpoint>>,
     known: &HashSet<SocketAddr>,
     found: &HashSet<SocketAddr>,
+    is_renewed: bool,
 ) -> Result<(), ()> {
-    for address in found.difference(known) {
+    for address in found.iter().filter(|address| is_renewed || !known.contains(*address)) {
         match target.endpoint(&address.to_string()) {
             Ok(endpoint) => changes.send(Change::Insert(*address, endpoint)).await.map_err(drop)?,
             Err(error) => tracing::error!(%address, error, "address can't be used"),

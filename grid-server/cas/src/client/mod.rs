@@ -6,6 +6,7 @@
 mod auth;
 mod endpoint;
 mod patience;
+mod tls;
 mod tuning;
 
 use std::path::PathBuf;

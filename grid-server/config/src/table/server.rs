@@ -156,8 +156,16 @@ pub(crate) static GRID_CREDENTIALS: Section = Section {
     status: Status::Done,
     doc: "Bearer tokens between the parts of a grid, each in a file that is read again when it changes. Our own.",
     keys: &[
-        key("worker-token", Ty::Path, "The file with the token that Bots asks workers for."),
-        key("admin-token", Ty::Path, "The file with the token that Fleet asks for."),
+        key(
+            "worker-token",
+            Ty::Path,
+            "The file with the token that Bots asks workers for; several are let in, one a line.",
+        ),
+        key(
+            "admin-token",
+            Ty::Path,
+            "The file with the token that Fleet asks for; several are let in, one a line.",
+        ),
     ],
 };
 

@@ -14,6 +14,7 @@ mod rollout;
 mod servers;
 mod status;
 mod tls;
+mod tokens;
 mod validate;
 
 use std::time::Duration;
@@ -22,7 +23,9 @@ use grid_operator_api::BuildGrid;
 use grid_operator_apply::{Applied, write_status};
 use kube::ResourceExt;
 
+pub(crate) use observe::kinds;
 pub(crate) use roles::{bots_url, cas_url};
+pub(crate) use tokens::SHOWN_TOKEN;
 pub(crate) use validate::{effective_version, is_asleep};
 
 use crate::context::Context;
@@ -88,9 +91,14 @@ fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) 
         context.fleets.forget(&key);
         return;
     }
+    if grid.mutual_tls.is_some() && secrets.own.is_none() {
+        // The certificate is still to come; a pass looks again.
+        return;
+    }
     let endpoint = Endpoint {
         url: roles::fleet_url(&key.name, &key.namespace, grid.spec),
-        token: secrets.admin_token.clone(),
+        token: secrets.tokens.admin().to_owned(),
+        identity: secrets.own.clone(),
     };
     context.fleets.attend(&key, endpoint, declare(&key, &world.pools, grid.is_to_sleep));
 }

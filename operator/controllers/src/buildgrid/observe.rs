@@ -14,10 +14,11 @@ use kube::api::{Api, ListParams, LogParams};
 
 use super::raw;
 use super::rollout::job_failed;
+use crate::casstorage::Access;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::{Names, Owner};
-use crate::{foreign, references};
+use crate::{foreign, mutual_tls, references};
 
 /// Lines of a failed migration's log that go into the condition.
 const LOG_TAIL_LINES: i64 = 10;
@@ -77,7 +78,8 @@ pub(crate) async fn observe(grid: &BuildGrid, context: &Context) -> Result<World
     };
     let config_maps =
         references::config_maps(&context.client, &namespace, &config_map_names(&grid.spec)).await?;
-    let names = secret_names(&grid.name_any(), &grid.spec, &config_maps);
+    let mut names = secret_names(&grid.name_any(), &grid.spec, &config_maps);
+    names.extend(storage.as_ref().map(of_storage).unwrap_or_default());
     Ok(World {
         storage,
         secrets: references::secrets(&context.client, &namespace, &names).await?,
@@ -110,6 +112,7 @@ fn secret_names(
     if spec.tls.as_ref().is_some_and(|tls| tls.cert_manager.is_some()) {
         names.insert(Names(grid).certificate());
     }
+    names.extend(mutual_tls::secret_names(grid, spec.mutual_tls.as_ref()));
     if let Some(reference) = &spec.config_from
         && let Ok(text) = references::config_text(reference, config_maps, "spec.configFrom")
         && let Ok(raw) = raw::complete(text, spec.execution.enabled)
@@ -117,6 +120,13 @@ fn secret_names(
         names.extend(raw.secrets.into_iter().map(|(name, _)| name));
     }
     names
+}
+
+/// The Secrets that the grid's own servers read to open a storage; a spec that doesn't fit together names none yet.
+fn of_storage(storage: &CasStorage) -> BTreeSet<String> {
+    let access = Access::of(storage).ok().filter(Access::is_direct);
+    let secrets = access.into_iter().flat_map(|access| access.tree().secrets.clone());
+    secrets.map(|(name, _)| name).collect()
 }
 
 /// The pools that name the grid, in the order of their names.

@@ -2,7 +2,7 @@
 
 use grid_operator_api::{BuildGridSpec, ServiceSpec, Topology};
 
-use crate::names::Names;
+use crate::names::{Names, Wire};
 
 /// A kind of server of a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,17 +77,29 @@ pub(crate) fn serving(topology: Topology, serves: fn(Role) -> bool) -> Role {
 
 /// Where the workers of a grid connect to.
 pub(crate) fn bots_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
-    Names(grid).pods_url(serving(spec.topology, Role::has_bots).component(), namespace)
+    Names(grid).pods_url(
+        serving(spec.topology, Role::has_bots).component(),
+        namespace,
+        Wire::of(spec.mutual_tls.as_ref()),
+    )
 }
 
 /// Where the operator asks the scheduler of a grid.
 pub(crate) fn fleet_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
-    Names(grid).pods_url(serving(spec.topology, Role::has_execution).component(), namespace)
+    Names(grid).pods_url(
+        serving(spec.topology, Role::has_execution).component(),
+        namespace,
+        Wire::of(spec.mutual_tls.as_ref()),
+    )
 }
 
 /// Where the workers of a grid fetch and store blobs.
 pub(crate) fn cas_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
-    Names(grid).pods_url(serving(spec.topology, Role::has_cas).component(), namespace)
+    Names(grid).pods_url(
+        serving(spec.topology, Role::has_cas).component(),
+        namespace,
+        Wire::of(spec.mutual_tls.as_ref()),
+    )
 }
 
 /// The gRPC services that the ingress leads to, with who serves them. Bots is not among them: it is for

@@ -2,7 +2,7 @@
 
 use grid_operator_api::{
     BuildGrid, BuildGridSpec, CasStorage, CertManager, ConfigMapKeyRef, EmbeddedStorage, IssuerRef,
-    SecretKeyRef, SelfSigned, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
+    ROTATE_ANNOTATION, SecretKeyRef, SelfSigned, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
 };
 use grid_operator_apply::{Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -19,10 +19,11 @@ use crate::casstorage::Access;
 use crate::context::Images;
 use crate::fleet::Key;
 use crate::foreign::{CERTIFICATE, GRPC_ROUTE};
-use crate::names::{Names, Owner, VERSION_ANNOTATION};
+use crate::mutual_tls::{self, MutualTls};
+use crate::names::{Names, Owner, VERSION_ANNOTATION, Wire};
 use crate::references::{config_text, secret_bytes, secret_text};
 use crate::trouble::Trouble;
-use crate::workload::check_unchanged;
+use crate::workload::{Ports, check_unchanged};
 
 /// A grid that can be built.
 #[derive(Clone, Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct Grid<'a> {
     pub(crate) storage: Storage,
     pub(crate) database: Option<Database>,
     pub(crate) tls: Option<Tls>,
+    /// The rotation of tokens that is asked for, in the user's own words.
+    pub(crate) rotation: Option<String>,
+    /// How the parts know each other.
+    pub(crate) mutual_tls: Option<MutualTls>,
     pub(crate) authorization: Option<Authorization<'a>>,
     /// The user's own configuration.
     pub(crate) raw: Option<Raw>,
@@ -85,6 +90,11 @@ impl Grid<'_> {
         Names(&self.owner.name)
     }
 
+    /// How its parts speak to each other.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::of(self.spec.mutual_tls.as_ref())
+    }
+
     /// The grid as others name it.
     pub(crate) fn key(&self) -> Key {
         Key::new(&self.owner.namespace, &self.owner.name)
@@ -93,6 +103,15 @@ impl Grid<'_> {
     /// Names of its instances.
     pub(crate) fn instances(&self) -> &[String] {
         self.raw.as_ref().map_or(&self.spec.instances, |raw| &raw.instances)
+    }
+
+    /// What a role's servers listen on. Bots has no client but parts of the grid.
+    pub(crate) fn ports(&self, role: Role) -> Ports {
+        match self.wire() {
+            Wire::Plain => Ports::Plain,
+            Wire::Mutual if role == Role::Bots => Ports::Mutual,
+            Wire::Mutual => Ports::Both,
+        }
     }
 
     /// Whether a role's servers ask their callers for the grid's own tokens.
@@ -134,8 +153,10 @@ pub(crate) fn validate<'a>(
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
     let is_to_sleep = is_asleep(grid, now)?;
-    let secrets_hash = secrets_hash(database.as_ref(), authorization.as_ref(), raw.as_ref(), world);
+    let secrets_hash = secrets_hash(database.as_ref(), authorization.as_ref(), raw.as_ref(), &storage, world);
+    let rotation = grid.annotations().get(ROTATE_ANNOTATION).cloned();
     let grid = Grid {
+        rotation,
         revision: images.revision.clone(),
         wish: wish(spec, &version, secrets_hash.as_deref(), world),
         image: images.of("grid-server", &version),
@@ -146,6 +167,12 @@ pub(crate) fn validate<'a>(
         secrets_hash,
         database,
         tls: tls(spec, &grid.name_any(), world)?,
+        mutual_tls: mutual_tls::validate(
+            &grid.name_any(),
+            spec.mutual_tls.as_ref(),
+            &world.secrets,
+            &world.missing_kinds,
+        )?,
         authorization,
         raw,
         is_to_sleep,
@@ -218,11 +245,17 @@ fn secrets_hash(
     database: Option<&Database>,
     authorization: Option<&Authorization<'_>>,
     raw: Option<&Raw>,
+    storage: &Storage,
     world: &World,
 ) -> Option<String> {
     let mut hashes: Vec<String> = database.map(|database| database.hash.clone()).into_iter().collect();
     hashes.extend(authorization.and_then(|a| a.key.as_ref()).map(|(_, key)| content_hash(&json!(key))));
-    hashes.extend(raw.iter().flat_map(|raw| &raw.secrets).filter_map(|(name, key)| {
+    let of_storage = match storage {
+        Storage::Shared(access) if access.is_direct() => Some(&access.tree().secrets),
+        Storage::Shared(_) | Storage::Embedded(_) => None,
+    };
+    let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
+    hashes.extend(keys.filter_map(|(name, key)| {
         let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
         Some(content_hash(&json!(value.0)))
     }));

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use grid_operator_api::CasStorage;
 use kube::ResourceExt;
 
-use crate::names::Names;
+use crate::mutual_tls::{client_credentials, client_secret, files};
+use crate::names::{Names, Wire};
 use crate::server_config::storage::{Tree, compose, shards};
 use crate::server_config::yaml::Node;
 use crate::trouble::Trouble;
@@ -21,6 +22,8 @@ pub(crate) struct Access {
     replicas: i32,
     has_disk: bool,
     tree: Tree,
+    /// The Secret that callers of its servers show the pair of.
+    client: Option<String>,
 }
 
 /// A CasStorage as a part of a server's configuration.
@@ -59,7 +62,8 @@ impl Access {
                 "spec.replicas is more than 1, and each pod would keep its own disk under one index: use one replica, or an index over shared storages",
             ));
         }
-        Ok(Self { name, replicas, has_disk, tree })
+        let client = spec.mutual_tls.as_ref().map(|wish| client_secret(&name, wish));
+        Ok(Self { name, replicas, has_disk, tree, client })
     }
 
     /// True where grids open the storages themselves.
@@ -96,22 +100,26 @@ impl Access {
         let names = Names(&self.name);
         let storages = if self.replicas > 1 {
             let remotes = (0..self.replicas).map(|ordinal| {
-                let url = names.pod_url(SERVER, namespace, ordinal);
-                (format!("shard-{ordinal}"), remote(&url))
+                let url = names.pod_url(SERVER, namespace, ordinal, self.wire());
+                (format!("shard-{ordinal}"), Node::tagged("!remote-storage", self.remote(&url)))
             });
             vec![Node::anchored("!sharded-storage", anchor, vec![("shards", shards(remotes))])]
         } else {
-            let url = names.pods_url(SERVER, namespace);
-            vec![Node::anchored("!remote-storage", anchor, remote_map(&url))]
+            let url = names.pods_url(SERVER, namespace, self.wire());
+            vec![Node::anchored("!remote-storage", anchor, self.remote(&url))]
         };
-        View { connections: vec![], storages, serve: anchor.to_owned(), secrets: BTreeSet::new() }
+        let secrets = self.client.as_ref().map_or_else(BTreeSet::new, |client| files(client));
+        View { connections: vec![], storages, serve: anchor.to_owned(), secrets }
     }
-}
 
-fn remote(url: &str) -> Node {
-    Node::tagged("!remote-storage", remote_map(url))
-}
+    fn wire(&self) -> Wire {
+        if self.client.is_some() { Wire::Mutual } else { Wire::Plain }
+    }
 
-fn remote_map(url: &str) -> Vec<(&'static str, Node)> {
-    vec![("url", Node::text(url)), ("instance-name", Node::text(""))]
+    fn remote(&self, url: &str) -> Vec<(&'static str, Node)> {
+        let mut map = vec![("url", Node::text(url)), ("instance-name", Node::text(""))];
+        let credentials = self.client.as_ref().map(|client| Node::Map(client_credentials(client)));
+        map.extend(credentials.map(|credentials| ("credentials", credentials)));
+        map
+    }
 }

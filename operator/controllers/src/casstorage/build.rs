@@ -1,6 +1,6 @@
 //! The objects of a tier, computed from a valid wish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use grid_operator_api::{CasStorageSpec, CleanupSpec};
 use grid_operator_apply::{Desired, Kind, content_hash};
@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
 };
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -17,12 +17,14 @@ use serde_json::json;
 
 use super::access::{Access, SERVER};
 use crate::error::Result;
-use crate::names::{GRPC_PORT, Names, Owner, SERVER_ADMIN_PORT, pods_of};
+use crate::foreign::Foreign;
+use crate::mutual_tls::{MutualTls, PartsPairs};
+use crate::names::{Names, Owner, SERVER_ADMIN_PORT, Wire, pods_of};
 use crate::server_config::storage::VOLUME_DIR;
 use crate::server_config::yaml::Node;
 use crate::workload::revision::Draft;
 use crate::workload::{
-    MIN_READY_SECONDS, ServerPod, anywhere_in_cluster, at, claim_template, cluster_service,
+    MIN_READY_SECONDS, Ports, ServerPod, anywhere_in_cluster, at, channels, claim_template, cluster_service,
     disruption_budget, inbound, overlay, pods_service, policy, retention,
 };
 
@@ -38,9 +40,20 @@ pub(crate) struct Tier<'a> {
     pub(crate) revision: String,
     pub(crate) access: Access,
     pub(crate) secrets_hash: Option<String>,
+    /// How its callers are known.
+    pub(crate) mutual_tls: Option<MutualTls>,
+    /// The certificates, where the operator makes them.
+    pub(crate) parts: Option<PartsPairs>,
+    /// Keys of Secrets that a server reads.
+    pub(crate) secrets: BTreeSet<(String, String)>,
 }
 
 impl Tier<'_> {
+    /// What its servers listen on: nobody but parts calls them.
+    fn ports(&self) -> Ports {
+        if self.mutual_tls.is_some() { Ports::Mutual } else { Ports::Plain }
+    }
+
     /// Server pods that are to run now.
     fn replicas(&self) -> i32 {
         if self.spec.hibernate { 0 } else { self.access.replicas() }
@@ -51,6 +64,8 @@ impl Tier<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     service_account: ServiceAccount,
+    secrets: Vec<Secret>,
+    certificates: Vec<Foreign>,
     config_maps: Vec<ConfigMap>,
     services: Vec<Service>,
     deployment: Option<Deployment>,
@@ -65,6 +80,8 @@ impl Objects {
     pub(crate) fn into_phases(self, tier: &Tier<'_>) -> Result<Phases> {
         let Self {
             service_account,
+            secrets,
+            certificates,
             config_maps,
             services,
             deployment,
@@ -74,6 +91,12 @@ impl Objects {
             cleanup,
         } = self;
         let mut wanted = vec![Desired::new(&service_account)?];
+        for secret in &secrets {
+            wanted.push(Desired::new(secret)?);
+        }
+        for certificate in &certificates {
+            wanted.push(certificate.desired()?);
+        }
         for config_map in &config_maps {
             wanted.push(Desired::new(config_map)?);
         }
@@ -123,6 +146,7 @@ pub(crate) fn build(tier: &Tier<'_>) -> Objects {
     };
     if tier.access.replicas() > 0 {
         add_server(tier, &mut objects);
+        add_certificates(tier, &mut objects);
     }
     if let Some(cleanup) = tier.spec.cleanup.as_ref().filter(|_| tier.access.is_direct()) {
         let config = config_map(tier, CLEANUP, cleanup_config(tier, cleanup).to_yaml());
@@ -137,8 +161,8 @@ fn add_server(tier: &Tier<'_>, objects: &mut Objects) {
     let config = config_map(tier, SERVER, server_config(tier).to_yaml());
     let template = pod(tier, SERVER, config.metadata.name.clone().unwrap_or_default()).template();
     objects.config_maps.push(config);
-    objects.services.push(cluster_service(&tier.owner, SERVER));
-    objects.services.push(pods_service(&tier.owner, SERVER));
+    objects.services.push(cluster_service(&tier.owner, SERVER, tier.ports()));
+    objects.services.push(pods_service(&tier.owner, SERVER, tier.ports()));
     objects.budget = disruption_budget(&tier.owner, SERVER, tier.replicas());
     objects.network_policy = tier.spec.network_policy.then(|| network_policy(tier));
     if tier.access.has_disk() {
@@ -148,6 +172,13 @@ fn add_server(tier: &Tier<'_>, objects: &mut Objects) {
     }
 }
 
+/// What its servers and their callers show each other.
+fn add_certificates(tier: &Tier<'_>, objects: &mut Objects) {
+    let Some(wish) = &tier.mutual_tls else { return };
+    objects.secrets = tier.parts.as_ref().map_or_else(Vec::new, |parts| parts.secrets(&tier.owner, wish));
+    objects.certificates = wish.certificates(&tier.owner, std::iter::once(SERVER));
+}
+
 /// Only servers of the namespace's grids and tiers reach a tier's servers.
 fn network_policy(tier: &Tier<'_>) -> NetworkPolicy {
     let fronts = NetworkPolicyPeer {
@@ -155,7 +186,7 @@ fn network_policy(tier: &Tier<'_>) -> NetworkPolicy {
         ..NetworkPolicyPeer::default()
     };
     let rules = vec![
-        inbound(GRPC_PORT, Some(vec![fronts])),
+        inbound(Wire::of(tier.spec.mutual_tls.as_ref()).port(), Some(vec![fronts])),
         inbound(SERVER_ADMIN_PORT, Some(vec![anywhere_in_cluster()])),
     ];
     let metadata = tier.owner.meta(Names(&tier.owner.name).component(SERVER), SERVER);
@@ -171,7 +202,8 @@ fn pod<'a>(tier: &'a Tier<'a>, component: &'a str, config: String) -> ServerPod<
         revision: &tier.revision,
         config,
         credentials: None,
-        secrets: &tier.access.tree().secrets,
+        ports: tier.ports(),
+        secrets: if component == SERVER { &tier.secrets } else { &tier.access.tree().secrets },
         secrets_hash: tier.secrets_hash.as_deref(),
         has_claim: component == SERVER && tier.access.has_disk(),
         resources: tier.spec.resources.as_ref(),
@@ -193,8 +225,6 @@ fn config_map(tier: &Tier<'_>, component: &str, yaml: String) -> ConfigMap {
 fn server_config(tier: &Tier<'_>) -> Node {
     let tree = tier.access.tree();
     let storage = || vec![("storage", Node::alias(&tree.serve))];
-    let channel =
-        vec![("address", Node::text(format!("[::]:{GRPC_PORT}"))), ("insecure-mode", Node::flag(true))];
     let instance = Node::Map(vec![
         ("name", Node::text("")),
         ("connections", Node::List(tree.connections.clone())),
@@ -206,7 +236,7 @@ fn server_config(tier: &Tier<'_>) -> Node {
     ]);
     let mut document = vec![
         ("description", Node::text(format!("the storage {}", tier.owner.name))),
-        ("server", Node::List(vec![Node::tagged("!channel", channel)])),
+        ("server", Node::List(channels(tier.ports(), tier.mutual_tls.as_ref()))),
         ("admin", Node::Map(vec![("address", Node::text(format!("0.0.0.0:{SERVER_ADMIN_PORT}")))])),
         ("state-directory", Node::text(VOLUME_DIR)),
         ("instances", Node::List(vec![instance])),

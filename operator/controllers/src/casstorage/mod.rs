@@ -20,6 +20,7 @@ use access::SERVER;
 use crate::buildgrid::effective_version;
 use crate::context::Context;
 use crate::error::Result;
+use crate::mutual_tls::MutualTls;
 use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::rollouts::Turn;
@@ -82,24 +83,14 @@ async fn bring_about(
     if storage.spec.paused {
         return Ok(());
     }
-    let access = match Access::of(storage).and_then(|access| world.check(storage, access)) {
-        Ok(access) => access,
+    let tier = match tier(storage, world, context)? {
+        Ok(tier) => tier,
         Err(trouble) => {
             report.trouble = Some(trouble);
             return Ok(());
         }
     };
-    let version = effective_version(storage.spec.version.as_deref(), &world.owned, &context.images);
-    report.valid(&access, &version);
-    let tier = build::Tier {
-        owner: Owner::new(storage, "CasStorage"),
-        spec: &storage.spec,
-        image: context.images.of("grid-server", &version),
-        revision: context.images.revision.clone(),
-        version,
-        access,
-        secrets_hash: world.secrets_hash(),
-    };
+    report.valid(&tier.access, &tier.version);
     let phases = build::build(&tier).into_phases(&tier)?;
     let (uid, namespace) = (&tier.owner.uid, &tier.owner.namespace);
     if let Some(volume) = &tier.spec.volume
@@ -120,6 +111,42 @@ async fn bring_about(
         context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
     }
     Ok(())
+}
+
+/// The wish, checked, and the certificates that it asks for, kept or new.
+fn tier<'a>(
+    storage: &'a CasStorage,
+    world: &World,
+    context: &Context,
+) -> Result<std::result::Result<build::Tier<'a>, Trouble>> {
+    let spec = &storage.spec;
+    let valid = Access::of(storage)
+        .and_then(|access| world.check(storage, access))
+        .and_then(|access| Ok((access, world.mutual_tls(storage)?)));
+    let (access, mutual_tls) = match valid {
+        Ok(valid) => valid,
+        Err(trouble) => return Ok(Err(trouble)),
+    };
+    let owner = Owner::new(storage, "CasStorage");
+    let parts = match &mutual_tls {
+        Some(wish) => wish.pairs(&owner, std::iter::once(SERVER), &world.owned, context.mint.now())?,
+        None => None,
+    };
+    let mut secrets = access.tree().secrets.clone();
+    secrets.extend(mutual_tls.iter().flat_map(MutualTls::server_files));
+    let version = effective_version(spec.version.as_deref(), &world.owned, &context.images);
+    Ok(Ok(build::Tier {
+        owner,
+        spec,
+        image: context.images.of("grid-server", &version),
+        revision: context.images.revision.clone(),
+        version,
+        access,
+        secrets_hash: world.secrets_hash(),
+        mutual_tls,
+        parts,
+        secrets,
+    }))
 }
 
 /// A hash of everything that replaces pods where it changes.

@@ -1,6 +1,6 @@
 //! The world as a tier needs to know it: its objects, the Secrets that it reads, the grids that use it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use grid_operator_api::{BuildGrid, CasStorage};
 use grid_operator_apply::{Kind, Observed, content_hash};
@@ -16,7 +16,10 @@ use serde_json::json;
 use super::access::{Access, SERVER};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::foreign::CERTIFICATE;
+use crate::mutual_tls::{self, MutualTls};
 use crate::names::{Names, Owner};
+use crate::references;
 use crate::trouble::Trouble;
 use crate::workload::check_unchanged;
 
@@ -27,14 +30,19 @@ pub(crate) struct World {
     pub(crate) owned: Observed,
     /// Names of the grids that use it.
     pub(crate) used_by: Vec<String>,
+    /// Kinds that the cluster doesn't have.
+    missing_kinds: Vec<Kind>,
+    /// The Secrets of mutual TLS that the spec names.
+    certificates: BTreeMap<String, Secret>,
     /// The Secrets that it refers to, by name; those that don't exist are missing here.
     secrets: BTreeMap<String, Secret>,
 }
 
 /// Kinds of the objects that a tier owns.
-pub(crate) fn kinds() -> [Kind; 8] {
+pub(crate) fn kinds() -> [Kind; 9] {
     [
         Kind::of::<ServiceAccount>(),
+        Kind::of::<Secret>(),
         Kind::of::<ConfigMap>(),
         Kind::of::<Service>(),
         Kind::of::<CronJob>(),
@@ -52,7 +60,10 @@ pub(crate) fn kinds() -> [Kind; 8] {
 pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<World> {
     let namespace = storage.namespace().unwrap_or_default();
     let owner = Owner::new(storage, "CasStorage");
-    let owned = Observed::list(&context.client, &namespace, &kinds(), &owner.list_selector()).await?;
+    let (client, selector) = (&context.client, owner.list_selector());
+    let mut owned = Observed::list(client, &namespace, &kinds(), &selector).await?;
+    let missing_kinds =
+        context.optional.list(client, &namespace, &[CERTIFICATE], &selector, &mut owned).await?;
     let grids: Api<BuildGrid> = Api::namespaced(context.client.clone(), &namespace);
     let list =
         grids.list(&ListParams::default()).await.map_err(Error::read("the BuildGrids of the namespace"))?;
@@ -65,17 +76,15 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
     used_by.sort();
     // A spec that doesn't fit together names no Secrets yet.
     let wanted = Access::of(storage).map(|access| access.tree().secrets.clone()).unwrap_or_default();
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let mut secrets = BTreeMap::new();
-    for (name, _) in wanted {
-        if secrets.contains_key(&name) {
-            continue;
-        }
-        if let Some(secret) = api.get_opt(&name).await.map_err(Error::read(format!("the Secret {name}")))? {
-            secrets.insert(name, secret);
-        }
-    }
-    Ok(World { owned, used_by, secrets })
+    let wanted: BTreeSet<String> = wanted.into_iter().map(|(name, _)| name).collect();
+    let certificates = mutual_tls::secret_names(&owner.name, storage.spec.mutual_tls.as_ref());
+    Ok(World {
+        used_by,
+        missing_kinds,
+        secrets: references::secrets(client, &namespace, &wanted).await?,
+        certificates: references::secrets(client, &namespace, &certificates.into_iter().collect()).await?,
+        owned,
+    })
 }
 
 impl World {
@@ -86,6 +95,12 @@ impl World {
             check_unchanged(set.as_ref(), volume, "spec.volume")?;
         }
         self.check_secrets(access)
+    }
+
+    /// How its servers know their callers.
+    pub(crate) fn mutual_tls(&self, storage: &CasStorage) -> std::result::Result<Option<MutualTls>, Trouble> {
+        let wish = storage.spec.mutual_tls.as_ref();
+        mutual_tls::validate(&storage.name_any(), wish, &self.certificates, &self.missing_kinds)
     }
 
     /// Fails where a key of a Secret is missing.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grid_operator_api::WorkerPool;
+use grid_operator_api::{WorkerPool, WorkerPoolSpec};
 use grid_proto::fleet;
 use kube::ResourceExt;
 
@@ -34,16 +34,7 @@ pub(crate) fn declare(grid: &Key, pools: &[WorkerPool], asleep: bool) -> Declara
 
 fn declared(grid: &Key, pool: &WorkerPool, asleep: bool) -> fleet::Pool {
     let spec = &pool.spec;
-    let mut properties: Vec<fleet::Property> =
-        spec.properties.iter().map(|p| property(&p.name, &p.value)).collect();
-    // Fleet adds these to what each worker of the pool says of itself, so nothing here may be a guess: where no node
-    // selector says otherwise, the workers' images are for the processor that this operator's own image is for.
-    let own = [("OSFamily", "linux"), ("ISA", isa(architecture(pool).unwrap_or(std::env::consts::ARCH)))];
-    for (key, value) in own {
-        if properties.iter().all(|p| p.key != key) {
-            properties.push(property(key, value));
-        }
-    }
+    let properties = offered(spec).iter().map(|(name, value)| property(name, value)).collect();
     fleet::Pool {
         name: Key::new(&pool.namespace().unwrap_or_default(), &pool.name_any()).path(),
         grid: grid.path(),
@@ -59,6 +50,21 @@ fn declared(grid: &Key, pool: &WorkerPool, asleep: bool) -> fleet::Pool {
     }
 }
 
+/// The platform properties that a pool's workers offer, names and values.
+pub(crate) fn offered(spec: &WorkerPoolSpec) -> Vec<(String, String)> {
+    let mut properties: Vec<(String, String)> =
+        spec.properties.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
+    // Fleet adds these to what each worker of the pool says of itself, so nothing here may be a guess: where no node
+    // selector says otherwise, the workers' images are for the processor that this operator's own image is for.
+    let own = [("OSFamily", "linux"), ("ISA", isa(architecture(spec).unwrap_or(std::env::consts::ARCH)))];
+    for (key, value) in own {
+        if properties.iter().all(|(name, _)| name != key) {
+            properties.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    properties
+}
+
 fn max_workers(pool: &WorkerPool) -> u32 {
     let spec = &pool.spec;
     let current = pool.status.as_ref().map_or(1, |status| status.desired_replicas.unwrap_or(1));
@@ -71,8 +77,8 @@ fn property(key: &str, value: &str) -> fleet::Property {
 }
 
 /// The architecture that the pool's pods are bound to.
-fn architecture(pool: &WorkerPool) -> Option<&str> {
-    let spec = pool.spec.pod_template.as_ref()?.spec.as_ref()?;
+fn architecture(spec: &WorkerPoolSpec) -> Option<&str> {
+    let spec = spec.pod_template.as_ref()?.spec.as_ref()?;
     spec.get("nodeSelector")?.get(ARCHITECTURE_LABEL)?.as_str()
 }
 

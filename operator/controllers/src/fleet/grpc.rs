@@ -9,11 +9,12 @@ use futures::stream::BoxStream;
 use grid_proto::fleet::{self, DrainReason, DrainState, drain_target, fleet_client::FleetClient};
 use k8s_openapi::jiff::Timestamp;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint as Transport};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Transport, Identity as Pair};
 use tonic::{Request, Status};
 
 use super::api::{Bot, Demand, Drain, FleetApi, FleetConnector, FleetError, PoolDemand, Reason, Target};
 use super::{Declaration, Endpoint};
+use crate::mutual_tls::Identity;
 
 /// How long a call may take, but the watch.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +32,10 @@ impl FleetConnector for GrpcConnector {
         let wrong = |error: &dyn std::fmt::Display| FleetError(format!("{}: {error}", endpoint.url));
         let token = MetadataValue::try_from(format!("Bearer {}", endpoint.token)).map_err(|e| wrong(&e))?;
         let transport = Transport::from_shared(endpoint.url.clone()).map_err(|e| wrong(&e))?;
+        let transport = match &endpoint.identity {
+            Some(identity) => transport.tls_config(tls(identity)).map_err(|e| wrong(&e))?,
+            None => transport,
+        };
         let channel = transport
             .connect_timeout(Duration::from_secs(3))
             .http2_keep_alive_interval(KEEPALIVE)
@@ -38,6 +43,13 @@ impl FleetConnector for GrpcConnector {
             .connect_lazy();
         Ok(Arc::new(GrpcFleet { client: FleetClient::new(channel), token }))
     }
+}
+
+/// Both sides know each other by what the grid's own CA signed.
+fn tls(identity: &Identity) -> ClientTlsConfig {
+    ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&identity.authority))
+        .identity(Pair::from_pem(&identity.chain, &identity.key))
 }
 
 /// The connection to one grid.

@@ -22,9 +22,10 @@ use grid_operator_apply::Leadership;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
+use crate::mutual_tls::Identity;
 pub use api::{Bot, Demand, Drain, FleetApi, FleetConnector, FleetError, PoolDemand, Reason, Target};
 pub use declaration::Declaration;
-pub(crate) use declaration::declare;
+pub(crate) use declaration::{declare, offered};
 pub use grpc::GrpcConnector;
 use link::Link;
 pub use nodes::{NodeState, Nodes};
@@ -65,6 +66,8 @@ pub struct Endpoint {
     pub url: String,
     /// The admin token.
     pub token: String,
+    /// What is shown to it, where it asks for a certificate.
+    pub identity: Option<Identity>,
 }
 
 /// What is news for a reconciler.

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use grid_operator_api::{
-    ByteSize, CasStorageSpec, NamedStorage, RedisStorage, S3Storage, SecretKeyRef, SqlIndex, StorageKind,
+    ByteSize, CasStorageSpec, LocalRef, NamedStorage, RedisStorage, RemoteCredentials, RemoteStorage,
+    S3Storage, SecretKeyRef, SqlIndex, StorageKind,
 };
 
 use super::yaml::Node;
@@ -122,10 +123,7 @@ impl<'a> Composer<'a> {
             StorageKind::S3(s) => ("!s3-storage", self.s3(s)),
             StorageKind::Redis(s) => ("!redis-storage", self.redis(name, s)),
             StorageKind::Sql(s) => ("!sql-storage", vec![("sql", self.sql(name, &s.database))]),
-            StorageKind::Remote(s) => (
-                "!remote-storage",
-                vec![("url", Node::text(&s.url)), ("instance-name", Node::text(&s.instance_name))],
-            ),
+            StorageKind::Remote(s) => ("!remote-storage", self.remote(s)),
             StorageKind::WithCache(s) => (
                 "!with-cache-storage",
                 vec![
@@ -152,10 +150,11 @@ impl<'a> Composer<'a> {
                 "!sharded-storage",
                 vec![("shards", shards(s.shards.iter().map(|n| (n.clone(), Node::alias(n)))))],
             ),
-            StorageKind::Replicated(s) => (
-                "!replicated-storage",
-                vec![("storages", Node::List(s.storages.iter().map(Node::alias).collect()))],
-            ),
+            StorageKind::Replicated(s) => {
+                let mut map = vec![("storages", Node::List(s.storages.iter().map(Node::alias).collect()))];
+                map.extend(s.copy_queue_size.map(|size| ("replication-queue-size", Node::number(size))));
+                ("!replicated-storage", map)
+            }
             StorageKind::SqlIndex(s) => ("!sql-index", self.sql_index(name, s)?),
         };
         Ok(Node::anchored(tag, name, map))
@@ -201,6 +200,24 @@ impl<'a> Composer<'a> {
         vec![("redis", Node::alias(anchor))]
     }
 
+    fn remote(&mut self, s: &RemoteStorage) -> Vec<(&'static str, Node)> {
+        let mut map = vec![("url", Node::text(&s.url)), ("instance-name", Node::text(&s.instance_name))];
+        let RemoteCredentials { token_secret_ref, ca_secret_ref, certificate_secret_ref } =
+            s.credentials.clone().unwrap_or_default();
+        let pair = certificate_secret_ref.map(|LocalRef { name }| {
+            let key = |key: &str| SecretKeyRef { name: name.clone(), key: key.to_owned() };
+            [("tls-client-key", key("tls.key")), ("tls-client-cert", key("tls.crt"))]
+        });
+        let files = pair.into_iter().flatten();
+        let files = files.chain(ca_secret_ref.map(|secret| ("tls-server-cert", secret)));
+        let files = files.chain(token_secret_ref.map(|secret| ("auth-token", secret)));
+        let credentials: Vec<_> = files.map(|(key, secret)| (key, self.file(&secret))).collect();
+        if !credentials.is_empty() {
+            map.push(("credentials", Node::Map(credentials)));
+        }
+        map
+    }
+
     fn sql_index(&mut self, name: &str, s: &SqlIndex) -> Result<Vec<(&'static str, Node)>, Trouble> {
         let mut map = vec![
             ("storage", Node::alias(&s.storage)),
@@ -239,8 +256,18 @@ impl<'a> Composer<'a> {
     }
 
     fn secret(&mut self, secret: &SecretKeyRef) -> Node {
-        self.tree.secrets.insert((secret.name.clone(), secret.key.clone()));
+        self.mounted(secret);
         Node::read_file(secret_path(secret))
+    }
+
+    /// The path of a secret that the server reads by itself.
+    fn file(&mut self, secret: &SecretKeyRef) -> Node {
+        self.mounted(secret);
+        Node::text(secret_path(secret))
+    }
+
+    fn mounted(&mut self, secret: &SecretKeyRef) {
+        self.tree.secrets.insert((secret.name.clone(), secret.key.clone()));
     }
 
     /// Whether a storage is bound to one pod. The cache of a with-cache storage doesn't count, unless the cache

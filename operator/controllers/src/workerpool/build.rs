@@ -3,6 +3,7 @@
 //!
 //! Two containers, two users, one volume: the worker has all of it and the credentials, the runner only the folders
 //! of the actions and of its socket. The runner's program comes out of the worker's image by an init container.
+//! Pools of BuildBox have containers of their own: `buildbox`.
 
 use grid_operator_apply::{Desired, Kind};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
@@ -14,10 +15,11 @@ use grid_operator_api::PoolEgress;
 
 use super::validate::Pool;
 use crate::error::Result;
-use crate::names::{GRPC_PORT, Names, WORKER_ADMIN_PORT, servers_of};
+use crate::names::{Names, WORKER_ADMIN_PORT, servers_of};
 use crate::workload::revision::Draft;
 use crate::workload::{anywhere_in_cluster, inbound, outbound, overlay, policy, to_dns};
 
+mod buildbox;
 mod isolation;
 mod pod;
 
@@ -84,7 +86,7 @@ fn network_policy(pool: &Pool<'_>) -> NetworkPolicy {
         (Some(grid), PoolEgress::Grid) => {
             let servers =
                 NetworkPolicyPeer { pod_selector: Some(servers_of(grid)), ..NetworkPolicyPeer::default() };
-            Some(vec![outbound(GRPC_PORT, servers), to_dns()])
+            Some(vec![outbound(pool.wire.port(), servers), to_dns()])
         }
         // A grid elsewhere may be at any address.
         (None, _) | (_, PoolEgress::Open) => None,

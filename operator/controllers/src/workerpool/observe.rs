@@ -1,8 +1,8 @@
 //! The world as a pool needs to know it: its objects, its grid, the Secrets that it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use grid_operator_api::{BuildGrid, SecretKeyRef, WorkerPool};
+use grid_operator_api::{BuildGrid, SecretKeyRef, WorkerPool, WorkerPoolSpec};
 use grid_operator_apply::{Kind, Observed};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -13,6 +13,7 @@ use kube::api::Api;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::Owner;
+use crate::references;
 
 /// What exists.
 #[derive(Clone, Debug, Default)]
@@ -40,20 +41,23 @@ pub(crate) async fn observe(pool: &WorkerPool, context: &Context) -> Result<Worl
             .map_err(Error::read(format!("the BuildGrid {name}")))?,
         None => None,
     };
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let mut secrets = BTreeMap::new();
-    for SecretKeyRef { name, .. } in references(pool) {
-        if let Some(secret) = api.get_opt(name).await.map_err(Error::read(format!("the Secret {name}")))? {
-            secrets.insert(name.clone(), secret);
-        }
-    }
+    let wanted: BTreeSet<String> = named_keys(pool).map(|reference| reference.name).collect();
+    let secrets = references::secrets(&context.client, &namespace, &wanted).await?;
     Ok(World { owned, grid, secrets })
 }
 
 /// The keys of Secrets that a pool names.
-pub(crate) fn references(pool: &WorkerPool) -> impl Iterator<Item = &SecretKeyRef> {
+pub(crate) fn named_keys(pool: &WorkerPool) -> impl Iterator<Item = SecretKeyRef> {
     let reference = &pool.spec.grid_ref;
-    let token = reference.credentials.as_ref().map(|c| &c.token_secret_ref);
-    let authority = reference.tls.as_ref().map(|t| &t.ca_secret_ref);
-    token.into_iter().chain(authority)
+    let token = reference.credentials.as_ref().map(|c| c.token_secret_ref.clone());
+    let authority = reference.tls.as_ref().map(|t| t.ca_secret_ref.clone());
+    let pair = certificate(&pool.spec).into_iter().flat_map(|name| {
+        ["tls.crt", "tls.key"].map(|key| SecretKeyRef { name: name.to_owned(), key: key.to_owned() })
+    });
+    token.into_iter().chain(authority).chain(pair)
+}
+
+/// The Secret with what workers show a grid elsewhere.
+pub(crate) fn certificate(spec: &WorkerPoolSpec) -> Option<&str> {
+    Some(spec.grid_ref.tls.as_ref()?.certificate_secret_ref.as_ref()?.name.as_str())
 }

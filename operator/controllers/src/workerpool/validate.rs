@@ -1,6 +1,6 @@
 //! The wish for a pool, checked against the world: what `build` takes.
 
-use grid_operator_api::{SecretKeyRef, WorkerPool, WorkerPoolSpec};
+use grid_operator_api::{Runtime, SecretKeyRef, WorkerPool, WorkerPoolSpec};
 use grid_operator_apply::content_hash;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::Timestamp;
@@ -8,11 +8,12 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::build::WORKER;
-use super::observe::{World, references};
-use crate::buildgrid::{bots_url, cas_url, effective_version, is_asleep};
+use super::observe::{World, certificate, named_keys};
+use crate::buildgrid::{SHOWN_TOKEN, bots_url, cas_url, effective_version, is_asleep};
 use crate::context::Context;
 use crate::fleet::Key;
-use crate::names::{Names, Owner};
+use crate::mutual_tls::client_secret;
+use crate::names::{Names, Owner, Wire};
 use crate::trouble::Trouble;
 
 /// A pool that can be built.
@@ -35,6 +36,10 @@ pub(crate) struct Pool<'a> {
     pub(crate) cas: String,
     pub(crate) token: Option<SecretKeyRef>,
     pub(crate) authority: Option<SecretKeyRef>,
+    /// Secret with what the workers show.
+    pub(crate) certificate: Option<String>,
+    /// How its grid is spoken to.
+    pub(crate) wire: Wire,
     pub(crate) cache_bytes: u64,
     /// Why the grid doesn't answer yet, if it doesn't.
     pub(crate) grid_waits: Option<String>,
@@ -62,8 +67,9 @@ pub(crate) fn validate<'a>(
             format!("spec.cache.size: {} does not fit into 64 bits", spec.cache.size.0),
         ));
     };
-    for reference in references(pool) {
-        check_key(reference, world)?;
+    check_limits(spec)?;
+    for reference in named_keys(pool) {
+        check_key(&reference, world)?;
     }
     let end = match (&spec.grid_ref.name, &spec.grid_ref.address) {
         (Some(name), _) => named(pool, name, world, now)?,
@@ -72,6 +78,8 @@ pub(crate) fn validate<'a>(
             cas: spec.grid_ref.cas_address.clone().unwrap_or_else(|| address.clone()),
             token: spec.grid_ref.credentials.as_ref().map(|c| c.token_secret_ref.clone()),
             authority: spec.grid_ref.tls.as_ref().map(|t| t.ca_secret_ref.clone()),
+            certificate: certificate(spec).map(str::to_owned),
+            wire: Wire::Plain,
             version: None,
             waits: None,
             asleep: false,
@@ -101,6 +109,8 @@ pub(crate) fn validate<'a>(
         cas: end.cas,
         token: end.token,
         authority: end.authority,
+        certificate: end.certificate,
+        wire: end.wire,
         cache_bytes,
         grid_waits: end.waits,
         asleep: end.asleep,
@@ -122,6 +132,8 @@ struct End {
     cas: String,
     token: Option<SecretKeyRef>,
     authority: Option<SecretKeyRef>,
+    certificate: Option<String>,
+    wire: Wire,
     version: Option<String>,
     waits: Option<String>,
     asleep: bool,
@@ -157,6 +169,11 @@ fn named(pool: &WorkerPool, name: &str, world: &World, now: Timestamp) -> Result
             ),
         ));
     }
+    let token_key = match pool.spec.runtime {
+        Runtime::Grid => "worker-token",
+        Runtime::Buildbox => SHOWN_TOKEN,
+    };
+    let client = grid.spec.mutual_tls.as_ref().map(|wish| client_secret(name, wish));
     let namespace = pool.namespace().unwrap_or_default();
     let status = grid.status.clone().unwrap_or_default();
     let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
@@ -168,13 +185,33 @@ fn named(pool: &WorkerPool, name: &str, world: &World, now: Timestamp) -> Result
     Ok(End {
         bots: bots_url(name, &namespace, &grid.spec),
         cas: cas_url(name, &namespace, &grid.spec),
-        token: Some(SecretKeyRef { name: Names(name).credentials(), key: "worker-token".to_owned() }),
-        authority: None,
+        token: Some(SecretKeyRef { name: Names(name).credentials(), key: token_key.to_owned() }),
+        authority: client.clone().map(|name| SecretKeyRef { name, key: "ca.crt".to_owned() }),
+        certificate: client,
+        wire: Wire::of(grid.spec.mutual_tls.as_ref()),
         version: status.version.or_else(|| grid.spec.version.clone()),
         waits,
         asleep: is_asleep(grid, now)?,
         guarded: grid.spec.network_policy.enabled,
     })
+}
+
+/// Fails for a limit that no number holds.
+fn check_limits(spec: &WorkerPoolSpec) -> Result<(), Trouble> {
+    let Some(limits) = &spec.limits else { return Ok(()) };
+    let sizes = [
+        ("memory", &limits.memory),
+        ("fileSize", &limits.file_size),
+        ("disk", &limits.disk),
+        ("log", &limits.log),
+    ];
+    for (field, size) in sizes {
+        if let Some(size) = size.as_ref().filter(|size| size.bytes().is_none()) {
+            let message = format!("spec.limits.{field}: {} does not fit into 64 bits", size.0);
+            return Err(Trouble::new("Invalid", message));
+        }
+    }
+    Ok(())
 }
 
 fn check_key(reference: &SecretKeyRef, world: &World) -> Result<(), Trouble> {

@@ -6,6 +6,7 @@ pub(crate) mod growth;
 mod network;
 mod overlay;
 mod pod;
+mod ports;
 mod progress;
 pub(crate) mod revision;
 mod service;
@@ -17,6 +18,7 @@ pub(crate) use pod::{
     CREDENTIALS_DIR, MIN_READY_SECONDS, SERVER_USER, ServerPod, container_security, http_probe, mount,
     pod_security, secret_volume, spread, tolerations,
 };
+pub(crate) use ports::{Ports, channels};
 pub(crate) use progress::Progress;
 pub(crate) use service::{cluster_service, disruption_budget, pods_service};
 pub(crate) use volume::{check_unchanged, claim_template, retention};

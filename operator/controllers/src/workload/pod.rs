@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
+use super::Ports;
 use crate::names::{
-    GRPC_PORT, Names, Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, SERVER_ADMIN_PORT, VERSION_ANNOTATION,
+    Names, Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, SERVER_ADMIN_PORT, VERSION_ANNOTATION,
 };
 use crate::server_config::storage::{SECRETS_DIR, VOLUME_DIR};
 
@@ -44,6 +45,8 @@ pub(crate) struct ServerPod<'a> {
     pub(crate) revision: &'a str,
     /// Name of the ConfigMap with `server.yml`.
     pub(crate) config: String,
+    /// What the server listens on.
+    pub(crate) ports: Ports,
     /// Secret with the grid's tokens, where the server asks for them.
     pub(crate) credentials: Option<String>,
     /// Keys of Secrets to mount.
@@ -114,7 +117,7 @@ impl ServerPod<'_> {
                 "--grace".to_owned(),
                 STREAM_GRACE_SECONDS.to_string(),
             ]),
-            ports: Some(vec![port("grpc", GRPC_PORT), port("admin", SERVER_ADMIN_PORT)]),
+            ports: Some(self.ports()),
             startup_probe: Some(Probe {
                 period_seconds: Some(2),
                 failure_threshold: Some(150),
@@ -140,6 +143,11 @@ impl ServerPod<'_> {
             resources: self.resources.cloned(),
             ..self.container("grid-server")
         }
+    }
+
+    fn ports(&self) -> Vec<ContainerPort> {
+        let served = self.ports.named().into_iter().chain([("admin", SERVER_ADMIN_PORT)]);
+        served.map(|(name, number)| port(name, number)).collect()
     }
 
     fn container(&self, name: &str) -> Container {

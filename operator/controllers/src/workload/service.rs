@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::Ports;
 use crate::names::{GRPC_PORT, Names, Owner};
 
 /// How ingress controllers that don't read `appProtocol` are told of HTTP/2 without TLS.
@@ -13,8 +14,8 @@ const H2C_ANNOTATIONS: [(&str, &str); 2] = [
 ];
 
 /// The Service for clients and the ingress: one address, HTTP/2 without TLS behind it.
-pub(crate) fn cluster_service(owner: &Owner, component: &str) -> Service {
-    let mut service = service(owner, component, Names(&owner.name).component(component), None);
+pub(crate) fn cluster_service(owner: &Owner, component: &str, ports: Ports) -> Service {
+    let mut service = service(owner, component, Names(&owner.name).component(component), None, ports);
     service.metadata.annotations =
         Some(H2C_ANNOTATIONS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
     service
@@ -22,28 +23,38 @@ pub(crate) fn cluster_service(owner: &Owner, component: &str) -> Service {
 
 /// The Service that resolves to every pod: a gRPC connection stays with one pod, so who wants to use all of them
 /// has to see all of them.
-pub(crate) fn pods_service(owner: &Owner, component: &str) -> Service {
-    service(owner, component, Names(&owner.name).pods(component), Some("None".to_owned()))
+pub(crate) fn pods_service(owner: &Owner, component: &str, ports: Ports) -> Service {
+    service(owner, component, Names(&owner.name).pods(component), Some("None".to_owned()), ports)
 }
 
-fn service(owner: &Owner, component: &str, name: String, cluster_ip: Option<String>) -> Service {
+fn service(
+    owner: &Owner,
+    component: &str,
+    name: String,
+    cluster_ip: Option<String>,
+    ports: Ports,
+) -> Service {
     Service {
         metadata: owner.meta(name, component),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".into()),
             cluster_ip,
             selector: Some(owner.selector_labels(component)),
-            ports: Some(vec![ServicePort {
-                name: Some("grpc".into()),
-                port: GRPC_PORT,
-                protocol: Some("TCP".into()),
-                target_port: Some(IntOrString::String("grpc".into())),
-                app_protocol: Some("kubernetes.io/h2c".into()),
-                ..ServicePort::default()
-            }]),
+            ports: Some(ports.named().into_iter().map(|(name, number)| port(name, number)).collect()),
             ..ServiceSpec::default()
         }),
         ..Service::default()
+    }
+}
+
+fn port(name: &str, number: i32) -> ServicePort {
+    ServicePort {
+        name: Some(name.into()),
+        port: number,
+        protocol: Some("TCP".into()),
+        target_port: Some(IntOrString::String(name.into())),
+        app_protocol: (number == GRPC_PORT).then(|| "kubernetes.io/h2c".into()),
+        ..ServicePort::default()
     }
 }
 

@@ -33,7 +33,7 @@ const ELSEWHERE: [(&str, &str); 5] = [
 
 /// Specs in which every field occurs.
 fn scenes() -> Vec<(&'static str, Value)> {
-    [grid_in_one_pod(), grids_of_other_shapes(), tiers(), pools()].concat()
+    [grid_in_one_pod(), grids_of_other_shapes(), tiers(), tiers_of_mutual_tls(), pools()].concat()
 }
 
 /// A grid with nearly everything.
@@ -90,6 +90,15 @@ fn grids_of_other_shapes() -> Vec<(&'static str, Value)> {
                 "authorization": {"trustedHeaders": {}}}),
         ),
         ("BuildGrid", json!({"version": "1.0.0", "ingress": ingress, "tls": {"disabled": {}}})),
+        ("BuildGrid", json!({"version": "1.0.0", "mutualTls": {"selfSigned": {"validity": "30d"}}})),
+        (
+            "BuildGrid",
+            json!({"version": "1.0.0", "mutualTls": {"secretRefs": {"server": {"name": "keys"}, "client": {"name": "keys"}}}}),
+        ),
+        (
+            "BuildGrid",
+            json!({"version": "1.0.0", "mutualTls": {"certManager": {"issuerRef": {"name": "ca", "kind": "Issuer"}}}}),
+        ),
     ]
 }
 
@@ -124,13 +133,29 @@ fn tiers() -> Vec<(&'static str, Value)> {
                 {"name": "sizes", "sizeDifferentiated": {"fallback": "both",
                     "sizeLimitedStorages": [{"storage": "redis", "maxSize": "1Mi"}]}},
                 {"name": "redis", "redis": {"host": "redis", "port": 6379, "db": 1, "password": secret("a")}},
-                {"name": "both", "replicated": {"storages": ["shards", "sql"]}},
+                {"name": "both", "replicated": {"storages": ["shards", "sql"], "copyQueueSize": 10}},
                 {"name": "shards", "sharded": {"shards": ["one", "two"]}},
                 {"name": "one", "remote": {"url": "https://one.example", "instanceName": "a"}},
-                {"name": "two", "remote": {"url": "https://two.example", "instanceName": "a"}},
+                {"name": "two", "remote": {"url": "https://two.example", "instanceName": "a", "credentials": {
+                    "tokenSecretRef": secret("a"), "caSecretRef": secret("ca.crt"),
+                    "certificateSecretRef": {"name": "keys"}}}},
                 {"name": "sql", "sql": {"database": secret("uri")}}]}),
         ),
     ]
+}
+
+/// Tiers whose callers show certificates.
+fn tiers_of_mutual_tls() -> Vec<(&'static str, Value)> {
+    let ways = [
+        json!({"selfSigned": {"validity": "30d"}}),
+        json!({"secretRefs": {"server": {"name": "keys"}, "client": {"name": "keys"}}}),
+        json!({"certManager": {"issuerRef": {"name": "ca", "kind": "Issuer"}}}),
+    ];
+    let tier = |way: &Value| {
+        let storages = json!([{"name": "disk", "disk": {}}]);
+        json!({"version": "1.0.0", "serve": "disk", "volume": {"size": "20Gi"}, "storages": storages, "mutualTls": way})
+    };
+    ways.iter().map(|way| ("CasStorage", tier(way))).collect()
 }
 
 /// Pools of a grid here and of one elsewhere.
@@ -142,15 +167,22 @@ fn pools() -> Vec<(&'static str, Value)> {
         (
             "WorkerPool",
             json!({"version": "1.0.0", "gridRef": {"name": "demo"}, "image": "gcc", "concurrency": 2, "replicas": 2,
-                "isolation": "bubblewrap", "seccompProfile": "p.json", "instanceName": "", "egress": "grid",
+                "limits": {"memory": "1Gi", "processes": 100, "fileSize": "1Gi", "disk": "1Gi", "log": "1Mi"},
+                "allowNetwork": true, "isolation": "bubblewrap", "seccompProfile": "p.json", "instanceName": "", "egress": "grid",
                 "properties": [{"name": "a", "value": "b"}], "cache": {"size": "1Gi", "storageClassName": "fast"},
                 "resources": {"worker": resources, "runner": resources}, "gracePeriodSeconds": 30, "podTemplate": template}),
         ),
         (
             "WorkerPool",
             json!({"version": "1.0.0", "image": "gcc", "gridRef": {"address": "https://grid.example:443",
-                "casAddress": "https://cas.example:443", "tls": {"caSecretRef": secret("a")},
+                "casAddress": "https://cas.example:443",
+                "tls": {"caSecretRef": secret("a"), "certificateSecretRef": {"name": "keys"}},
                 "credentials": {"tokenSecretRef": secret("b")}}}),
+        ),
+        (
+            "WorkerPool",
+            json!({"version": "1.0.0", "gridRef": {"name": "demo"}, "image": "buildbox", "runtime": "buildbox",
+                "buildbox": {"run": "/usr/bin/buildbox-run"}}),
         ),
         (
             "WorkerPool",
@@ -179,7 +211,7 @@ fn world(kind: &str, spec: &Value) -> Model {
         ("db", json!({"uri": uri})),
         (
             "keys",
-            json!({"jwt": "YQ==", "a": "YQ==", "b": "Yg==", "uri": uri, "tls.crt": "YQ==", "tls.key": "Yg=="}),
+            json!({"jwt": "YQ==", "a": "YQ==", "b": "Yg==", "uri": uri, "tls.crt": "YQ==", "tls.key": "Yg==", "ca.crt": "Yw=="}),
         ),
     ] {
         model.put(json!({"apiVersion": "v1", "kind": "Secret", "metadata": named(name), "data": data}));

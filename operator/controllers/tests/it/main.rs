@@ -8,6 +8,7 @@
 )]
 
 mod broken;
+mod certificates;
 mod configuration;
 mod convergence;
 mod examples;
@@ -16,6 +17,7 @@ mod golden;
 mod leaders;
 mod model;
 mod restricted;
+mod scale;
 mod scaling;
 mod simulation;
 mod upgrade;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::broken::rules;
 use crate::convergence::{assert_same, converge, from, pass, shape, to};
 use crate::model::{Chance, Faults, Model, context};
-use crate::upgrade::Operator;
+use crate::upgrade::{NEXT, Operator, own_revision};
 
 /// Seeds where `GRID_SEEDS` says nothing.
 const SEEDS: u64 = 5;
@@ -49,9 +49,9 @@ async fn one(seed: u64) {
     assert_same(&shape(&model), &wanted, &format!("seed {seed}: {before:?} to {other:?} and back"));
 }
 
-/// Passes of an operator of the first templates until it has moved everything, and nothing is written any more.
+/// Passes of an operator of these templates until it has moved everything, and nothing is written any more.
 async fn at_rest(model: &Model) {
-    Operator::over(model, "1").finish(model).await;
+    Operator::over(model, &own_revision()).finish(model).await;
 }
 
 /// Passes in which anything may go wrong.
@@ -69,7 +69,7 @@ async fn storm(model: &Model, chance: &mut Chance) {
         }
         if chance.percent(25) {
             // An upgrade that doesn't last.
-            Operator::over(model, "2").pass(model).await;
+            Operator::over(model, NEXT).pass(model).await;
         } else {
             pass(model).await;
         }
@@ -104,7 +104,7 @@ fn world(specs: &Specs) -> Model {
     for (name, data) in [
         ("db", json!({"uri": "cG9zdGdyZXNxbDovL2dyaWQ6c2VjcmV0QGRiL2dyaWQ="})),
         ("jwt", json!({"key": "YQ=="})),
-        ("cert", json!({"tls.crt": "YQ==", "tls.key": "Yg=="})),
+        ("cert", json!({"tls.crt": "YQ==", "tls.key": "Yg==", "ca.crt": "Yw=="})),
     ] {
         let metadata = json!({"name": name, "namespace": "default"});
         model.put(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}));
@@ -206,6 +206,8 @@ fn grid(chance: &mut Chance) -> Value {
                 "authorization",
                 json!({"jwt": {"keySecretRef": {"name": "jwt", "key": "key"}}, "openInstances": [""]}),
             ),
+            ("mutualTls", json!({"selfSigned": {"validity": "30d"}})),
+            ("mutualTls", json!({"certManager": {"issuerRef": {"name": "ca"}}})),
             ("networkPolicy", json!({"enabled": false})),
             (
                 "networkPolicy",
@@ -232,6 +234,8 @@ fn tier(chance: &mut Chance) -> Value {
                 json!([{"name": "disk", "withCache": {"cache": "fast", "fallback": "slow"}}, {"name": "fast", "lru": {"size": "1Gi"}}, {"name": "slow", "disk": {}}]),
             ),
             ("deletionPolicy", json!("Delete")),
+            ("mutualTls", json!({"selfSigned": {}})),
+            ("mutualTls", json!({"secretRefs": {"server": {"name": "cert"}, "client": {"name": "cert"}}})),
             ("networkPolicy", json!(false)),
             ("resources", json!({"limits": {"memory": "1Gi"}})),
             ("podTemplate", json!({"spec": {"priorityClassName": "high"}})),
@@ -256,6 +260,9 @@ fn pool(chance: &mut Chance) -> Value {
             ("priority", json!(7)),
             ("isolation", json!("chroot")),
             ("isolation", json!("bubblewrap")),
+            ("runtime", json!("buildbox")),
+            ("allowNetwork", json!(true)),
+            ("limits", json!({"memory": "1Gi", "processes": 100})),
             ("egress", json!("open")),
             ("properties", json!([{"name": "os", "value": "$x"}])),
             ("cache", json!({"size": "1Gi", "storageClassName": "fast"})),

@@ -4,12 +4,20 @@
 use std::collections::BTreeMap;
 
 use grid_operator_apply::Leadership;
-use grid_operator_controllers::{Context, Pace, Rollouts};
+use grid_operator_controllers::{Context, Images, Pace, Rollouts};
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::convergence::{assert_same, condition, converge, new_world, pass_of, shape};
 use crate::model::{Clock, Model, context_at, noon};
+
+/// Revision of the templates of an operator to come.
+pub(crate) const NEXT: &str = "next";
+
+/// Revision of the templates of this one.
+pub(crate) fn own_revision() -> String {
+    Images::new("", "").revision
+}
 
 /// An operator whose templates are of some revision, with its memory.
 pub(crate) struct Operator {
@@ -83,7 +91,7 @@ async fn a_newer_operator_replaces_no_pod_before_its_turn_and_then_one_resource_
     let model = new_world();
     converge(&model).await;
     let (before, templates) = (shape(&model), of_templates(&model, Value::clone));
-    let newer = Operator::over(&model, "2");
+    let newer = Operator::over(&model, NEXT);
     for _ in 0..3 {
         newer.pass(&model).await;
         model.settle();
@@ -107,22 +115,26 @@ async fn a_newer_operator_replaces_no_pod_before_its_turn_and_then_one_resource_
     model.settle();
     newer.later(61);
     newer.pass(&model).await;
-    assert_eq!(moved(&model, "2"), ["tier-server"], "one resource");
+    assert_eq!(moved(&model, NEXT), ["tier-server"], "one resource");
     newer.later(61);
     newer.pass(&model).await;
-    assert_eq!(moved(&model, "2"), ["tier-server"], "and no other before it came to rest");
+    assert_eq!(moved(&model, NEXT), ["tier-server"], "and no other before it came to rest");
     model.settle();
     newer.pass(&model).await;
     newer.later(61);
     newer.pass(&model).await;
-    assert_eq!(moved(&model, "2"), ["demo-execution", "tier-server"], "of a grid one server after the other");
+    assert_eq!(
+        moved(&model, NEXT),
+        ["demo-execution", "tier-server"],
+        "of a grid one server after the other"
+    );
     newer.finish(&model).await;
-    assert_eq!(moved(&model, "2").len(), templates.len());
+    assert_eq!(moved(&model, NEXT).len(), templates.len());
     assert_eq!(condition(&model, "buildgrids", "demo", "RolloutPending"), Value::Null);
 
-    let older = Operator::over(&model, "1");
+    let older = Operator::over(&model, &own_revision());
     older.pass(&model).await;
-    assert_eq!(moved(&model, "2").len(), templates.len(), "back is no sooner than forth");
+    assert_eq!(moved(&model, NEXT).len(), templates.len(), "back is no sooner than forth");
     older.finish(&model).await;
     assert_same(&shape(&model), &before, "there and back");
 }
@@ -131,12 +143,12 @@ async fn a_newer_operator_replaces_no_pod_before_its_turn_and_then_one_resource_
 async fn what_the_user_asks_for_is_done_at_once() {
     let model = new_world();
     converge(&model).await;
-    let newer = Operator::over(&model, "2");
+    let newer = Operator::over(&model, NEXT);
     newer.pass(&model).await;
     model.settle();
     model.edit("workerpools", "gcc", |pool| pool["spec"]["concurrency"] = json!(8));
     newer.pass(&model).await;
-    assert_eq!(moved(&model, "2"), ["gcc-worker"]);
+    assert_eq!(moved(&model, NEXT), ["gcc-worker"]);
 }
 
 #[tokio::test]
@@ -147,7 +159,7 @@ async fn another_version_reaches_part_after_part_and_pool_after_pool() {
     model.put(second);
     model.edit("buildgrids", "demo", |grid| grid["spec"]["version"] = json!("1.0.0"));
     converge(&model).await;
-    let operator = Operator::over(&model, "1");
+    let operator = Operator::over(&model, &own_revision());
     model.edit("buildgrids", "demo", |grid| grid["spec"]["version"] = json!("2.0.0"));
     let mut order: Vec<String> = vec![];
     for _ in 0..20 {

@@ -18,7 +18,7 @@ const MOUNTED_AT: &str = "/etc/grid-clients";
 pub(super) fn config_map(grid: &Grid<'_>, secrets: &Secrets) -> ConfigMap {
     let (address, tls) = address(grid);
     let authority = match &grid.tls {
-        Some(Tls::SelfSigned { .. }) => secrets.certificate.as_ref().map(|c| c.authority.clone()),
+        Some(Tls::SelfSigned { .. }) => secrets.certificate.as_ref().map(|(_, pair)| pair.authority.clone()),
         Some(Tls::Given { authority, .. } | Tls::CertManager { authority, .. }) => authority.clone(),
         Some(Tls::Disabled) | None => None,
     };

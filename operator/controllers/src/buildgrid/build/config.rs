@@ -6,10 +6,11 @@ use grid_operator_api::{RemoteAssetSpec, SecretKeyRef, Span, SqlActionCache};
 
 use super::super::roles::{Role, serving};
 use super::super::validate::{Grid, Storage};
-use crate::names::{GRPC_PORT, SERVER_ADMIN_PORT};
+use crate::mutual_tls::client_credentials;
+use crate::names::SERVER_ADMIN_PORT;
 use crate::server_config::storage::{VOLUME_DIR, disk_limit, secret_path};
 use crate::server_config::yaml::Node;
-use crate::workload::CREDENTIALS_DIR;
+use crate::workload::{CREDENTIALS_DIR, channels};
 
 /// Anchors of what the servers share by name.
 const DATABASE: &str = "grid-database";
@@ -49,12 +50,18 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
     ]);
     let mut document = vec![
         ("description", Node::text(format!("{} of the grid {}", role.component(), grid.owner.name))),
-        ("server", Node::List(vec![channel()])),
+        ("server", Node::List(channels(grid.ports(role), grid.mutual_tls.as_ref()))),
         ("admin", admin()),
         ("state-directory", Node::text(VOLUME_DIR)),
     ];
+    if let Some(mutual_tls) = &grid.mutual_tls {
+        composed.secrets.extend(mutual_tls.server_files());
+    }
     if let Some(authorization) = &grid.authorization {
         document.push(("authorization", authorization.node(&mut composed.secrets)));
+    }
+    if grid.authorization.is_none() && grid.mutual_tls.is_some() {
+        document.push(("authorization", open_to_all(&grid.spec.instances)));
     }
     if grid.asks_for_tokens(role) {
         document.push((
@@ -69,14 +76,16 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
     Config { yaml: Node::Map(document).to_yaml(), secrets: composed.secrets }
 }
 
-/// The address that every server of a pod listens on.
-pub(crate) fn channel() -> Node {
-    let address = format!("[::]:{GRPC_PORT}");
-    Node::tagged("!channel", vec![("address", Node::text(address)), ("insecure-mode", Node::flag(true))])
+/// The certificates of parts are no clients': whoever reaches the grid may use it as without them.
+fn open_to_all(instances: &[String]) -> Node {
+    Node::Map(vec![
+        ("method", Node::text("none")),
+        ("allow-unauthenticated-instances", Node::List(instances.iter().map(Node::text).collect())),
+    ])
 }
 
 /// The address of a server's metrics and probes.
-pub(crate) fn admin() -> Node {
+fn admin() -> Node {
     Node::Map(vec![("address", Node::text(format!("0.0.0.0:{SERVER_ADMIN_PORT}")))])
 }
 
@@ -111,7 +120,7 @@ impl Composed {
             }
             Storage::Embedded(_) => {
                 let cas = serving(grid.spec.topology, Role::has_cas).component();
-                let url = grid.names().pods_url(cas, &grid.owner.namespace);
+                let url = grid.names().pods_url(cas, &grid.owner.namespace, grid.wire());
                 self.storages.push(Node::anchored("!remote-storage", STORE, remote(grid, url)));
                 STORE.to_owned()
             }
@@ -153,7 +162,7 @@ impl Composed {
             }
             (None, Some(_)) if !role.has_action_cache() => {
                 let server = Role::ActionCache.component();
-                let url = grid.names().pods_url(server, &grid.owner.namespace);
+                let url = grid.names().pods_url(server, &grid.owner.namespace, grid.wire());
                 Some(remote(grid, url))
             }
             (None, _) => None,
@@ -190,9 +199,12 @@ fn in_database(spec: &SqlActionCache) -> Vec<(&'static str, Node)> {
 /// Another server of the grid, to which a server shows what workers show, where callers have to be known.
 fn remote(grid: &Grid<'_>, url: String) -> Vec<(&'static str, Node)> {
     let mut map = vec![("url", Node::text(url))];
+    let mut credentials = grid.mutual_tls.as_ref().map_or(vec![], |m| client_credentials(&m.server));
     if grid.authorization.is_some() {
-        let token = Node::text(format!("{CREDENTIALS_DIR}/worker-token"));
-        map.push(("credentials", Node::Map(vec![("auth-token", token)])));
+        credentials.push(("auth-token", Node::text(format!("{CREDENTIALS_DIR}/worker-token"))));
+    }
+    if !credentials.is_empty() {
+        map.push(("credentials", Node::Map(credentials)));
     }
     map
 }

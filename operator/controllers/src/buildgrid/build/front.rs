@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
@@ -12,7 +11,8 @@ use k8s_openapi::api::networking::v1::{
 use super::super::roles::{Role, routes, serving};
 use super::super::tls::Secrets;
 use super::super::validate::{Grid, Tls};
-use crate::names::{GRPC_PORT, HOST_ANNOTATION, NOT_AFTER_ANNOTATION};
+use crate::mutual_tls;
+use crate::names::GRPC_PORT;
 
 const COMPONENT: &str = "front";
 /// How ingress controllers that look at the Ingress are told of gRPC, of blobs of any size, and of streams that are
@@ -97,32 +97,24 @@ pub(super) fn secrets(grid: &Grid<'_>, secrets: &Secrets) -> Vec<Secret> {
     let names = grid.names();
     let mut objects = vec![];
     if grid.spec.execution.enabled {
-        let tokens = [("worker-token", &secrets.worker_token), ("admin-token", &secrets.admin_token)];
-        objects.push(secret(grid, names.credentials(), "Opaque", &tokens));
+        let data = secrets.tokens.data();
+        let data: Vec<(&str, &String)> = data.iter().map(|(key, text)| (*key, text)).collect();
+        let mut tokens = secret(grid, names.credentials(), "Opaque", &data);
+        tokens.metadata.annotations = secrets.tokens.annotations();
+        objects.push(tokens);
     }
-    if let Some(certificate) = &secrets.certificate {
-        let authority = [("ca.crt", &certificate.authority), ("ca.key", &certificate.authority_key)];
-        objects.push(secret(grid, names.authority(), "Opaque", &authority));
-        let pair = [
-            ("tls.crt", &certificate.chain),
-            ("tls.key", &certificate.key),
-            ("ca.crt", &certificate.authority),
-        ];
-        let mut served = secret(grid, names.certificate(), "kubernetes.io/tls", &pair);
-        served.metadata.annotations = Some(BTreeMap::from([
-            (HOST_ANNOTATION.to_owned(), certificate.host.clone()),
-            (NOT_AFTER_ANNOTATION.to_owned(), certificate.not_after.clone()),
-        ]));
+    if let Some((authority, pair)) = &secrets.certificate {
+        objects.push(secret(grid, names.authority(), "Opaque", &authority.data()));
+        let mut served = secret(grid, names.certificate(), "kubernetes.io/tls", &pair.data());
+        served.metadata.annotations = Some(pair.annotations());
         objects.push(served);
+    }
+    if let (Some(wish), Some(parts)) = (&grid.mutual_tls, &secrets.parts) {
+        objects.extend(parts.secrets(&grid.owner, wish));
     }
     objects
 }
 
-fn secret(grid: &Grid<'_>, name: String, type_: &str, data: &[(&str, &String)]) -> Secret {
-    Secret {
-        metadata: grid.owner.meta(name, COMPONENT),
-        type_: Some(type_.to_owned()),
-        data: Some(data.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect()),
-        ..Secret::default()
-    }
+fn secret(grid: &Grid<'_>, name: String, type_: &str, data: &[(&'static str, &String)]) -> Secret {
+    mutual_tls::secret(&grid.owner, COMPONENT, name, type_, data)
 }

@@ -49,7 +49,9 @@ pub(crate) struct Objects {
 
 /// Builds them, but for those of kinds that the cluster doesn't have.
 pub(crate) fn build(grid: &Grid<'_>, secrets: &Secrets, missing: &[Kind]) -> Objects {
-    let foreign = [gateway::route(grid), gateway::certificate(grid)].into_iter().flatten();
+    let components = Role::of(grid.spec.topology).iter().map(|role| role.component());
+    let parts = grid.mutual_tls.iter().flat_map(|m| m.certificates(&grid.owner, components.clone()));
+    let foreign = [gateway::route(grid), gateway::certificate(grid)].into_iter().flatten().chain(parts);
     let mut objects = Objects {
         service_account: server::service_account(grid),
         secrets: front::secrets(grid, secrets),

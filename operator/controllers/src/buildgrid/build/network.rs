@@ -7,8 +7,8 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 
 use super::super::roles::Role;
 use super::super::validate::Grid;
-use crate::names::{GRPC_PORT, SERVER_ADMIN_PORT, pods_of};
-use crate::workload::{anywhere_in_cluster, inbound, operators, pods_anywhere, policy};
+use crate::names::{GRPC_PORT, MUTUAL_TLS_PORT, SERVER_ADMIN_PORT, pods_of};
+use crate::workload::{Ports, anywhere_in_cluster, inbound, operators, pods_anywhere, policy};
 
 /// Port of PostgreSQL.
 const DATABASE_PORT: i32 = 5432;
@@ -35,13 +35,20 @@ pub(super) fn policies(grid: &Grid<'_>) -> Vec<NetworkPolicy> {
 fn server(grid: &Grid<'_>, role: Role) -> NetworkPolicy {
     let component = role.component();
     let parts = vec![pods_anywhere(pods_of(&["BuildGrid", "WorkerPool"])), operators()];
-    let callers = match &grid.spec.network_policy.clients {
-        _ if role == Role::Bots => Some(parts),
-        Some(clients) => Some(parts.into_iter().chain(clients.iter().cloned()).collect()),
-        None => None,
+    let clients = &grid.spec.network_policy.clients;
+    let mut rules = match grid.ports(role) {
+        Ports::Plain => {
+            let callers = match clients {
+                _ if role == Role::Bots => Some(parts),
+                Some(clients) => Some(parts.into_iter().chain(clients.iter().cloned()).collect()),
+                None => None,
+            };
+            vec![inbound(GRPC_PORT, callers)]
+        }
+        Ports::Mutual => vec![inbound(MUTUAL_TLS_PORT, Some(parts))],
+        Ports::Both => vec![inbound(MUTUAL_TLS_PORT, Some(parts)), inbound(GRPC_PORT, clients.clone())],
     };
-    let rules =
-        vec![inbound(GRPC_PORT, callers), inbound(SERVER_ADMIN_PORT, Some(vec![anywhere_in_cluster()]))];
+    rules.push(inbound(SERVER_ADMIN_PORT, Some(vec![anywhere_in_cluster()])));
     let meta = grid.owner.meta(grid.names().component(component), component);
     policy(meta, grid.owner.selector(component), rules, None)
 }

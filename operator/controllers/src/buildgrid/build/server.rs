@@ -39,8 +39,8 @@ pub(super) fn add(grid: &Grid<'_>, role: Role, objects: &mut Objects) {
     let name = config_map.metadata.name.clone().unwrap_or_default();
     let template = template(grid, role, &service, name, &config.secrets);
     objects.config_maps.push(config_map);
-    objects.services.push(cluster_service(&grid.owner, component));
-    objects.services.push(pods_service(&grid.owner, component));
+    objects.services.push(cluster_service(&grid.owner, component, grid.ports(role)));
+    objects.services.push(pods_service(&grid.owner, component, grid.ports(role)));
     if grid.volume_role() == Some(role) {
         objects.stateful_sets.push(stateful_set(grid, component, template));
     } else {
@@ -77,6 +77,7 @@ fn template(
         version: &grid.version,
         revision: &grid.revision,
         config,
+        ports: grid.ports(role),
         credentials: grid.asks_for_tokens(role).then(|| grid.names().credentials()),
         secrets,
         secrets_hash: grid.secrets_hash.as_deref(),

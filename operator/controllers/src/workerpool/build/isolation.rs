@@ -6,20 +6,23 @@ use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, SeccompProfile, 
 use crate::workload::container_security;
 
 /// User of grid-runner and the actions.
-const RUNNER_USER: i64 = 65533;
+pub(super) const RUNNER_USER: i64 = 65533;
 /// What a runner needs that changes roots and users: all of it passes Pod Security `baseline`.
 const CHROOT_CAPABILITIES: [&str; 8] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "MKNOD", "SETGID", "SETUID", "SYS_CHROOT"];
 
-/// The runner's arguments for a mode.
-pub(super) fn arguments(isolation: Isolation) -> Vec<String> {
-    let arguments: &[&str] = match isolation {
+/// The runner's arguments for a pool's mode.
+pub(super) fn arguments(spec: &WorkerPoolSpec) -> Vec<String> {
+    let arguments: &[&str] = match spec.isolation {
         Isolation::Plain => &[],
         Isolation::Bubblewrap => &["--isolation", "bubblewrap"],
         Isolation::Chroot => &["--isolation", "chroot"],
     };
     let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    if isolation == Isolation::Chroot {
+    if spec.allow_network {
+        arguments.push("--allow-network".to_owned());
+    }
+    if spec.isolation == Isolation::Chroot {
         arguments.extend(["--chroot-uid".to_owned(), RUNNER_USER.to_string()]);
     }
     arguments

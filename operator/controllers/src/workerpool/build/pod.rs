@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use grid_operator_api::{ActionLimits, Runtime};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, EphemeralVolumeSource,
     ObjectFieldSelector, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PodSecurityContext,
@@ -10,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::{WORKER, isolation};
+use super::{WORKER, buildbox, isolation};
 use crate::names::{GRID, Names, REVISION_ANNOTATION, VERSION_ANNOTATION, WORKER_ADMIN_PORT};
 use crate::workerpool::validate::Pool;
 use crate::workload::{
@@ -22,18 +23,29 @@ const WORKER_USER: i64 = 65531;
 /// Group that owns the volume's root, so that both may use it, and the mounted credentials.
 const VOLUME_GROUP: i64 = 65530;
 
-const GRID_DIR: &str = "/grid";
+pub(super) const GRID_DIR: &str = "/grid";
 const BUILD_DIR: &str = "/grid/build";
 const RUN_DIR: &str = "/grid/run";
 const SOCKET: &str = "/grid/run/runner.sock";
 const RUNNER_DIR: &str = "/grid-bin";
-const TOKEN_DIR: &str = "/etc/grid/credentials";
-const AUTHORITY_DIR: &str = "/etc/grid/ca";
+pub(super) const TOKEN_DIR: &str = "/etc/grid/credentials";
+pub(super) const CERTIFICATE_DIR: &str = "/etc/grid/certificate";
+pub(super) const AUTHORITY_DIR: &str = "/etc/grid/ca";
 /// Seconds that a pod has beyond the grace of its actions, to upload and to say good-bye.
 const FAREWELL_SECONDS: i64 = 30;
 
 /// The template of a pool's pods.
 pub(super) fn template(pool: &Pool<'_>) -> PodTemplateSpec {
+    match pool.spec.runtime {
+        Runtime::Grid => frame(pool, WORKER_USER, vec![install(pool), runner(pool)], worker(pool)),
+        Runtime::Buildbox => {
+            frame(pool, isolation::RUNNER_USER, vec![buildbox::daemon(pool)], buildbox::worker(pool))
+        }
+    }
+}
+
+/// What the pods of every runtime have.
+fn frame(pool: &Pool<'_>, user: i64, before: Vec<Container>, worker: Container) -> PodTemplateSpec {
     let mut labels = pool.owner.labels(WORKER);
     labels.extend(pool.spec.grid_ref.name.clone().map(|grid| (GRID.to_owned(), grid)));
     let annotations =
@@ -49,14 +61,11 @@ pub(super) fn template(pool: &Pool<'_>) -> PodTemplateSpec {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(pool.spec.grace_period_seconds + FAREWELL_SECONDS),
-            security_context: Some(PodSecurityContext {
-                fs_group: Some(VOLUME_GROUP),
-                ..pod_security(WORKER_USER)
-            }),
+            security_context: Some(PodSecurityContext { fs_group: Some(VOLUME_GROUP), ..pod_security(user) }),
             topology_spread_constraints: Some(spread(&pool.owner, WORKER)),
             tolerations: Some(tolerations()),
-            init_containers: Some(vec![install(pool), runner(pool)]),
-            containers: vec![worker(pool)],
+            init_containers: Some(before),
+            containers: vec![worker],
             volumes: Some(volumes(pool)),
             ..PodSpec::default()
         }),
@@ -87,7 +96,7 @@ fn runner(pool: &Pool<'_>) -> Container {
         "--worker-uid".into(),
         WORKER_USER.to_string(),
     ];
-    command.extend(isolation::arguments(pool.spec.isolation));
+    command.extend(isolation::arguments(pool.spec));
     Container {
         name: "runner".into(),
         image: Some(pool.spec.image.clone()),
@@ -108,12 +117,7 @@ fn runner(pool: &Pool<'_>) -> Container {
 /// Takes actions, fetches their inputs, uploads their outputs; holds the credentials.
 fn worker(pool: &Pool<'_>) -> Container {
     let mut mounts = vec![mount("grid", GRID_DIR, false)];
-    if pool.token.is_some() {
-        mounts.push(mount("token", TOKEN_DIR, true));
-    }
-    if pool.authority.is_some() {
-        mounts.push(mount("ca", AUTHORITY_DIR, true));
-    }
+    mounts.extend(credentials(pool));
     Container {
         name: WORKER.into(),
         image: Some(pool.image.clone()),
@@ -157,8 +161,18 @@ fn worker(pool: &Pool<'_>) -> Container {
     }
 }
 
+/// What proves to the grid who calls, and the other way round.
+pub(super) fn credentials(pool: &Pool<'_>) -> Vec<VolumeMount> {
+    let mounts = [
+        pool.token.as_ref().map(|_| mount("token", TOKEN_DIR, true)),
+        pool.authority.as_ref().map(|_| mount("ca", AUTHORITY_DIR, true)),
+        pool.certificate.as_ref().map(|_| mount("certificate", CERTIFICATE_DIR, true)),
+    ];
+    mounts.into_iter().flatten().collect()
+}
+
 /// An environment variable that Kubernetes fills in.
-fn field(name: &str, path: &str) -> EnvVar {
+pub(super) fn field(name: &str, path: &str) -> EnvVar {
     EnvVar {
         name: name.into(),
         value_from: Some(EnvVarSource {
@@ -184,11 +198,18 @@ fn arguments(pool: &Pool<'_>) -> Vec<String> {
     add("--cache-size", pool.cache_bytes.to_string());
     add("--admin", format!("0.0.0.0:{WORKER_ADMIN_PORT}"));
     add("--grace", spec.grace_period_seconds.to_string());
+    for (flag, value) in limits(spec.limits.as_ref()) {
+        add(flag, value);
+    }
     if let Some(token) = &pool.token {
         add("--token-file", format!("{TOKEN_DIR}/{}", token.key));
     }
     if let Some(authority) = &pool.authority {
         add("--tls-ca", format!("{AUTHORITY_DIR}/{}", authority.key));
+    }
+    if pool.certificate.is_some() {
+        add("--tls-cert", format!("{CERTIFICATE_DIR}/tls.crt"));
+        add("--tls-key", format!("{CERTIFICATE_DIR}/tls.key"));
     }
     for property in &spec.properties {
         // Kubernetes expands $(NAME) in arguments; $$ stands for a dollar.
@@ -197,15 +218,37 @@ fn arguments(pool: &Pool<'_>) -> Vec<String> {
     arguments
 }
 
+/// The flags of what one action may use.
+fn limits(limits: Option<&ActionLimits>) -> Vec<(&'static str, String)> {
+    let Some(limits) = limits else { return vec![] };
+    let ActionLimits { memory, processes, file_size, disk, log } = limits;
+    let sizes = [
+        ("--memory-limit", memory),
+        ("--file-limit", file_size),
+        ("--action-disk-limit", disk),
+        ("--log-limit", log),
+    ];
+    let sizes =
+        sizes.into_iter().filter_map(|(flag, size)| Some((flag, size.as_ref()?.bytes()?.to_string())));
+    sizes.chain(processes.map(|count| ("--process-limit", count.to_string()))).collect()
+}
+
 fn volumes(pool: &Pool<'_>) -> Vec<Volume> {
     // Half as much again as the cache, for what actions write.
     let size = Quantity((pool.cache_bytes / 2 * 3).to_string());
-    let mut volumes = vec![grid_volume(pool, size), empty_dir("runner"), empty_dir("tmp")];
+    let mut volumes = vec![grid_volume(pool, size)];
+    if pool.spec.runtime == Runtime::Grid {
+        volumes.push(empty_dir("runner"));
+    }
+    volumes.push(empty_dir("tmp"));
     if let Some(token) = &pool.token {
         volumes.push(secret_volume("token", &token.name, &[&token.key]));
     }
     if let Some(authority) = &pool.authority {
         volumes.push(secret_volume("ca", &authority.name, &[&authority.key]));
+    }
+    if let Some(secret) = &pool.certificate {
+        volumes.push(secret_volume("certificate", secret, &["tls.crt", "tls.key"]));
     }
     volumes
 }

@@ -153,6 +153,13 @@ impl Model {
         state.objects.iter().find(|(k, _)| k.1 == plural && k.3 == name).map(|(_, v)| v.clone())
     }
 
+    /// The same, where namespaces have objects of one name.
+    pub(crate) fn object_in(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        let state = self.state.lock().unwrap();
+        let is_meant = |key: &Key| key.1 == plural && key.2 == namespace && key.3 == name;
+        state.objects.iter().find(|(key, _)| is_meant(key)).map(|(_, object)| object.clone())
+    }
+
     /// Puts an object there as a user would.
     pub(crate) fn put(&self, object: Value) {
         let (group, _) = group_version(object["apiVersion"].as_str().unwrap());
@@ -235,8 +242,9 @@ impl Model {
         let state = self.state.lock().unwrap();
         let matches = |object: &Value| selector.iter().all(|(k, v)| object["metadata"]["labels"][k] == **v);
         let kind = |key: &Key| key.0 == group && key.1 == plural && key.2 == namespace;
-        let mut items: Vec<Value> =
-            state.objects.iter().filter(|(k, v)| kind(k) && matches(v)).map(|(_, v)| v.clone()).collect();
+        let first = (group.to_owned(), plural.to_owned(), namespace.to_owned(), String::new());
+        let of_kind = state.objects.range(first..).take_while(|(key, _)| kind(key));
+        let mut items: Vec<Value> = of_kind.filter(|(_, v)| matches(v)).map(|(_, v)| v.clone()).collect();
         // The real one leaves these out of the items of lists.
         for item in items.iter_mut().filter_map(Value::as_object_mut) {
             item.remove("apiVersion");
