@@ -82,3 +82,36 @@ impl TlsFiles {
         Ok(tls)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn files_are_read_again_once_after_each_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = folder.path().join("ca.crt");
+        let put = |age: u64| {
+            std::fs::write(&authority, "a certificate").unwrap();
+            let file = std::fs::File::options().write(true).open(&authority).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        put(20);
+        let options = ConnectionOptions {
+            tls_ca: Some(authority.clone()),
+            ..ConnectionOptions::new("https://cas.example:443", "")
+        };
+        let mut files = TlsFiles::read(&options, "cas.example").unwrap();
+        assert!(files.has_files() && files.renewed().unwrap().is_none());
+        put(10);
+        assert!(files.renewed().unwrap().is_some());
+        assert!(files.renewed().unwrap().is_none());
+        std::fs::remove_file(&authority).unwrap();
+        assert!(files.renewed().unwrap_err().contains("ca.crt"));
+        assert!(files.renewed().unwrap().is_none(), "it is said once");
+        put(0);
+        assert!(files.renewed().unwrap().is_some());
+    }
+}
