@@ -26,7 +26,7 @@ async fn secured() -> Model {
     let model = new_world();
     for (plural, name) in [("buildgrids", "demo"), ("casstorages", "tier")] {
         model.edit(plural, name, |object| {
-            object["spec"]["mutualTls"] = json!({"selfSigned": {"validity": "3d"}})
+            object["spec"]["mutualTls"] = json!({"selfSigned": {"validity": "3d"}});
         });
     }
     converge(&model).await;
