@@ -45,6 +45,10 @@ pub struct Settings {
     /// How many actions run at once.
     #[arg(long, env = "GRID_WORKER_CONCURRENCY", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
+    /// How many leases more are taken than run at once: their inputs are fetched and laid out meanwhile. A lease can wait
+    /// here then although another worker has nothing to do.
+    #[arg(long, env = "GRID_WORKER_PREFETCH", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub prefetch: u16,
     /// A platform property as KEY=VALUE; may be repeated, also for one key.
     #[arg(long = "property", env = "GRID_WORKER_PROPERTIES", value_delimiter = ',', value_parser = property)]
     pub properties: Vec<(String, String)>,

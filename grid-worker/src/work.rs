@@ -12,7 +12,7 @@ use grid_core::{InstanceName, SystemClock};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit, umask};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admin;
 use crate::bot::{Bot, Fate, Identity};
@@ -82,6 +82,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         cas,
         cache: Arc::new(cache),
         spares: Arc::new(spares),
+        places: Semaphore::new(settings.concurrency.into()),
         residents: Arc::new(residents(&settings)),
         runner: runner.clone(),
         workspaces: workspaces.clone(),
@@ -99,7 +100,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
         properties: settings.platform(),
         pool: settings.pool.clone(),
         node: settings.node.clone(),
-        capacity: settings.concurrency.into(),
+        capacity: usize::from(settings.concurrency) + usize::from(settings.prefetch),
         poll: Duration::from_secs(settings.poll),
     };
     Bot::new(identity, remotes, executor, Arc::new(SystemClock), metrics, fate, drain).run().await;

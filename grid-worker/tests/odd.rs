@@ -12,6 +12,7 @@ mod tests {
     use grid_proto::rwapi::BotStatus;
     use tonic::Code;
 
+    use super::grid::server::State;
     use super::grid::tree::Tree;
     use super::grid::{Grid, is_root, making, shell};
 
@@ -86,6 +87,29 @@ mod tests {
         assert_eq!((status.code, result.exit_code), (0, 126), "{}", status.message);
         assert!(String::from_utf8_lossy(&result.stderr_raw).contains("rgument list too long"), "{result:?}");
         unblamed(&grid);
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_next_actions_inputs_come_while_one_runs() {
+        let grid = Grid::with(&["--prefetch", "1"]).await;
+        let gate = grid.path("gate");
+        let wait = format!("while test ! -e {}; do sleep 0.05; done", gate.display());
+        let first = grid.submit(&shell(&wait), &Tree::default(), |_| {});
+        let reached = |state: &State, lease: &str, run: bool| {
+            state.progress.get(lease).is_some_and(|m| {
+                m.input_fetch_completed_timestamp.is_some() && m.execution_start_timestamp.is_some() == run
+            })
+        };
+        grid.server.until(|state| reached(state, &first, true)).await;
+        let inputs = Tree::default().file("in", "early");
+        let second = grid.submit(&making("cat in > out", &["out"]), &inputs, |_| {});
+        grid.server.until(|state| reached(state, &second, false)).await;
+        std::fs::write(&gate, "").unwrap();
+        for lease in [&first, &second] {
+            let (status, result) = grid.result(lease).await;
+            assert_eq!((status.code, result.exit_code), (0, 0), "{}", status.message);
+        }
         grid.swept().await;
     }
 

@@ -360,6 +360,23 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn batches_are_compressed_where_both_sides_want_it() {
+        let content = "the same line\n".repeat(1_000);
+        let inputs = Tree::default().file("in", &content).file("small", "x").file("empty", "");
+        for (offered, asked, used) in [(true, true, true), (false, true, false), (true, false, false)] {
+            let grid = Grid::with(if asked { &["--zstd"] } else { &[] }).await;
+            grid.server.state.lock().zstd = offered;
+            let result = made(&grid, &making("cat in small empty in > out", &["out"]), &inputs).await;
+            assert_eq!(files(&grid, &result)["out"].0, format!("{content}x{content}"));
+            assert_eq!(grid.server.state.lock().compressed > 0, used, "offered {offered}, asked {asked}");
+            // What was compressed is checked as what was not.
+            let wrong = grid.server.put(b"right");
+            grid.server.corrupt(&wrong, b"wrong");
+            refused(&grid, &shell("cat in"), &Tree::default().file("in", "right"), Code::Internal).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn large_files_travel_in_pieces_both_ways() {
         let grid = Grid::start().await;
         let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();

@@ -24,6 +24,7 @@ use grid_proto::reapi::{ActionResult, Command};
 use grid_proto::rpc::Status as LeaseStatus;
 use grid_proto::runner::RunRequest;
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Code;
 
 use crate::cache::FileCache;
@@ -79,6 +80,8 @@ pub struct Executor {
     pub cache: Arc<FileCache>,
     /// Input trees that no action uses.
     pub spares: Arc<SpareTrees>,
+    /// Leave to run a command; those that wait for it have their inputs already.
+    pub places: Semaphore,
     /// Persistent workers.
     pub residents: Arc<Residents>,
     /// Runs the commands.
@@ -146,11 +149,13 @@ impl Executor {
         let workspace = &staged.workspace;
         timeline.lock().mark(Step::InputFetchCompleted);
 
+        let place = self.place().await?;
         timeline.lock().mark(Step::ExecutionStart);
         let request = request(command, environment, workspace, &declared, staged.has_own_tmp);
         let (stdout, stderr) = (assignment.stdout_stream.as_ref(), assignment.stderr_stream.as_ref());
         let live = LiveLogs::start(&self.cas, workspace, stdout, stderr);
         let ran = self.runner.run(request, assignment.timeout, &demands).await?;
+        drop(place);
         timeline.lock().mark(Step::ExecutionCompleted);
         live.finish();
 
@@ -160,6 +165,11 @@ impl Executor {
         timeline.lock().mark(Step::OutputUploadCompleted);
         self.keep(staged);
         Ok((result, ran))
+    }
+
+    /// Waits until the command may run.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, WorkerError> {
+        self.places.acquire().await.map_err(|error| WorkerError::Internal(error.to_string()))
     }
 
     async fn upload(

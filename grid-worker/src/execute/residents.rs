@@ -168,6 +168,7 @@ impl Executor {
             return Ok(None);
         }
         timeline.lock().mark(Step::InputFetchCompleted);
+        let place = self.place().await?;
         timeline.lock().mark(Step::ExecutionStart);
         if resident.held.is_none() {
             let request = resident.startup(startup, work.environment.clone());
@@ -183,6 +184,7 @@ impl Executor {
             Err(None) => return Ok(None),
             Err(Some(error)) => return Err(error),
         };
+        drop(place);
         timeline.lock().mark(Step::ExecutionCompleted);
         live.finish();
         timeline.lock().mark(Step::OutputUploadStart);

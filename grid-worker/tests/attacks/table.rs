@@ -271,6 +271,9 @@ Fork bombs: the supervisor counts every 100 ms. What is made in between is bound
 where the kernel counts for each command; elsewhere all pods of one user share the kernel's counter, and it is the
 pod's `podPidsLimit` that bounds it.
 
+No limit rests on a cgroup of the command's own: a container without privilege can't write to its cgroups, and where one can,
+the runner makes no use of it. What the kernel counts for the whole container bounds all of its commands together.
+
 ";
 
 /// The document.

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod blobs;
 pub(crate) mod events;
 pub(crate) mod server;
 pub(crate) mod tree;
