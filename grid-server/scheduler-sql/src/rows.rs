@@ -1,21 +1,20 @@
 //! Rows and what they stand for: the one place that encodes and decodes them, for both databases.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::Timestamp;
 use grid_scheduler::SchedulerError;
 use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
-use grid_scheduler::history::{Ending, Run, Usage};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::{Job, Outcome, Stage};
 use grid_scheduler::operation::{ClientIdentity, Operation, RequestMetadata};
-use grid_scheduler::properties::RequirementId;
-use grid_scheduler::quota::{Quota, Share};
 use grid_scheduler::session::Session;
-use grid_scheduler::store::{Recent, StoreResult};
+use grid_scheduler::store::StoreResult;
 use uuid::Uuid;
+
+pub(crate) mod history;
+pub(crate) mod quotas;
 
 /// `id, spec, action, state, response`.
 pub(crate) type JobRow = (Uuid, String, Vec<u8>, String, Option<Vec<u8>>);
@@ -239,115 +238,6 @@ pub(crate) fn names(targets: &[DrainTarget]) -> [Vec<String>; 3] {
     [of(1), of(2), of(3)]
 }
 
-/// `requirement, worker_pool, queued_at, started_at, completed_at`.
-pub(crate) type RecentRow = (Uuid, String, i64, i64, Option<i64>);
-
-/// Jobs that run, then those that ended after the first parameter, at most the second of each.
-macro_rules! recent_sql {
-    ($since:literal, $limit:literal) => {
-        concat!(
-            "SELECT * FROM (SELECT requirement, worker_pool, queued_at, started_at, completed_at FROM jobs \
-             WHERE stage = 3 AND started_at IS NOT NULL ORDER BY started_at DESC LIMIT ",
-            $limit,
-            ") running UNION ALL SELECT * FROM (SELECT requirement, worker_pool, queued_at, started_at, \
-             completed_at FROM jobs WHERE stage = 4 AND started_at IS NOT NULL AND completed_at > ",
-            $since,
-            " ORDER BY completed_at DESC LIMIT ",
-            $limit,
-            ") ended"
-        )
-    };
-}
-pub(crate) use recent_sql;
-
-pub(crate) fn recent((requirement, worker_pool, queued, started, completed): RecentRow) -> Recent {
-    Recent {
-        requirement: RequirementId(requirement),
-        worker_pool,
-        queued_at: Timestamp(queued),
-        started_at: Timestamp(started),
-        completed_at: completed.map(Timestamp),
-    }
-}
-
-/// `job, attempt, instance, mnemonic, tool, bot, pool`, then `priority, queued_at, started_at, ended_at, ending, cpu,
-/// memory`.
-pub(crate) type RunRow =
-    (Uuid, i64, String, String, String, String, String, i32, i64, i64, i64, i16, i64, i64);
-
-/// Ended leases of the job that the first parameter names, of any where it is null, that ended after the second; at
-/// most the third of them.
-macro_rules! runs_sql {
-    ($job:literal, $since:literal, $limit:literal) => {
-        concat!(
-            "SELECT job, attempt, instance, mnemonic, tool, bot, pool, priority, queued_at, started_at, ended_at, \
-             ending, cpu, memory FROM runs WHERE job = coalesce(",
-            $job,
-            ", job) AND ended_at > ",
-            $since,
-            " ORDER BY ended_at DESC, job DESC, attempt DESC LIMIT ",
-            $limit
-        )
-    };
-}
-pub(crate) use runs_sql;
-
-pub(crate) fn run(row: RunRow) -> Run {
-    let (
-        job,
-        attempt,
-        instance,
-        mnemonic,
-        tool,
-        bot,
-        pool,
-        priority,
-        queued,
-        started,
-        ended,
-        ending,
-        cpu,
-        memory,
-    ) = row;
-    Run {
-        job: JobId(job),
-        attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
-        instance,
-        mnemonic,
-        tool,
-        bot,
-        pool,
-        priority,
-        queued_at: Timestamp(queued),
-        started_at: Timestamp(started),
-        ended_at: Timestamp(ended),
-        ending: Ending::of_number(ending),
-        usage: Usage {
-            cpu: Duration::from_micros(u64::try_from(cpu).unwrap_or(0)),
-            memory: u64::try_from(memory).unwrap_or(0),
-        },
-    }
-}
-
-pub(crate) fn run_row(run: &Run) -> RunRow {
-    (
-        run.job.0,
-        i64::from(run.attempt),
-        clean(&run.instance),
-        clean(&run.mnemonic),
-        clean(&run.tool),
-        clean(&run.bot),
-        clean(&run.pool),
-        run.priority,
-        run.queued_at.0,
-        run.started_at.0,
-        run.ended_at.0,
-        run.ending.number(),
-        i64::try_from(run.usage.cpu.as_micros()).unwrap_or(i64::MAX),
-        i64::try_from(run.usage.memory).unwrap_or(i64::MAX),
-    )
-}
-
 /// `id, expires_at, body`, and the number of leases.
 pub(crate) type BotRow = (Uuid, i64, String, i64);
 
@@ -358,45 +248,6 @@ pub(crate) fn bot((id, expires_at, body, leases): BotRow) -> StoreResult<(Sessio
 /// Every session with the number of its leases.
 pub(crate) const BOTS: &str = "SELECT s.id, s.expires_at, s.body, count(j.id) FROM sessions s \
      LEFT JOIN jobs j ON j.session = s.id AND j.stage = 3 GROUP BY s.id ORDER BY s.id";
-
-/// `cohort, instance, least, most`, the leases in use and those taken.
-pub(crate) type ShareRow = (String, String, i64, i64, i64, i64);
-
-/// Every quota as a [`ShareRow`], with what was taken after the parameter.
-macro_rules! shares_sql {
-    ($since:literal) => {
-        concat!(
-            "SELECT q.cohort, q.instance, q.least, q.most, (SELECT count(*) FROM jobs j WHERE j.stage = 3 \
-             AND j.cohort <> '' AND j.cohort = q.cohort AND j.instance = q.instance), \
-             (SELECT count(*) FROM evictions e WHERE e.cohort = q.cohort AND e.instance = q.instance \
-             AND e.evicted_at > ",
-            $since,
-            ") FROM quotas q ORDER BY q.cohort, q.instance"
-        )
-    };
-}
-pub(crate) use shares_sql;
-
-pub(crate) fn share((cohort, instance, least, most, used, evicted): ShareRow) -> Share {
-    let count = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
-    let quota = Quota { cohort, instance, min: count(least), max: count(most) };
-    Share { quota, used: count(used), evicted: count(evicted) }
-}
-
-/// Inserts or replaces a quota's `cohort, instance, least, most`.
-pub(crate) const SAVE_QUOTA: &str = "INSERT INTO quotas (cohort, instance, least, most) VALUES ($1, $2, $3, $4) \
-     ON CONFLICT (cohort, instance) DO UPDATE SET least = excluded.least, most = excluded.most";
-
-/// Removes the quota of a cohort and an instance.
-pub(crate) const DELETE_QUOTA: &str = "DELETE FROM quotas WHERE cohort = $1 AND instance = $2";
-
-/// Evictions before the first parameter.
-macro_rules! forget_evictions_sql {
-    ($before:literal) => {
-        concat!("DELETE FROM evictions WHERE evicted_at < ", $before)
-    };
-}
-pub(crate) use forget_evictions_sql;
 
 /// Requirements that nobody asked for since the first parameter and that no job waits or runs with.
 macro_rules! forget_requirements_sql {

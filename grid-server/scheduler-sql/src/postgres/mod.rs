@@ -13,6 +13,7 @@ mod queue;
 mod quotas;
 mod read;
 mod sessions;
+mod turns;
 mod tx;
 
 use std::sync::Arc;

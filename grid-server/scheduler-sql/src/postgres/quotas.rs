@@ -6,7 +6,7 @@ use grid_scheduler::store::StoreResult;
 use sqlx::{PgConnection, PgPool};
 
 use crate::error::map;
-use crate::rows;
+use crate::rows::quotas as rows;
 
 pub(super) async fn shares(pool: &PgPool, evicted_since: Timestamp) -> StoreResult<Vec<Share>> {
     let query = sqlx::query_as(rows::shares_sql!("$1")).bind(evicted_since.0);

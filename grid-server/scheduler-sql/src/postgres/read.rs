@@ -142,9 +142,9 @@ pub(super) async fn fleet(pool: &PgPool) -> StoreResult<FleetRows> {
 }
 
 pub(super) async fn recent(pool: &PgPool, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>> {
-    let query = sqlx::query_as(rows::recent_sql!("$1", "$2")).bind(since.0).bind(i64::from(limit));
+    let query = sqlx::query_as(rows::history::recent_sql!("$1", "$2")).bind(since.0).bind(i64::from(limit));
     let rows = query.fetch_all(pool).await.map_err(map)?;
-    Ok(rows.into_iter().map(rows::recent).collect())
+    Ok(rows.into_iter().map(rows::history::recent).collect())
 }
 
 pub(super) async fn page(pool: &PgPool, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {

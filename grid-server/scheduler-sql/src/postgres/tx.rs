@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use grid_core::Timestamp;
-use grid_scheduler::SchedulerError;
 use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::Job;
@@ -16,7 +15,7 @@ use grid_scheduler::store::{Event, FlowKey, Order, Overdue, QueueTx, StoreResult
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{fleet, history, listen, news, operations, queue, quotas, read, sessions};
+use super::{fleet, history, listen, news, operations, queue, quotas, read, sessions, turns};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -42,17 +41,6 @@ const SAVE_JOBS: &str = "UPDATE jobs SET merge_key = u.merge_key, stage = u.stag
      $5::bigint[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bytea[], \
      $13::text[], $14::text[]) AS u (id, merge_key, stage, priority, turn, session, started_at, deadline, \
      completed_at, watched_until, state, response, worker_pool, cohort) WHERE jobs.id = u.id";
-const TAKE_TURNS: &str = "INSERT INTO turns AS t (pool, priority, flow, turn, taken) \
-     SELECT f.pool, f.priority, f.flow, f.taken + coalesce((SELECT c.turn FROM turns c \
-     WHERE c.pool = f.pool AND c.priority = f.priority AND c.flow = ''), 0), f.taken \
-     FROM unnest($1::text[], $2::integer[], $3::text[], $4::bigint[]) AS f (pool, priority, flow, taken) \
-     ON CONFLICT (pool, priority, flow) DO UPDATE SET taken = excluded.taken, \
-     turn = greatest(t.turn, excluded.turn - excluded.taken) + excluded.taken \
-     RETURNING pool, priority, flow, turn";
-const SERVE_TURNS: &str = "INSERT INTO turns AS t (pool, priority, flow, turn, taken) \
-     SELECT f.pool, f.priority, '', f.turn, 0 \
-     FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS f (pool, priority, turn) \
-     ON CONFLICT (pool, priority, flow) DO UPDATE SET turn = greatest(t.turn, excluded.turn)";
 
 /// A transaction.
 pub(super) struct PostgresTx {
@@ -363,7 +351,7 @@ impl QueueTx for PostgresTx {
     }
 
     async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
-        sqlx::query(rows::forget_evictions_sql!("$1"))
+        sqlx::query(rows::quotas::forget_evictions_sql!("$1"))
             .bind(unused_since.0)
             .execute(&mut *self.tx)
             .await
@@ -382,31 +370,11 @@ impl QueueTx for PostgresTx {
     }
 
     async fn take_turns(&mut self, flows: &[(FlowKey, u32)], step: i64) -> StoreResult<Vec<i64>> {
-        let taken = flows.iter().map(|(_, count)| step.saturating_mul(i64::from(*count)));
-        let rows: Vec<(String, i32, String, i64)> = sqlx::query_as(TAKE_TURNS)
-            .bind(flows.iter().map(|(key, _)| key.pool.as_str()).collect::<Vec<_>>())
-            .bind(flows.iter().map(|(key, _)| key.priority).collect::<Vec<_>>())
-            .bind(flows.iter().map(|(key, _)| key.flow.as_str()).collect::<Vec<_>>())
-            .bind(taken.collect::<Vec<_>>())
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        let turn = |(key, _): &(FlowKey, u32)| {
-            let row = rows.iter().find(|r| r.0 == key.pool && r.1 == key.priority && r.2 == key.flow);
-            row.map(|r| r.3).ok_or_else(|| SchedulerError::Internal("a flow got no turn".into()))
-        };
-        flows.iter().map(turn).collect()
+        turns::take_turns(&mut self.tx, flows, step).await
     }
 
     async fn serve_turns(&mut self, clocks: &[(FlowKey, i64)]) -> StoreResult<()> {
-        sqlx::query(SERVE_TURNS)
-            .bind(clocks.iter().map(|(key, _)| key.pool.as_str()).collect::<Vec<_>>())
-            .bind(clocks.iter().map(|(key, _)| key.priority).collect::<Vec<_>>())
-            .bind(clocks.iter().map(|(_, turn)| *turn).collect::<Vec<_>>())
-            .execute(&mut *self.tx)
-            .await
-            .map(|_| ())
-            .map_err(map)
+        turns::serve_turns(&mut self.tx, clocks).await
     }
 
     fn notify(&mut self, event: Event) {

@@ -6,7 +6,7 @@ use grid_scheduler::store::{RunQuery, StoreResult};
 use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::error::map;
-use crate::rows::{self, RunRow};
+use crate::rows::history::{self as rows, RunRow};
 
 pub(super) async fn runs(pool: &SqlitePool, query: &RunQuery) -> StoreResult<Vec<Run>> {
     let rows: Vec<RunRow> = sqlx::query_as(rows::runs_sql!("?1", "?2", "?3"))

@@ -5,10 +5,12 @@
 
 mod fleet;
 mod history;
+mod jobs;
 mod operations;
 mod quotas;
 mod read;
 mod sessions;
+mod turns;
 mod tx;
 
 use std::sync::Arc;

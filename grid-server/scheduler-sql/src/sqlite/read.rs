@@ -145,9 +145,9 @@ pub(super) async fn fleet(pool: &SqlitePool, now: Timestamp) -> StoreResult<Flee
 }
 
 pub(super) async fn recent(pool: &SqlitePool, since: Timestamp, limit: u32) -> StoreResult<Vec<Recent>> {
-    let query = sqlx::query_as(rows::recent_sql!("?1", "?2")).bind(since.0).bind(limit);
+    let query = sqlx::query_as(rows::history::recent_sql!("?1", "?2")).bind(since.0).bind(limit);
     let rows = query.fetch_all(pool).await.map_err(map)?;
-    Ok(rows.into_iter().map(rows::recent).collect())
+    Ok(rows.into_iter().map(rows::history::recent).collect())
 }
 
 pub(super) async fn page(pool: &SqlitePool, page: &JobPage) -> StoreResult<Vec<(Job, Vec<Operation>)>> {

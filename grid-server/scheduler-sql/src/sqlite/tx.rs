@@ -15,7 +15,7 @@ use sqlx::{Sqlite, Transaction};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 use uuid::Uuid;
 
-use super::{fleet, history, operations, quotas, sessions};
+use super::{fleet, history, jobs, operations, quotas, sessions, turns};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -40,68 +40,6 @@ impl SqliteTx {
         handle: u64,
     ) -> Self {
         Self { tx, now, news, handle, events: Vec::new(), _turn: turn }
-    }
-
-    async fn insert_job(&mut self, job: &Job) -> StoreResult<bool> {
-        let (c, s) = (rows::columns(job)?, rows::spec_columns(job)?);
-        let done = sqlx::query(
-            "INSERT INTO jobs (id, merge_key, requirement, stage, priority, turn, queued_at, session, started_at, \
-             deadline, completed_at, watched_until, label, action_digest, command, platform, spec, action, state, \
-             response, instance) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(c.id)
-        .bind(c.merge_key)
-        .bind(job.spec.requirement.0)
-        .bind(c.stage)
-        .bind(c.priority)
-        .bind(c.turn)
-        .bind(job.state.queued_at.0)
-        .bind(c.session)
-        .bind(c.started_at)
-        .bind(c.deadline)
-        .bind(c.completed_at)
-        .bind(c.watched_until)
-        .bind(s.label)
-        .bind(s.action_digest)
-        .bind(s.command)
-        .bind(s.platform)
-        .bind(s.spec)
-        .bind(job.action.as_ref())
-        .bind(c.state)
-        .bind(c.response.as_deref())
-        .bind(&job.spec.instance)
-        .execute(&mut *self.tx)
-        .await
-        .map_err(map)?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    async fn save_job(&mut self, job: &Job) -> StoreResult<()> {
-        let c = rows::columns(job)?;
-        sqlx::query(
-            "UPDATE jobs SET merge_key = ?, stage = ?, priority = ?, turn = ?, session = ?, started_at = ?, \
-             deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ?, worker_pool = ?, \
-             cohort = ? WHERE id = ?",
-        )
-        .bind(c.merge_key)
-        .bind(c.stage)
-        .bind(c.priority)
-        .bind(c.turn)
-        .bind(c.session)
-        .bind(c.started_at)
-        .bind(c.deadline)
-        .bind(c.completed_at)
-        .bind(c.watched_until)
-        .bind(c.state)
-        .bind(c.response.as_deref())
-        .bind(c.worker_pool)
-        .bind(c.cohort)
-        .bind(c.id)
-        .execute(&mut *self.tx)
-        .await
-        .map(|_| ())
-        .map_err(map)
     }
 
     /// Runs a statement once for each identifier.
@@ -138,7 +76,7 @@ impl QueueTx for SqliteTx {
     async fn insert_jobs(&mut self, jobs: &[Job]) -> StoreResult<Vec<JobId>> {
         let mut refused = Vec::new();
         for job in jobs {
-            if !self.insert_job(job).await? {
+            if !jobs::insert(&mut self.tx, job).await? {
                 refused.push(job.id);
             }
         }
@@ -255,7 +193,7 @@ impl QueueTx for SqliteTx {
 
     async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {
         for job in jobs {
-            self.save_job(job).await?;
+            jobs::save(&mut self.tx, job).await?;
             history::save(&mut self.tx, &job.ended).await?;
         }
         Ok(())
@@ -376,7 +314,7 @@ impl QueueTx for SqliteTx {
     }
 
     async fn forget(&mut self, unused_since: Timestamp) -> StoreResult<()> {
-        sqlx::query(rows::forget_evictions_sql!("?"))
+        sqlx::query(rows::quotas::forget_evictions_sql!("?"))
             .bind(unused_since.0)
             .execute(&mut *self.tx)
             .await
@@ -395,41 +333,11 @@ impl QueueTx for SqliteTx {
     }
 
     async fn take_turns(&mut self, flows: &[(FlowKey, u32)], step: i64) -> StoreResult<Vec<i64>> {
-        let mut turns = Vec::with_capacity(flows.len());
-        for (key, count) in flows {
-            let taken = step.saturating_mul(i64::from(*count));
-            let (turn,): (i64,) = sqlx::query_as(
-                "INSERT INTO turns (pool, priority, flow, turn, taken) VALUES (?1, ?2, ?3, ?4 + coalesce( \
-                 (SELECT turn FROM turns WHERE pool = ?1 AND priority = ?2 AND flow = ''), 0), ?4) \
-                 ON CONFLICT (pool, priority, flow) DO UPDATE SET taken = excluded.taken, \
-                 turn = max(turns.turn, excluded.turn - excluded.taken) + excluded.taken RETURNING turn",
-            )
-            .bind(&key.pool)
-            .bind(key.priority)
-            .bind(&key.flow)
-            .bind(taken)
-            .fetch_one(&mut *self.tx)
-            .await
-            .map_err(map)?;
-            turns.push(turn);
-        }
-        Ok(turns)
+        turns::take_turns(&mut self.tx, flows, step).await
     }
 
     async fn serve_turns(&mut self, clocks: &[(FlowKey, i64)]) -> StoreResult<()> {
-        for (key, turn) in clocks {
-            sqlx::query(
-                "INSERT INTO turns (pool, priority, flow, turn, taken) VALUES (?, ?, '', ?, 0) \
-                 ON CONFLICT (pool, priority, flow) DO UPDATE SET turn = max(turns.turn, excluded.turn)",
-            )
-            .bind(&key.pool)
-            .bind(key.priority)
-            .bind(turn)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(map)?;
-        }
-        Ok(())
+        turns::serve_turns(&mut self.tx, clocks).await
     }
 
     fn notify(&mut self, event: Event) {
