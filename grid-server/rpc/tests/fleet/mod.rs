@@ -166,6 +166,7 @@ async fn a_job_that_no_pool_fits_ends_when_the_grace_does(kind: Kind) {
     let status = response(&last(stream).await).status.unwrap();
     assert_eq!(status.code, Code::FailedPrecondition as i32);
     assert!(status.message.starts_with("No worker can run this, because"), "{}", status.message);
+    assert!(status.message.contains("ISA=sparc") && status.message.contains(POOL), "{}", status.message);
 }
 
 async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {
