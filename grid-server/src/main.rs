@@ -71,6 +71,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             start_logs(arguments.logs)?;
             runtime()?.block_on(commands::fsck::run(&arguments, &mut io::stdout()))
         }
+        Command::Purge(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::purge::run(&arguments, &mut io::stdout()))
+        }
         Command::Janitor(arguments) => {
             start_logs(arguments.logs)?;
             runtime()?.block_on(commands::janitor::run(&arguments, &mut io::stdout()))

@@ -4,7 +4,11 @@
 
 mod support;
 
-use grid_proto::reapi::ActionResult;
+use grid_proto::reapi::action_cache_client::ActionCacheClient;
+use grid_proto::reapi::{
+    ActionResult, Directory, FileNode, GetActionResultRequest, OutputDirectory, Tree,
+    UpdateActionResultRequest,
+};
 use prost::Message as _;
 use reqwest::{Client, Method, StatusCode};
 use support::{Server, digest};
@@ -64,6 +68,50 @@ async fn blobs_and_results_are_put_and_got() {
         assert_eq!(cache.call(Method::GET, &result, vec![]).await, (StatusCode::OK, encoded));
     }
     assert!(support::has(cache.server.channel().await, &content).await, "it is a blob like any other");
+    let (_, metrics) = cache.server.get("/metrics").await;
+    let counted = "grid_http_cache_requests_total{method=\"GET\",kind=\"cas\",status=\"200\"} 2";
+    assert!(metrics.contains(counted), "{metrics}");
+    cache.server.stop().await;
+}
+
+#[tokio::test]
+async fn results_are_the_same_by_http_and_by_grpc() {
+    let cache = Cache::start("").await;
+    let channel = cache.server.channel().await;
+    let mut results = ActionCacheClient::new(channel.clone());
+    let (output, inner) = (b"what an action made".to_vec(), b"a file in a folder that it made".to_vec());
+    let file = FileNode { name: "file".into(), digest: Some(digest(&inner)), ..FileNode::default() };
+    let root = Directory { files: vec![file], ..Directory::default() };
+    let tree = Tree { root: Some(root), ..Tree::default() }.encode_to_vec();
+    let (action, _) = support::store_action(channel.clone(), &["by", "grpc"]).await;
+    for blob in [&output, &inner, &tree] {
+        support::store_blob(channel.clone(), blob.clone()).await;
+    }
+    let directory = OutputDirectory { tree_digest: Some(digest(&tree)), ..OutputDirectory::default() };
+    let recorded = ActionResult {
+        stdout_digest: Some(digest(&output)),
+        output_directories: vec![directory],
+        ..ActionResult::default()
+    };
+    let update = UpdateActionResultRequest {
+        action_digest: Some(action.clone()),
+        action_result: Some(recorded.clone()),
+        ..UpdateActionResultRequest::default()
+    };
+    results.update_action_result(update).await.unwrap();
+    let (status, got) = cache.call(Method::GET, &format!("/ac/{}", action.hash), vec![]).await;
+    assert_eq!((status, ActionResult::decode(&got[..]).unwrap()), (StatusCode::OK, recorded));
+    for blob in [&output, &inner, &tree] {
+        let got = cache.call(Method::GET, &format!("/cas/{}", digest(blob).hash), vec![]).await;
+        assert_eq!(got, (StatusCode::OK, blob.clone()), "what a result names is found by hash");
+    }
+
+    let action = digest(b"an action by http");
+    let recorded = ActionResult { exit_code: 7, ..ActionResult::default() };
+    let put = cache.call(Method::PUT, &format!("/ac/{}", action.hash), recorded.encode_to_vec()).await;
+    assert_eq!(put.0, StatusCode::OK);
+    let get = GetActionResultRequest { action_digest: Some(action), ..GetActionResultRequest::default() };
+    assert_eq!(results.get_action_result(get).await.unwrap().into_inner().exit_code, 7);
     cache.server.stop().await;
 }
 

@@ -221,6 +221,7 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 5, 6: buildbox-casd before and behind the grid; BuildBox's tools",
         scenario!("buildbox-tools"),
     ),
+    full("grpcurl", "issue 6, 2 and C8: grpcurl by reflection", scenario!("grpcurl")),
     full(
         "buildstream",
         "issue 8, 3 and E5: BuildStream composes 33 elements, each built in a sandbox on the grid",

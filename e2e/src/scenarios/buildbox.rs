@@ -70,9 +70,25 @@ pub(crate) fn tools() -> Result<()> {
     let script = "for n in 1 2 3; do echo line $n; sleep 0.2; done";
     let shown = place.succeed("/", &[&words[..], &["/bin/sh", "-c", script]].concat())?;
     ensure!(shown.count("line ") == 3, "not three lines were streamed:\n{}", shown.text);
+    results_are_printed(&place, &remote)?;
     worker.terminate()?;
     log_stream(&place, &remote)?;
     server.terminate()
+}
+
+/// trexe and rexplorer print a result, whoever executed it: both know a digest, and little else, in its metadata.
+fn results_are_printed(place: &Clients<'_>, remote: &str) -> Result<()> {
+    let script = "trexe --remote=\"$1\" --log-level=debug --action-result-json=/tmp/result.json \
+            /bin/sh -c 'echo printed' >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+        action=$(grep -o 'Generated action: Digest: [0-9a-f/]*' /tmp/log | grep -o '[0-9a-f]*/[0-9]*$')
+        cat /tmp/result.json && rexplorer --remote=\"$1\" --action=\"$action\"";
+    let shown = place.succeed("/", &["sh", "-c", script, "sh", remote])?;
+    ensure!(
+        shown.count("auxiliaryMetadata") == 2,
+        "trexe and rexplorer did not print the result:\n{}",
+        shown.text
+    );
+    shown.expect("build.bazel.remote.execution.v2.Digest")
 }
 
 /// Uploads a tree to `to`, and downloads it from each of `from`.

@@ -10,6 +10,7 @@ mod chart;
 mod chart_values;
 mod day_two;
 mod expiry;
+mod grpcurl;
 mod ingress;
 mod kills;
 mod on_cluster;
@@ -67,6 +68,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "buildbox-tools",
         shows: "buildbox-casd before and behind the grid, casupload, casdownload, trexe, log streams",
         run: buildbox::tools,
+    },
+    Scenario {
+        name: "grpcurl",
+        shows: "grpcurl describes, calls and prints everything by reflection, what is packed in Any included",
+        run: grpcurl::calls,
     },
     Scenario {
         name: "buildstream",

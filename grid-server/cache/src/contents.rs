@@ -58,6 +58,23 @@ pub(crate) fn named(action: &Digest, result: &ActionResult) -> Result<Named, Cac
     Ok(named)
 }
 
+/// Every blob that `result` names, what its trees contain included; of trees that are absent nothing is told.
+///
+/// # Errors
+/// [`CacheError::Corrupt`]; the storage's trouble.
+pub async fn all(
+    storage: &SharedStore,
+    action: &Digest,
+    result: &ActionResult,
+) -> Result<Vec<Digest>, CacheError> {
+    let Named { mut blobs, trees, roots } = named(action, result)?;
+    let trees = trees.into_iter().map(|tree| (tree, Contents::Tree));
+    for (tree, form) in trees.chain(roots.into_iter().map(|root| (root, Contents::Directories))) {
+        blobs.extend(files(storage, &tree, form).await?.unwrap_or_default());
+    }
+    Ok(dedup(blobs))
+}
+
 /// A digest of the same function as `like`; `None` where it is malformed.
 fn parse(like: &Digest, digest: &reapi::Digest) -> Option<Digest> {
     Digest::parse(like.function(), &digest.hash, digest.size_bytes).ok()

@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod health;
 pub mod http_cache;
 pub mod instances;
+pub mod introspection;
 pub mod logstream;
 pub mod metadata;
 pub mod operations;

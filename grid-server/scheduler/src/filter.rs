@@ -3,7 +3,7 @@
 
 mod parse;
 
-pub use parse::{FilterError, parse};
+pub use parse::{FIELDS, FilterError, STAGES, parse};
 
 use crate::job::Stage;
 

@@ -40,6 +40,9 @@ pub struct JobSpec {
     /// The tool that asked for it first, where it named itself.
     #[serde(default)]
     pub tool: String,
+    /// Who asked for it first; empty where nobody had to say.
+    #[serde(default)]
+    pub subject: String,
     /// Bots that ran jobs with the same hint are preferred.
     pub locality: String,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use grid_core::Timestamp;
+
 /// A size: bytes, or with a decimal suffix K, M, G or T.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const EXPECTED: &str = "expected a whole number of bytes, or one with K, M, G or T: 500G";
@@ -20,6 +22,34 @@ pub(super) fn period(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
 }
 
+/// A moment, given as such or by how long ago it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Then.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl Moment {
+    /// When that is.
+    pub(crate) fn seen_from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(then) => then,
+            Self::Ago(period) => now.before(period),
+        }
+    }
+}
+
+/// A moment: a time in ISO 8601 with its offset, or a period that lies back.
+pub(super) fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(then) = text.parse::<jiff::Timestamp>() {
+        return Ok(Moment::At(Timestamp(then.as_microsecond())));
+    }
+    let expected = "expected a time with its offset (2026-07-30T14:30:00Z) or how long ago (12H)";
+    period(text).map(Moment::Ago).map_err(|_| expected.to_owned())
+}
+
 fn split<'t>(text: &'t str, units: &[(char, u64)]) -> (&'t str, u64) {
     let unit = |(suffix, unit): &(char, u64)| {
         let number = text.strip_suffix([*suffix, suffix.to_ascii_lowercase()])?;
@@ -31,6 +61,18 @@ fn split<'t>(text: &'t str, units: &[(char, u64)]) -> (&'t str, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_times_or_periods_ago() {
+        let now = Timestamp(1_800_000_000_000_000);
+        let seen = |text| moment(text).map(|moment| moment.seen_from(now).0);
+        assert_eq!(seen("2020-07-30T14:30:00Z"), Ok(1_596_119_400_000_000));
+        assert_eq!(seen("2020-07-30T16:30:00+02:00"), Ok(1_596_119_400_000_000));
+        assert_eq!(seen("1H"), Ok(now.0 - 3_600_000_000));
+        for wrong in ["yesterday", "2020-07-30", "2020-07-30T14:30:00", ""] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn suffixes_are_decimal_for_sizes_and_letters_of_time() {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use amounts::Moment;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 const ABOUT: &str = "Every service of the Remote Execution API and the Remote Workers API";
@@ -18,6 +19,8 @@ Examples:
   grid-server serve server.yml          what the configuration says
   grid-server migrate --database postgresql://grid@db/grid
   grid-server migrate --import-buildgrid server.yml
+  grid-server purge server.yml --worker pool-a-3 --since 12H
+                                        has run again what a bad worker ran
   grid-server fsck server.yml           whether indexes and storages agree, after a restore
 
 Called by the name bgd it takes BuildGrid's commands: server start, server lint, cleanup start,
@@ -50,6 +53,8 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Delete what storages hold and no index knows
     Janitor(Janitor),
+    /// Take back the results that a worker executed, so that their actions run again
+    Purge(Purge),
 }
 
 /// How the log is written.
@@ -199,6 +204,27 @@ pub(crate) struct Janitor {
     /// Look while BuildGrid uses the storages too, and leave what its index knows
     #[arg(long)]
     pub(crate) shared: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// `purge`.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub(crate) struct Purge {
+    /// The configuration that the server has
+    pub(crate) config: Option<PathBuf>,
+    /// The worker, by its bot's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) worker: String,
+    /// From when on: 2026-07-30T14:30:00Z, or how long ago (12H)
+    #[arg(long, value_name = "TIME", value_parser = amounts::moment)]
+    pub(crate) since: Moment,
+    /// Until when; until now where nothing is said
+    #[arg(long, value_name = "TIME", value_parser = amounts::moment)]
+    pub(crate) until: Option<Moment>,
+    /// Take nothing back; say how much would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) logs: Logs,
 }

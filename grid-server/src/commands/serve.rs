@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
 use futures::future::join_all;
 use grid_cas::decorators::with_cache::WithCache;
 use grid_config::ServerConfig;
@@ -19,12 +18,12 @@ use grid_rpc::transport::{self, TransportOptions};
 use grid_telemetry::Metrics;
 use grid_telemetry::cleanup::CleanupMetrics;
 use grid_telemetry::dependencies::Dependencies;
+use grid_telemetry::http_cache::HttpMetrics;
 use grid_telemetry::process::Process;
 use grid_telemetry::rpc::RpcMetrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -35,7 +34,7 @@ use crate::cli::Serve;
 use crate::compose::{Composed, authorization, compose};
 use crate::hand_over::HandOver;
 use crate::limits::Limits;
-use crate::listen::{self, Listener};
+use crate::listen::{self, Listener, Places};
 use crate::readiness::{self, Health, Readiness};
 use crate::{admin, cleaning, monitoring, paths, settings};
 use grid_rpc::auth::AuthLayer;
@@ -71,8 +70,10 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         config: &config,
         routes,
         metrics: RpcMetrics::new(&metrics, paths::all(), bus.clone()),
+        http_metrics: HttpMetrics::new(&metrics),
         authorization: authorization.clone(),
         limits: Limits::new(config.max_concurrent_calls, answers.clone()),
+        places: Places::new(config.max_connections, &metrics),
         ending: ending.clone(),
     };
     let mut serving = JoinSet::new();
@@ -92,10 +93,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         health.clone(),
     ));
     background.spawn(cleaning::keep(cleaners, CleanupMetrics::new(&metrics, bus), cleaning::INTERVAL));
-    if let Some(path) = &arguments.pid_file {
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .with_context(|| path.display().to_string())?;
-    }
+    note_process(&arguments)?;
     until_asked(&mut serving).await?;
 
     tracing::info!(grace = arguments.grace.as_secs(), "asked to end: finishing what is under way");
@@ -105,6 +103,12 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     finish(serving, &deferring, arguments.grace).await;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the process's id where that is asked for.
+fn note_process(arguments: &Serve) -> anyhow::Result<()> {
+    let Some(path) = &arguments.pid_file else { return Ok(()) };
+    std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| path.display().to_string())
 }
 
 /// Binds the admin address; gives what serves it.
@@ -168,8 +172,10 @@ struct Server<'a> {
     config: &'a ServerConfig,
     routes: Routes,
     metrics: RpcMetrics,
+    http_metrics: HttpMetrics,
     authorization: AuthLayer,
     limits: Limits,
+    places: Places,
     ending: CancellationToken,
 }
 
@@ -183,7 +189,8 @@ impl Server<'_> {
             .layer(Deadlines { idle: IDLE })
             .layer(self.authorization.clone())
             .service(self.routes.clone());
-        spawn(listener, options(&self.config.options), service, self.ending.clone(), serving);
+        let options = options(&self.config.options);
+        spawn(listener, self.places.clone(), options, service, self.ending.clone(), serving);
     }
 
     fn spawn_http_cache(
@@ -194,6 +201,7 @@ impl Server<'_> {
         serving: &mut JoinSet<()>,
     ) {
         let service = ServiceBuilder::new()
+            .layer(self.http_metrics.clone())
             .layer(CallSpans)
             .map_response(move |response: http::Response<Body>| {
                 response.map(|body| answers.watch(body, None))
@@ -201,13 +209,14 @@ impl Server<'_> {
             .layer(Deadlines { idle: IDLE })
             .service(cache);
         let options = TransportOptions { http1: true, ..options(&self.config.options) };
-        spawn(listener, options, service, self.ending.clone(), serving);
+        spawn(listener, self.places.clone(), options, service, self.ending.clone(), serving);
     }
 }
 
 /// Serves what is accepted at an address.
 fn spawn<S, B>(
     listener: Listener,
+    places: Places,
     options: TransportOptions,
     service: S,
     ending: CancellationToken,
@@ -224,16 +233,15 @@ fn spawn<S, B>(
     let jitter = rand::random;
     match listener {
         Listener::Plain(listener) => {
-            let accepted = TcpListenerStream::new(listener);
-            let accepted = accepted.inspect_ok(|stream| drop(stream.set_nodelay(true)));
+            let accepted = places.tcp(listener);
             serving.spawn(async move { transport::serve(&options, accepted, service, ending, jitter).await });
         }
         Listener::Tls(listener, files) => {
-            let accepted = files.accept(listener);
+            let accepted = files.accept(listener, places);
             serving.spawn(async move { transport::serve(&options, accepted, service, ending, jitter).await });
         }
         Listener::Unix(listener, _) => {
-            let accepted = UnixListenerStream::new(listener);
+            let accepted = places.unix(listener);
             serving.spawn(async move { transport::serve(&options, accepted, service, ending, jitter).await });
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use grid_core::{Clock, SystemClock, Timestamp};
 use grid_streams::{
-    AssetStore, EventStore, LogStreamStore, SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlUploadStore,
-    StreamsError, UploadStore,
+    AssetStore, EventStore, LogStreamStore, Provenance, SqlAssetStore, SqlEventStore, SqlLogStreamStore,
+    SqlProvenance, SqlUploadStore, StreamsError, UploadStore,
 };
 
 /// How often the stores are looked through.
@@ -22,6 +22,7 @@ pub(super) enum Expiring {
     Logs(Arc<SqlLogStreamStore>),
     Events(Arc<SqlEventStore>),
     Assets(Arc<SqlAssetStore>),
+    Provenance(Arc<SqlProvenance>),
 }
 
 impl Expiring {
@@ -31,6 +32,7 @@ impl Expiring {
             Self::Logs(store) => store.expire(before).await,
             Self::Events(store) => store.expire(before).await,
             Self::Assets(store) => store.expire(before).await,
+            Self::Provenance(store) => store.expire(before).await,
         }
     }
 
@@ -40,6 +42,7 @@ impl Expiring {
             Self::Logs(_) => "log streams",
             Self::Events(_) => "streams of build events",
             Self::Assets(_) => "assets",
+            Self::Provenance(_) => "records of executed results",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid_cache::SharedCache;
 use grid_cas::SharedStore;
 use grid_config::model::{self, Endpoints, Instance, Service, Shared};
 use grid_core::InstanceName;
@@ -14,7 +15,7 @@ use grid_rpc::cas::tree::TreeLimits;
 use grid_rpc::cas::{CasInstance, Chunking, ChunkingOptions};
 use grid_rpc::digests::{Functions, all_functions};
 use grid_rpc::execution::ExecutionInstance;
-use grid_rpc::http_cache::HttpCacheInstance;
+use grid_rpc::http_cache::{self, HttpCacheInstance};
 use grid_rpc::transport::MAX_BATCH_BYTES;
 use grid_scheduler::Scheduler;
 
@@ -25,11 +26,13 @@ use super::{ComposeError, Composer, abilities};
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) action_cache: Vec<(InstanceName, Arc<ActionCacheInstance>)>,
+    results: Vec<(InstanceName, SharedCache)>,
     pub(super) cas: Vec<(InstanceName, Arc<CasInstance>)>,
     pub(super) bytestream: Vec<(InstanceName, Arc<ByteStreamInstance>)>,
     pub(super) execution: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) operations: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) bots: Vec<(InstanceName, Arc<ExecutionInstance>)>,
+    pub(super) introspection: Vec<(InstanceName, Arc<ExecutionInstance>)>,
     pub(super) capabilities: Vec<(InstanceName, Arc<CapabilitiesInstance>)>,
     pub(super) assets: Vec<(InstanceName, Arc<AssetInstance>)>,
     pub(super) http_cache: Vec<(InstanceName, Arc<HttpCacheInstance>)>,
@@ -78,10 +81,8 @@ impl Composer<'_> {
                     parts.bytestream.push((name.clone(), Arc::new(self.bytestream(stream, name).await?)));
                 }
                 Service::ActionCache(service) => {
-                    let cache = self.cache(&service.cache, name).await?;
                     able.action_cache = Some(self.served_results(&service.cache, name).await?);
-                    let served = ActionCacheInstance { cache, store: blobs.clone(), functions: functions() };
-                    parts.action_cache.push((name.clone(), Arc::new(served)));
+                    self.results(service, name, blobs.clone(), parts).await?;
                 }
                 Service::Execution(execution) => {
                     if execution.endpoints.execution {
@@ -92,16 +93,8 @@ impl Composer<'_> {
                     let served = Arc::new(self.execution(execution, name).await?);
                     parts.add(execution.endpoints, name, &served);
                 }
-                Service::Bots(bots) => {
-                    let served = self.execution_instance(&bots.scheduler, name).await?;
-                    let long_poll_during_execution = bots.long_poll_when_busy;
-                    let served = ExecutionInstance { long_poll_during_execution, ..served };
-                    parts.bots.push((name.clone(), Arc::new(served)));
-                }
-                Service::Operations(operations) => {
-                    let served = self.execution_instance(&operations.scheduler, name).await?;
-                    let served = ExecutionInstance { max_list_page_size: operations.max_page_size, ..served };
-                    parts.operations.push((name.clone(), Arc::new(served)));
+                Service::Bots(_) | Service::Operations(_) | Service::Introspection(_) => {
+                    self.scheduled(&item.value, name, parts).await?;
                 }
                 Service::LogStream(service) => parts.log_stream(service, name, item)?,
                 Service::BuildEvents(service) => parts.events(service, name, item)?,
@@ -119,6 +112,51 @@ impl Composer<'_> {
             self.elsewhere(&agreed, name, &mut able).await?;
         }
         parts.capabilities.push((name.clone(), Arc::new(able)));
+        Ok(())
+    }
+
+    /// Adds the results of an instance.
+    async fn results(
+        &mut self,
+        service: &model::ActionCacheService,
+        name: &InstanceName,
+        store: Option<SharedStore>,
+        parts: &mut Parts,
+    ) -> Result<(), ComposeError> {
+        let results = self.cache(&service.cache, name).await?;
+        let cache = self.by_grpc(Arc::clone(&results));
+        let served = ActionCacheInstance { cache, store, functions: functions() };
+        parts.results.push((name.clone(), results));
+        parts.action_cache.push((name.clone(), Arc::new(served)));
+        Ok(())
+    }
+
+    /// Results as gRPC services have them.
+    fn by_grpc(&self, results: SharedCache) -> SharedCache {
+        if self.config.http_cache.is_empty() { results } else { Arc::new(http_cache::Shared::new(results)) }
+    }
+
+    /// Adds a service that is nothing but a scheduler's.
+    async fn scheduled(
+        &mut self,
+        service: &Service,
+        name: &InstanceName,
+        parts: &mut Parts,
+    ) -> Result<(), ComposeError> {
+        let (list, scheduler) = match service {
+            Service::Bots(bots) => (&mut parts.bots, &bots.scheduler),
+            Service::Operations(operations) => (&mut parts.operations, &operations.scheduler),
+            Service::Introspection(looks) => (&mut parts.introspection, &looks.scheduler),
+            _ => return Ok(()),
+        };
+        let mut served = self.execution_instance(scheduler, name).await?;
+        if let Service::Bots(bots) = service {
+            served.long_poll_during_execution = bots.long_poll_when_busy;
+        }
+        if let Service::Operations(operations) = service {
+            served.max_list_page_size = operations.max_page_size;
+        }
+        list.push((name.clone(), Arc::new(served)));
         Ok(())
     }
 
@@ -202,7 +240,10 @@ impl Composer<'_> {
         let (running, agreed) = self.scheduler(scheduler).await?;
         let storage = self.root(&agreed.storage, name).await?;
         let cache = match &agreed.action_cache {
-            Some(cache) => Some(self.cache(cache, name).await?),
+            Some(cache) => {
+                let results = self.cache(cache, name).await?;
+                Some(self.by_grpc(results))
+            }
             None => None,
         };
         let own = scheduler
@@ -213,6 +254,7 @@ impl Composer<'_> {
         Ok(ExecutionInstance {
             functions: functions(),
             action_browser_url,
+            records: self.records(scheduler),
             ..ExecutionInstance::new(running, storage, cache)
         })
     }
@@ -235,11 +277,11 @@ impl Parts {
     /// An instance with blobs and results can serve them by HTTP too.
     fn http_cache(&mut self, name: &InstanceName) {
         let cas = self.cas.last().filter(|(of, _)| of == name).map(|(_, cas)| cas);
-        let results = self.action_cache.last().filter(|(of, _)| of == name).map(|(_, results)| results);
+        let results = self.results.last().filter(|(of, _)| of == name).map(|(_, results)| results);
         if let (Some(cas), Some(results)) = (cas, results) {
             let served = HttpCacheInstance {
                 store: Arc::clone(&cas.store),
-                cache: Arc::clone(&results.cache),
+                cache: Arc::clone(results),
                 read_only: cas.read_only,
             };
             self.http_cache.push((name.clone(), Arc::new(served)));

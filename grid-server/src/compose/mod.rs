@@ -14,6 +14,7 @@ mod imports;
 mod indexes;
 mod instances;
 pub(crate) mod needs;
+mod records;
 mod redis;
 mod remotes;
 mod s3;
@@ -38,6 +39,7 @@ use grid_config::ServerConfig;
 use grid_config::model::{Item, Remote};
 use grid_core::InstanceName;
 use grid_rpc::Instances;
+use grid_rpc::execution::Records;
 use grid_rpc::http_cache::HttpCacheInstance;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
@@ -52,6 +54,7 @@ use tonic_health::server::HealthReporter;
 pub(crate) use self::imports::{Import, Source, imports};
 pub(crate) use self::indexes::Found;
 use self::needs::Needs;
+pub(crate) use self::records::Executions;
 use crate::cleaning::Cleaner;
 use crate::readiness::Dependency;
 use crate::settings;
@@ -110,6 +113,7 @@ pub(crate) struct Composer<'a> {
     inventories: HashMap<Key, Arc<dyn Inventory>>,
     caches: HashMap<Key, SharedCache>,
     schedulers: HashMap<Key, Arc<Scheduler>>,
+    records: HashMap<Key, Records>,
     databases: HashMap<Key, Database>,
     redis: HashMap<Key, Arc<RedisConnection>>,
     connections: Vec<(Remote, String, Connection)>,
@@ -169,6 +173,13 @@ pub(crate) async fn indexes(config: &ServerConfig) -> Result<Vec<Found>, Compose
     composer.all_indexed().await
 }
 
+/// What is kept of the executions of a configuration that another process serves, and the caches with their results. Must
+/// be called within a runtime.
+pub(crate) async fn executions(config: &ServerConfig) -> Result<Vec<Executions>, ComposeError> {
+    let mut composer = Composer { beside: true, ..Composer::new(config, &Metrics::default(), None) };
+    composer.executions().await
+}
+
 impl<'a> Composer<'a> {
     fn new(config: &'a ServerConfig, metrics: &Metrics, bus: Option<Bus>) -> Self {
         Self {
@@ -182,6 +193,7 @@ impl<'a> Composer<'a> {
             inventories: HashMap::new(),
             caches: HashMap::new(),
             schedulers: HashMap::new(),
+            records: HashMap::new(),
             databases: HashMap::new(),
             redis: HashMap::new(),
             connections: Vec::new(),

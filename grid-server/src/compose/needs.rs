@@ -6,7 +6,7 @@ use grid_config::ServerConfig;
 use grid_config::model::{ActionCache, Scheduler, Service, Shared, SqlConnection};
 use grid_proto::asset::{fetch_server, push_server};
 use grid_proto::buildevents::publish_build_event_server;
-use grid_proto::buildgrid::query_build_events_server;
+use grid_proto::buildgrid::{introspection_server, query_build_events_server};
 use grid_proto::bytestream::byte_stream_server;
 use grid_proto::fleet::fleet_server;
 use grid_proto::logstream::log_stream_service_server;
@@ -52,6 +52,7 @@ fn names(service: &Service) -> Vec<&'static str> {
         Service::Bots(_) => vec![bots_server::SERVICE_NAME],
         Service::Operations(_) => vec![operations_server::SERVICE_NAME],
         Service::Fleet(_) => vec![fleet_server::SERVICE_NAME],
+        Service::Introspection(_) => vec![introspection_server::SERVICE_NAME],
         Service::LogStream(_) => {
             vec![log_stream_service_server::SERVICE_NAME, byte_stream_server::SERVICE_NAME]
         }
@@ -73,6 +74,7 @@ fn wanted(service: &Service) -> Vec<String> {
         Service::Bots(bots) => scheduler(&bots.scheduler),
         Service::Operations(operations) => vec![operations.scheduler.place.to_string()],
         Service::Fleet(fleet) => vec![fleet.scheduler.place.to_string()],
+        Service::Introspection(looks) => vec![looks.scheduler.place.to_string()],
         Service::LogStream(logs) => vec![database(&logs.sql)],
         Service::BuildEvents(events) => vec![database(&events.sql)],
         Service::RemoteAsset(assets) => vec![assets.storage.place.to_string(), database(&assets.sql)],

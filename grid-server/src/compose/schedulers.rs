@@ -41,6 +41,7 @@ impl Composer<'_> {
             return Ok((Arc::clone(scheduler), agreed));
         }
         let database = self.database(&item.database).await?;
+        self.keep_records(item, &database);
         let reader = self.same_kind(item, item.database_ro.as_ref(), &database, "sql-ro").await?;
         let notifier = self.same_kind(item, item.notifier.as_ref(), &database, "sql-notifier").await?;
         let store: Arc<dyn QueueStore> = match database {
@@ -79,7 +80,7 @@ impl Composer<'_> {
     }
 
     /// Puts together what the scheduler and all its services say; two services that say different things are refused.
-    fn agree(&self, item: &Shared<model::Scheduler>) -> Result<Agreed, ComposeError> {
+    pub(super) fn agree(&self, item: &Shared<model::Scheduler>) -> Result<Agreed, ComposeError> {
         let place = item.place.to_string();
         let mut agreed = Agreed {
             storage: Arc::clone(&item.storage),
@@ -100,6 +101,7 @@ impl Composer<'_> {
                 | Service::ByteStream(_)
                 | Service::Operations(_)
                 | Service::Fleet(_)
+                | Service::Introspection(_)
                 | Service::LogStream(_)
                 | Service::BuildEvents(_)
                 | Service::RemoteAsset(_) => continue,

@@ -7,6 +7,7 @@ use grid_core::SystemClock;
 use grid_proto::asset::fetch_server::FetchServer;
 use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
+use grid_proto::buildgrid::introspection_server::IntrospectionServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
 use grid_proto::fleet::fleet_server::FleetServer;
@@ -27,6 +28,7 @@ use grid_rpc::cas::CasService;
 use grid_rpc::execution::ExecutionService;
 use grid_rpc::fleet::FleetService;
 use grid_rpc::http_cache::HttpCacheInstance;
+use grid_rpc::introspection::IntrospectionService;
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
@@ -113,6 +115,10 @@ impl Composer<'_> {
         if !parts.bots.is_empty() {
             let instances = Instances::new("Bots", parts.bots);
             serve!(self, routes, BotsServer(BotsService::new(instances, logs)), Trailing);
+        }
+        if !parts.introspection.is_empty() {
+            let instances = Instances::new("Introspection", parts.introspection);
+            serve!(self, routes, IntrospectionServer(IntrospectionService::new(instances)));
         }
         if let Some(scheduler) = parts.fleet {
             serve!(self, routes, FleetServer(FleetService::new(scheduler)));

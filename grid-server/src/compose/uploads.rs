@@ -44,6 +44,7 @@ impl Composer<'_> {
                 Service::Bots(bots) => state(&bots.scheduler),
                 Service::Operations(operations) => state(&operations.scheduler),
                 Service::Fleet(fleet) => state(&fleet.scheduler),
+                Service::Introspection(looks) => state(&looks.scheduler),
                 Service::ActionCache(_) | Service::Cas(_) | Service::ByteStream(_) => false,
             }
         })

@@ -1,6 +1,7 @@
 //! The addresses that the server listens on: TCP, UNIX sockets, TLS and mutual TLS.
 
 mod clients;
+mod places;
 mod tls;
 
 use std::io;
@@ -11,6 +12,7 @@ use grid_config::model::{Channel, Endpoint, ServerCredentials, Transport};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
+pub(crate) use places::Places;
 pub(crate) use tls::TlsFiles;
 
 use crate::settings;

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::StreamExt as _;
 use grid_config::model::ServerCredentials;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
@@ -18,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::ListenError;
 use super::clients::Pinned;
+use super::places::{Places, Taken};
 
 /// How long a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -106,22 +109,23 @@ fn wrong(path: &Path, reason: String) -> ListenError {
     ListenError::KeyPair { path: path.to_owned(), reason }
 }
 
-/// Connections whose handshake is done.
-pub(crate) type Handshakes = ReceiverStream<io::Result<TlsStream<TcpStream>>>;
+/// Connections whose handshake is done, each with its place.
+pub(crate) type Handshakes = ReceiverStream<io::Result<(TlsStream<TcpStream>, Taken)>>;
 
 impl TlsFiles {
     /// Takes connections and shakes hands with them, each in a task of its own, so that a slow one holds up no other.
-    pub(crate) fn accept(self, listener: TcpListener) -> Handshakes {
+    pub(crate) fn accept(self, listener: TcpListener, places: Places) -> Handshakes {
         let (ready, connections) = mpsc::channel(WAITING);
         tokio::spawn(async move {
+            let mut accepted = pin!(places.tcp(listener));
             loop {
                 tokio::select! {
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => drop(tokio::spawn(shake(self.config(), stream, ready.clone()))),
-                        // Out of file descriptors, mostly: others must close first.
+                    Some(accepted) = accepted.next() => match accepted {
+                        Ok(connection) => {
+                            drop(tokio::spawn(shake(self.config(), connection, ready.clone())));
+                        }
                         Err(error) => {
-                            tracing::warn!(%error, "a connection can't be taken");
-                            tokio::time::sleep(Duration::from_millis(100)).await;
+                            let _ = ready.send(Err(error)).await;
                         }
                     },
                     () = ready.closed() => return,
@@ -134,12 +138,11 @@ impl TlsFiles {
 
 async fn shake(
     config: Arc<ServerConfig>,
-    stream: TcpStream,
-    ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+    (stream, place): (TcpStream, Taken),
+    ready: mpsc::Sender<io::Result<(TlsStream<TcpStream>, Taken)>>,
 ) {
-    let _ = stream.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
+        Ok(Ok(stream)) => drop(ready.send(Ok((stream, place))).await),
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }

@@ -1,5 +1,6 @@
 //! [`StreamsError`]: what can go wrong with what is kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use grid_core::{Coded, ErrorCode};
@@ -45,6 +46,20 @@ pub enum StreamsError {
     /// The database is away or refuses.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// As [`StreamsError::Database`], met by several calls at once.
+    #[error("database: {0}")]
+    Shared(Arc<sqlx::Error>),
+}
+
+impl StreamsError {
+    /// What the database said.
+    fn database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Database(error) => Some(error),
+            Self::Shared(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl Coded for StreamsError {
@@ -56,22 +71,26 @@ impl Coded for StreamsError {
             Self::Offset { .. } | Self::Pattern(_) => ErrorCode::InvalidArgument,
             Self::Finished(_) => ErrorCode::FailedPrecondition,
             Self::Full { .. } | Self::TooMany(_) => ErrorCode::ResourceExhausted,
-            Self::Database(error) if is_away(error) => ErrorCode::Unavailable,
-            Self::Database(_) => ErrorCode::Internal,
+            Self::Database(error) => database_code(error),
+            Self::Shared(error) => database_code(error),
         }
     }
 
     fn client_message(&self) -> String {
-        match self {
-            Self::Database(error) if is_away(error) => "the database is not available just now".into(),
-            Self::Database(_) => "internal error; see the server's log".into(),
-            other => other.to_string(),
+        match self.database() {
+            Some(error) if is_away(error) => "the database is not available just now".into(),
+            Some(_) => "internal error; see the server's log".into(),
+            None => self.to_string(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         (self.code() == ErrorCode::Unavailable).then_some(Duration::from_secs(1))
     }
+}
+
+fn database_code(error: &sqlx::Error) -> ErrorCode {
+    if is_away(error) { ErrorCode::Unavailable } else { ErrorCode::Internal }
 }
 
 fn is_away(error: &sqlx::Error) -> bool {

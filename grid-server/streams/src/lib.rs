@@ -1,5 +1,5 @@
 //! What services keep between calls and share between replicas: unfinished uploads, log streams, build events,
-//! assets.
+//! assets, and who executed which result.
 //!
 //! Each has a trait and one implementation over [`grid_scheduler_sql::Database`], so on PostgreSQL and on SQLite.
 //! `grid-rpc` puts the protocols over them. This crate refuses to know gRPC, and to hold more than one piece of
@@ -9,6 +9,7 @@ pub mod assets;
 pub mod error;
 pub mod events;
 pub mod logs;
+pub mod provenance;
 mod sql;
 pub mod uploads;
 mod wakeups;
@@ -17,4 +18,5 @@ pub use assets::{Asset, AssetKey, AssetKind, AssetStore, SqlAssetStore};
 pub use error::StreamsError;
 pub use events::{EventStore, SqlEventStore, StoredEvent, StoredStream};
 pub use logs::{LogState, LogStreamStore, SqlLogStreamStore};
+pub use provenance::{Executed, ExecutedQuery, Provenance, SqlProvenance};
 pub use uploads::{SqlUploadStore, UploadStore};

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use grid_core::{Clock, Digest, DigestFunction, Timestamp};
 use grid_scheduler_sql::{Database, testing};
 use grid_streams::{
-    Asset, AssetKey, AssetKind, AssetStore, EventStore, LogState, LogStreamStore, SqlAssetStore,
-    SqlEventStore, SqlLogStreamStore, SqlUploadStore, StoredEvent, StreamsError, UploadStore,
+    Asset, AssetKey, AssetKind, AssetStore, EventStore, Executed, ExecutedQuery, LogState, LogStreamStore,
+    Provenance, SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlProvenance, SqlUploadStore, StoredEvent,
+    StreamsError, UploadStore,
 };
 
 #[derive(Debug, Default)]
@@ -203,5 +204,47 @@ async fn assets_that_are_asked_for_stay() {
         assert_eq!(store.expire(Timestamp(5 * HOUR)).await.unwrap(), 1);
         assert!(store.get(&key("urn:used")).await.unwrap().is_some());
         assert_eq!(store.get(&key("urn:forgotten")).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn what_a_worker_executed_is_found_until_it_is_forgotten() {
+    for world in worlds().await {
+        let store = SqlProvenance::new(world.database.clone());
+        let executed = |worker: &str, action: &str, at| Executed {
+            instance: "main".into(),
+            action: Digest::of(DigestFunction::Blake3, action.as_bytes()),
+            worker: worker.into(),
+            subject: "dev".into(),
+            executed_at: Timestamp(at),
+        };
+        let all = [
+            executed("w1", "a", 10),
+            executed("w1", "b", 20),
+            executed("w2", "a", 30),
+            executed("w1", "c", 40),
+            executed("w1", "a", 50),
+        ];
+        // At once: those of one worker and action come to one record, of the last that came.
+        let written = all.iter().map(|one| store.record(one.clone()));
+        for written in futures::future::join_all(written).await {
+            written.unwrap();
+        }
+        let query = |since, until, skip| ExecutedQuery {
+            worker: "w1".into(),
+            since: Timestamp(since),
+            until: Timestamp(until),
+            skip,
+            limit: 2,
+        };
+        let found = async |query: ExecutedQuery| store.of_worker(&query).await.unwrap();
+        assert_eq!(found(query(0, 100, 0)).await, [all[1].clone(), all[3].clone()]);
+        assert_eq!(found(query(0, 100, 2)).await, [all[4].clone()]);
+        assert_eq!(found(query(21, 49, 0)).await, [all[3].clone()]);
+        // What was executed anew since it was found is not forgotten.
+        store.forget(&[all[0].clone(), all[3].clone()]).await.unwrap();
+        assert_eq!(found(query(0, 100, 0)).await, [all[1].clone(), all[4].clone()]);
+        assert_eq!(store.expire(Timestamp(50)).await.unwrap(), 2, "w2's too");
+        assert_eq!(found(query(0, 100, 0)).await, [all[4].clone()]);
     }
 }

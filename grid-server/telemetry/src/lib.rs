@@ -6,7 +6,9 @@
 
 pub mod bus;
 pub mod cleanup;
+pub mod connections;
 pub mod dependencies;
+pub mod http_cache;
 pub mod logs;
 pub mod process;
 mod published;

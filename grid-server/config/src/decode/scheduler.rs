@@ -71,6 +71,7 @@ struct SchedulerRest {
     unplaceable_grace: std::time::Duration,
     locality_hints: usize,
     history_retention: std::time::Duration,
+    provenance_retention: std::time::Duration,
 }
 
 impl SchedulerRest {
@@ -91,6 +92,7 @@ impl SchedulerRest {
             unplaceable_grace: or("refuse-unplaceable-after"),
             locality_hints: or("bot-locality-hint-limit"),
             history_retention: or("history-retention"),
+            provenance_retention: or("provenance-retention"),
         })
     }
 
@@ -118,6 +120,7 @@ impl SchedulerRest {
             unplaceable_grace: self.unplaceable_grace,
             locality_hints: self.locality_hints,
             history_retention: self.history_retention,
+            provenance_retention: self.provenance_retention,
         }
     }
 }

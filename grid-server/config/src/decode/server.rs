@@ -8,8 +8,8 @@ use super::scalars::{Names, TextMap};
 use super::{Fields, objects, record, rules};
 use crate::model::{
     ActionCache, Admin, Authorization, BlobCounts, Channel, Cleanup, Compression, Endpoint, GridCredentials,
-    Instance, LargeBlobs, Monitoring, MonitoringFormat, MonitoringTarget, Scheduler, ServerConfig,
-    ServerCredentials, Service, Shared, Storage, TagFormat, Transport,
+    Instance, LargeBlobs, Monitoring, MonitoringFormat, MonitoringTarget, RedisConnection, Scheduler,
+    ServerConfig, ServerCredentials, Service, Shared, SqlConnection, Storage, TagFormat, Transport,
 };
 use crate::table::{
     ADMIN, CLEANUP, GRID_CREDENTIALS, INSTANCE, Kind, MONITORING, SERVER_CREDENTIALS, TOP, Ty,
@@ -61,6 +61,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let authorization = f.opt("authorization");
     let monitoring = f.opt::<MaybeMonitoring>("monitoring");
     let max_concurrent_calls = f.or("maximum-concurrent-rpcs");
+    let max_connections = f.or("maximum-connections");
     let reflection = f.or("server-reflection");
     let compression = f.or::<String>("grpc-compression");
     let options = f.opt("grpc-server-options");
@@ -83,20 +84,15 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         }
     }
     rules::instances(f, &read);
-    let (mut sql_connections, mut redis_connections) = (Vec::new(), Vec::new());
     let definitions = definitions?;
-    for connection in definitions.connections {
-        match connection {
-            Connection::Sql(connection) => sql_connections.push(connection),
-            Connection::Redis(connection) => redis_connections.push(connection),
-        }
-    }
+    let (sql_connections, redis_connections) = by_kind(definitions.connections);
     Some(ServerConfig {
         description: description?,
         channels: channels?.unwrap_or_default(),
         authorization: authorization?.unwrap_or_else(Authorization::open),
         monitoring: monitoring?.and_then(|MaybeMonitoring(monitoring)| monitoring),
         max_concurrent_calls: max_concurrent_calls?,
+        max_connections: max_connections?,
         reflection: reflection?,
         compression: if compression? == "NoCompression" { Compression::None } else { Compression::Gzip },
         options: options?.unwrap_or_default(),
@@ -112,6 +108,18 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         state_directory: state_directory?,
         grid_credentials: grid_credentials?.unwrap_or_default(),
     })
+}
+
+/// Connections to databases, and those to Redis.
+fn by_kind(connections: Vec<Connection>) -> (Vec<Shared<SqlConnection>>, Vec<Shared<RedisConnection>>) {
+    let (mut sql, mut redis) = (Vec::new(), Vec::new());
+    for connection in connections {
+        match connection {
+            Connection::Sql(connection) => sql.push(connection),
+            Connection::Redis(connection) => redis.push(connection),
+        }
+    }
+    (sql, redis)
 }
 
 struct ReadInstance {

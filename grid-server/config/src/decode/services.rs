@@ -7,7 +7,7 @@ use super::decoder::{Decoder, Memo, Tagged};
 use super::{Fields, caches, record};
 use crate::model::{
     ActionCache, ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution,
-    Fleet, Item, LogStream, Operations, Place, RemoteAsset, SchedulerOverrides, Service,
+    Fleet, Introspection, Item, LogStream, Operations, Place, RemoteAsset, SchedulerOverrides, Service,
 };
 use crate::table::Kind;
 
@@ -31,6 +31,9 @@ impl Tagged for Service {
             })
             .map(Self::Operations),
             "fleet" => record!(f => Fleet { scheduler: req("scheduler") }).map(Self::Fleet),
+            "introspection" => {
+                record!(f => Introspection { scheduler: req("scheduler") }).map(Self::Introspection)
+            }
             "logstream" => {
                 record!(f => LogStream { prefix: or("prefix"), sql: opt("sql"), retention: or("retention") })
                     .map(Self::LogStream)

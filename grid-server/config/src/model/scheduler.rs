@@ -36,6 +36,8 @@ pub struct Scheduler {
     pub pruner: Option<Pruner>,
     /// How long the history keeps leases that ended.
     pub history_retention: Duration,
+    /// How long it is kept who executed which result; zero for not at all.
+    pub provenance_retention: Duration,
     /// The age at which queued jobs are given up; `None` for never.
     pub queue_timeout: Option<Duration>,
     /// The base URL of a browser for actions.

@@ -23,6 +23,8 @@ pub struct ServerConfig {
     pub monitoring: Option<Monitoring>,
     /// How many calls run at once.
     pub max_concurrent_calls: usize,
+    /// How many connections are open at once.
+    pub max_connections: usize,
     /// Whether the services are described by reflection.
     pub reflection: bool,
     /// How responses are compressed.

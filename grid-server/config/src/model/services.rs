@@ -22,6 +22,8 @@ pub enum Service {
     Operations(Operations),
     /// `!fleet`
     Fleet(Fleet),
+    /// `!introspection`
+    Introspection(Introspection),
     /// `!logstream`, `!memory-logstream-storage`
     LogStream(LogStream),
     /// `!build-events`, `!memory-build-events`
@@ -135,6 +137,13 @@ pub struct Operations {
 /// The Fleet service.
 #[derive(Debug, PartialEq)]
 pub struct Fleet {
+    /// The scheduler.
+    pub scheduler: Shared<Scheduler>,
+}
+
+/// BuildGrid's Introspection service.
+#[derive(Debug, PartialEq)]
+pub struct Introspection {
     /// The scheduler.
     pub scheduler: Shared<Scheduler>,
 }

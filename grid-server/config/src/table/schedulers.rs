@@ -148,6 +148,12 @@ static SQL_KEYS: &[Key] = &[
         "How long it is kept what became of leases: of it size classes are made. Our own.",
     ),
     default(
+        "provenance-retention",
+        PERIOD_TY,
+        "{days: 30}",
+        "How long it is kept which worker executed which result, for `grid-server purge`: as long as the action cache keeps results. 0 for not at all. Our own.",
+    ),
+    default(
         "fairness",
         Ty::OneOf(&["age", "turns"]),
         "age",

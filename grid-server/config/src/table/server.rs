@@ -33,6 +33,12 @@ static TOP_KEYS: &[Key] = &[
         "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, then get RESOURCE_EXHAUSTED. Bots, clients that wait for an action, and streams that have nothing to say take no place.",
     ),
     default(
+        "maximum-connections",
+        Ty::Whole(1, 1_000_000),
+        "10000",
+        "How many connections of clients are open at once, over all addresses, of which each keeps one free; three quarters of the files that the process may open, where that is less. While all are taken nobody is accepted. Our own.",
+    ),
+    default(
         "server-reflection",
         Ty::Flag,
         "yes",
@@ -64,7 +70,7 @@ static TOP_KEYS: &[Key] = &[
     key(
         "http-cache",
         Ty::List(&Ty::Object(Kind::Channel)),
-        "Addresses of Bazel's HTTP cache (`--remote_cache=http://…`): `/[INSTANCE/]ac/HASH` and `/[INSTANCE/]cas/HASH` of each instance with `!cas` and `!action-cache`, for callers who may do the same by gRPC; a password in the URL is taken as the token. Blobs are the same as by gRPC where they were uploaded by HTTP; results are HTTP's own. Our own.",
+        "Addresses of Bazel's HTTP cache (`--remote_cache=http://…`): `/[INSTANCE/]ac/HASH` and `/[INSTANCE/]cas/HASH` of each instance with `!cas` and `!action-cache`, for callers who may do the same by gRPC; a password in the URL is taken as the token. Blobs are those of gRPC, found by hash where they were uploaded by HTTP or a result that was asked for by HTTP names them. Results are those of gRPC, as far as servers with this key recorded them, and the other way round. Our own.",
     ),
     key(
         "state-directory",

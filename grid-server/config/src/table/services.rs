@@ -261,13 +261,12 @@ static REFERENCE_CACHE: Section = Section {
     ],
 };
 
-static INTROSPECTION: Section = Section {
-    name: "!introspection",
-    kind: Some(Kind::Service),
-    status: Status::Refused(NOT_YET),
-    doc: "BuildGrid's service that shows workers and queues.",
-    keys: &[required("scheduler", SCHEDULER, "The scheduler that is looked at.")],
-};
+static INTROSPECTION: Section = service(
+    "!introspection",
+    "BuildGrid's Introspection service: the instance's workers, filters of operations, places in the queue and what \
+     happened to a job.",
+    &[required("scheduler", SCHEDULER, "The scheduler that is looked at.")],
+);
 
 static QUOTA: Section = Section {
     name: "!quota-service",

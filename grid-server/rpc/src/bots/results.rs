@@ -3,24 +3,22 @@
 //! The order is what makes a result safe: outputs are in the storage before the bot reports, the action cache has
 //! the result before the scheduler does, and only then does a client hear of it.
 
-use std::time::Duration;
-
 use grid_cache::CacheError;
-use grid_core::Digest;
 use grid_proto::any;
 use grid_proto::reapi::{ActionResult, ExecuteResponse};
-use grid_proto::resourceusage::PosixResourceUsage;
 use grid_proto::rwapi::{Lease, LeaseState};
 use grid_scheduler::history::Usage;
 use grid_scheduler::ids::SessionId;
 use grid_scheduler::job::Job;
 use grid_scheduler::session::{News, ReportedLease};
 use grid_scheduler::transition::Cause;
+use grid_streams::Executed;
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use super::session::parse_lease_id;
+use super::usage;
 use crate::execution::ExecutionInstance;
 use crate::execution::render::timestamp;
 use crate::{Instances, to_status};
@@ -74,29 +72,25 @@ async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Re
         _ => {}
     }
     let succeeded = status.code == Code::Ok as i32;
-    let result = result.map(|result| with_times(result, job));
-    if let (true, true, Some(result)) = (succeeded, job.spec.cacheable, &result) {
-        record(instance, &job.spec.action_digest, result).await?;
-    }
-    let usage = result.as_ref().and_then(used).unwrap_or_default();
+    let mut result = result.map(|result| with_times(result, job));
+    let (used, statistics) = match &mut result {
+        Some(result) => usage::settle(instance, job.spec.action_digest.function(), result).await,
+        None => (Usage::default(), None),
+    };
+    let recorded = async {
+        match &result {
+            Some(result) if succeeded && job.spec.cacheable => record(instance, job, result).await,
+            _ => Ok(()),
+        }
+    };
+    let (recorded, ()) = tokio::join!(recorded, usage::store(instance, statistics));
+    recorded?;
     let response = ExecuteResponse { result, status: Some(status), ..ExecuteResponse::default() };
-    Ok((News::Finished(response.encode_to_vec().into()), usage))
+    Ok((News::Finished(response.encode_to_vec().into()), used))
 }
 
 fn failed(cause: Cause) -> (News, Usage) {
     (News::Failed(cause), Usage::default())
-}
-
-/// What the worker measured, where it sent Buildbarn's message about it.
-fn used(result: &ActionResult) -> Option<Usage> {
-    let metadata = result.execution_metadata.as_ref()?;
-    let read = |sent| any::unpack::<PosixResourceUsage>(sent).ok();
-    let usage = metadata.auxiliary_metadata.iter().find_map(read)?;
-    let time = |time: Option<prost_types::Duration>| {
-        time.and_then(|time| Duration::try_from(time).ok()).unwrap_or_default()
-    };
-    let cpu = time(usage.user_time).saturating_add(time(usage.system_time));
-    Some(Usage { cpu, memory: u64::try_from(usage.maximum_resident_set_size).unwrap_or(0) })
 }
 
 /// The times that the server knows better than the bot, and those that the bot left out.
@@ -114,10 +108,21 @@ fn with_times(mut result: ActionResult, job: &Job) -> ActionResult {
     result
 }
 
-/// Writes a result to the action cache. A cache that takes none is no obstacle; one that is away is: the bot
-/// tries again, and the result is not lost.
-async fn record(instance: &ExecutionInstance, action: &Digest, result: &ActionResult) -> Result<(), Status> {
+/// Writes a result to the action cache, once it is known from whom it came. A cache that takes none is no obstacle; one
+/// that is away is: the bot tries again, and the result is not lost.
+async fn record(instance: &ExecutionInstance, job: &Job, result: &ActionResult) -> Result<(), Status> {
     let Some(cache) = &instance.action_cache else { return Ok(()) };
+    let action = &job.spec.action_digest;
+    if let (Some(records), Some(lease)) = (&instance.records, &job.state.lease) {
+        let executed = Executed {
+            instance: job.spec.instance.clone(),
+            action: *action,
+            worker: lease.bot_id.clone(),
+            subject: job.spec.subject.clone(),
+            executed_at: records.clock.now(),
+        };
+        records.provenance.record(executed).await.map_err(|error| to_status(&error))?;
+    }
     match cache.update(action, result).await {
         Ok(()) | Err(CacheError::UpdatesNotAllowed | CacheError::AlreadyWritten(_)) => Ok(()),
         Err(error) => Err(to_status(&error)),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use grid_cache::SharedCache;
 use grid_cas::SharedStore;
+use grid_core::Clock;
 use grid_scheduler::Scheduler;
+use grid_streams::Provenance;
 
 use crate::digests::{self, Functions};
 
@@ -31,6 +33,17 @@ pub struct ExecutionInstance {
     pub action_browser_url: Option<String>,
     /// Whether a bot with leases is held for news (`bots-long-poll-during-execution`, on).
     pub long_poll_during_execution: bool,
+    /// Where it is kept who executed which result, where that is kept.
+    pub records: Option<Records>,
+}
+
+/// Where it is kept who executed which result.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// The records.
+    pub provenance: Arc<dyn Provenance>,
+    /// What tells when a result came.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl ExecutionInstance {
@@ -47,6 +60,7 @@ impl ExecutionInstance {
             max_list_page_size: 1_000,
             action_browser_url: None,
             long_poll_during_execution: true,
+            records: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use grid_proto::reapi::execution_server::Execution;
 use grid_proto::reapi::{ExecuteRequest, WaitExecutionRequest};
 use tonic::{Request, Response, Status};
 
-pub use self::instance::ExecutionInstance;
+pub use self::instance::{ExecutionInstance, Records};
 use self::render::Inline;
 use crate::{Instances, operations, to_status};
 

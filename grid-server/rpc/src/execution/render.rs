@@ -16,7 +16,6 @@ use prost_types::Any;
 use super::instance::ExecutionInstance;
 use crate::digests;
 use crate::error::grpc_code;
-use crate::fleet;
 
 /// Outputs larger than this are not put into a response, in bytes.
 const MAX_INLINE: u64 = 1 << 20;
@@ -73,7 +72,7 @@ pub(super) fn waiting(
     let name = name(operation);
     let mut metadata = metadata(job);
     if let (Some(reason), Some(partial)) = (reason, &mut metadata.partial_execution_metadata) {
-        partial.auxiliary_metadata.push(any::pack(&fleet::brief(name.clone(), reason)));
+        partial.auxiliary_metadata.push(any::pack(&wait(reason)));
     }
     longrunning::Operation {
         name,
@@ -143,6 +142,14 @@ fn result(job: &Job, cancelled: bool, browser: Option<&str>) -> operation::Resul
             operation::Result::Error(status(ErrorCode::Cancelled, "cancelled by its client"))
         }
     }
+}
+
+/// Why a job waits. Clients that print an operation as JSON fail at a message that they don't know, and
+/// whoever knows operations knows their status.
+fn wait(reason: &Explanation) -> grid_proto::rpc::Status {
+    let stuck = reason.reason.is_stuck();
+    let code = if stuck { ErrorCode::FailedPrecondition } else { ErrorCode::Unavailable };
+    status(code, &reason.text)
 }
 
 fn status(code: ErrorCode, message: &str) -> grid_proto::rpc::Status {

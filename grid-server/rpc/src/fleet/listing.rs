@@ -91,7 +91,7 @@ pub(super) async fn bots(
 }
 
 /// Every job that runs, where any does.
-async fn leases(scheduler: &Scheduler, any: bool) -> Result<Vec<Why>, Status> {
+pub(crate) async fn leases(scheduler: &Scheduler, any: bool) -> Result<Vec<Why>, Status> {
     let mut jobs = Vec::new();
     let mut next = JobPage { stages: vec![Stage::Executing], limit: PAGE, ..JobPage::default() };
     if !any {

@@ -28,8 +28,7 @@ use tonic::{Request, Response, Status};
 use crate::RpcError;
 use crate::error::status;
 
-/// The explanation that an operation's metadata carries while its job waits.
-pub(crate) use wire::brief;
+pub(crate) use listing::leases;
 
 /// The service.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use grid_proto::reapi::{self, execution_stage};
 use grid_scheduler::engine::DrainOrder;
 use grid_scheduler::fleet::demand::{Demand, PoolDemand, Quantiles, Unplaced};
 use grid_scheduler::fleet::{
-    BotState, Declaration, DrainProgress, DrainReason, DrainState, DrainTarget, Explanation, FleetBot,
-    Mismatch, Pool, Verdict, View, WaitReason,
+    BotState, Declaration, DrainProgress, DrainReason, DrainState, DrainTarget, FleetBot, Mismatch, Pool,
+    Verdict, View, WaitReason,
 };
 use grid_scheduler::job::{Job, Outcome, Stage};
 use grid_scheduler::operation::RequestMetadata;
@@ -337,18 +337,6 @@ const fn reason(reason: WaitReason) -> proto::WaitReason {
     }
 }
 
-/// What an operation's metadata says of its wait.
-pub(crate) fn brief(operation: String, explanation: &Explanation) -> proto::Explanation {
-    proto::Explanation {
-        operation,
-        stage: execution_stage::Value::Queued.into(),
-        reason: reason(explanation.reason).into(),
-        text: explanation.text.clone(),
-        mismatch: explanation.mismatch.as_ref().map(mismatch),
-        ..proto::Explanation::default()
-    }
-}
-
 /// Why an operation has not finished.
 pub(super) fn why(operation: String, why: &Why) -> proto::Explanation {
     let waits = why.job.state.stage == Stage::Queued;
@@ -359,7 +347,11 @@ pub(super) fn why(operation: String, why: &Why) -> proto::Explanation {
         max_workers: verdict.max_workers,
     };
     proto::Explanation {
+        operation,
         stage: stage(&why.job).into(),
+        reason: reason(why.explanation.reason).into(),
+        text: why.explanation.text.clone(),
+        mismatch: why.explanation.mismatch.as_ref().map(mismatch),
         pool: why.pool.clone(),
         queue_position: why.position,
         expected_wait: why.expected.and_then(|wait| prost_types::Duration::try_from(wait).ok()),
@@ -371,6 +363,5 @@ pub(super) fn why(operation: String, why: &Why) -> proto::Explanation {
         pools: why.verdicts.iter().map(verdict).collect(),
         job: Some(job(why)),
         attempts: why.runs.iter().map(super::history::attempt).collect(),
-        ..brief(operation, &why.explanation)
     }
 }

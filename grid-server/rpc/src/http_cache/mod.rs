@@ -1,13 +1,14 @@
 //! Bazel's HTTP cache (`--remote_cache=http://…`): `GET`, `HEAD` and `PUT` of `/[INSTANCE/]ac/HASH` and
 //! `/[INSTANCE/]cas/HASH`, over the same blobs as the gRPC services.
 //!
-//! The protocol names a blob without its size, which is a part of its name everywhere else: [`sizes`] keeps it. Results are
-//! found again by HTTP alone, for an action's size is not said either. Callers and what they may do are judged as those of
+//! The protocol names a blob without its size, which is a part of its name everywhere else: [`sizes`] keeps it, and
+//! [`Shared`] has results found whichever way they came. Callers and what they may do are judged as those of
 //! the gRPC methods that do the same. Nothing here listens.
 
 mod answer;
 mod lent;
 mod path;
+mod shared;
 mod sizes;
 
 use std::convert::Infallible;
@@ -31,6 +32,7 @@ use tower::Service;
 use self::answer::{content, empty, failure};
 use self::lent::Lent;
 use self::path::{Kind, Path};
+pub use self::shared::Shared;
 use crate::auth::AuthLayer;
 use crate::{Instances, RpcError};
 
@@ -139,8 +141,10 @@ pub(crate) enum Failure {
 
 impl HttpCacheInstance {
     async fn result(&self, hash: &str, reads_body: bool) -> Result<Response<Body>, Failure> {
-        let found = self.cache.get(&sizes::action(hash)?).await?;
-        let result = found.ok_or_else(|| RpcError::NotFound(format!("result of action {hash}")))?;
+        let result = match self.cache.get(&sizes::result_key(&sizes::digest(hash, 0)?)).await? {
+            Some(result) => result,
+            None => self.by_grpc(hash).await?,
+        };
         let encoded = Bytes::from(result.encode_to_vec());
         Ok(if reads_body { content(encoded) } else { empty(StatusCode::OK, Some(encoded.len() as u64)) })
     }
@@ -150,8 +154,17 @@ impl HttpCacheInstance {
         let read = Limited::new(body, MAX_RESULT).collect().await;
         let encoded = read.map_err(|error| malformed(error.to_string()))?.to_bytes();
         let result = ActionResult::decode(encoded).map_err(|error| malformed(error.to_string()))?;
-        self.cache.update(&sizes::action(hash)?, &result).await?;
+        self.cache.update(&sizes::result_key(&sizes::digest(hash, 0)?), &result).await?;
         Ok(empty(StatusCode::OK, None))
+    }
+
+    /// A result that came by gRPC. What it names is found by hash from then on.
+    async fn by_grpc(&self, hash: &str) -> Result<ActionResult, Failure> {
+        let missing = || RpcError::NotFound(format!("result of action {hash}"));
+        let action = sizes::find(&self.cache, hash).await?.ok_or_else(missing)?;
+        let result = self.cache.get(&action).await?.ok_or_else(missing)?;
+        sizes::keep_named(&self.cache, &self.store, &action, &result).await;
+        Ok(result)
     }
 
     async fn blob(&self, hash: &str, reads_body: bool) -> Result<Response<Body>, Failure> {

@@ -1,10 +1,11 @@
 //! The sizes of blobs that are named by their hash alone.
 //!
-//! What is uploaded by HTTP leaves an entry in the action cache: a result of an action that nobody can run, whose key is
+//! What is uploaded by HTTP, and what a result that HTTP asks for names, leaves an entry in the action cache: a result of an action that nobody can run, whose key is
 //! made from the hash, and whose output is the blob. So a size is known on every replica, for as long as results are kept,
 //! and an entry whose blob is gone counts as absent as any result's does.
 
-use grid_cache::{CacheError, SharedCache};
+use grid_cache::{CacheError, SharedCache, contents};
+use grid_cas::SharedStore;
 use grid_core::{Digest, DigestFunction};
 use grid_proto::reapi::ActionResult;
 
@@ -18,11 +19,10 @@ pub(super) fn digest(hash: &str, size: u64) -> Result<Digest, RpcError> {
     Digest::parse_inferring(None, hash, size).map_err(malformed)
 }
 
-/// The name of an action's result. An action's size is not said: results that came by HTTP have none.
-pub(super) fn action(hash: &str) -> Result<Digest, RpcError> {
-    let named = digest(hash, 0)?;
-    let text = format!("http-cache/ac/{}/{}", named.function(), named.hash_hex());
-    Ok(Digest::of(DigestFunction::Sha256, text.as_bytes()))
+/// The name of an action's result that came by HTTP, which does not say an action's size.
+pub(super) fn result_key(action: &Digest) -> Digest {
+    let text = format!("http-cache/ac/{}/{}", action.function(), action.hash_hex());
+    Digest::of(DigestFunction::Sha256, text.as_bytes())
 }
 
 fn key(blob: &Digest) -> Digest {
@@ -41,6 +41,20 @@ pub(super) async fn find(cache: &SharedCache, hash: &str) -> Result<Option<Diges
     let Some(found) = entry.and_then(|entry| entry.stdout_digest) else { return Ok(None) };
     let size = u64::try_from(found.size_bytes).unwrap_or(0);
     Ok(Some(digest(hash, size)?))
+}
+
+/// Remembers the sizes of what a result names, for whoever asks for it next by HTTP. A size that can't be remembered makes
+/// a miss of its blob, and no more.
+pub(super) async fn keep_named(cache: &SharedCache, store: &SharedStore, action: &Digest, result: &ActionResult) {
+    let named = match contents::all(store, action, result).await {
+        Ok(named) => named,
+        Err(error) => return tracing::debug!(%error, "what a result names could not be looked through"),
+    };
+    for blob in named {
+        if let Err(error) = keep(cache, &blob).await {
+            return tracing::debug!(%error, "the sizes of what a result names could not be kept");
+        }
+    }
 }
 
 /// Remembers a blob's size.

@@ -39,16 +39,17 @@ struct Rules {
     ending: CancellationToken,
 }
 
-/// Serves connections until `ending` is cancelled; then no more are taken, and this returns once the calls of those that
+/// Serves connections, each with what stands for its place and is dropped when it is closed, until `ending` is cancelled; then no more are taken, and this returns once the calls of those that
 /// there are have ended. `jitter` gives numbers from 0 to 1 that spread the connections' ages.
-pub async fn serve<IO, S, B>(
+pub async fn serve<IO, P, S, B>(
     options: &TransportOptions,
-    connections: impl Stream<Item = io::Result<IO>>,
+    connections: impl Stream<Item = io::Result<(IO, P)>>,
     service: S,
     ending: CancellationToken,
     jitter: impl Fn() -> f64,
 ) where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    P: Send + 'static,
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -63,7 +64,7 @@ pub async fn serve<IO, S, B>(
         };
         match next {
             None => break,
-            Some(Ok(io)) => {
+            Some(Ok((io, place))) => {
                 let rules = Rules {
                     http: options.http(),
                     greeting: options.greeting,
@@ -71,7 +72,11 @@ pub async fn serve<IO, S, B>(
                     grace: options.max_connection_age_grace,
                     ending: ending.clone(),
                 };
-                tasks.spawn(speak(io, service.clone(), rules));
+                let spoken = speak(io, service.clone(), rules);
+                tasks.spawn(async move {
+                    spoken.await;
+                    drop(place);
+                });
             }
             // Out of file descriptors, mostly: others must close first.
             Some(Err(error)) => {

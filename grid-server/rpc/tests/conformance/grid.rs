@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use grid_cache::SharedCache;
 use grid_cache::backends::lru::Lru as LruCache;
 use grid_cache::decorators::allow_updates::ReadOnly;
@@ -17,6 +18,7 @@ use grid_core::{Digest, DigestFunction, InstanceName, SystemClock};
 use grid_proto::asset::fetch_server::FetchServer;
 use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
+use grid_proto::buildgrid::introspection_server::IntrospectionServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
@@ -40,6 +42,8 @@ use grid_rpc::capabilities::{
 };
 use grid_rpc::cas::{CasInstance, CasService, Chunking, ChunkingOptions, tree::TreeLimits};
 use grid_rpc::digests::{Functions, all_functions, to_wire};
+use grid_rpc::execution::ExecutionInstance;
+use grid_rpc::introspection::IntrospectionService;
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
@@ -53,6 +57,7 @@ use tonic::{Code, Status};
 use tower::ServiceBuilder;
 
 use crate::origin::WebServer;
+use crate::queue;
 
 /// Which store the server stands on.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +102,7 @@ struct Parts {
     caches: HashMap<&'static str, SharedCache>,
     chunking: Arc<Chunking>,
     assets: Arc<SqlAssetStore>,
+    executing: Instances<ExecutionInstance>,
     folder: std::path::PathBuf,
 }
 
@@ -225,11 +231,13 @@ impl Parts {
         .add_service(FetchServer::new(self.assets()))
         .add_service(PushServer::new(self.assets()))
         .add_service(LogStreamServiceServer::new(logs));
+        let routes = queue::serve(routes, self.executing.clone())
+            .add_service(IntrospectionServer::new(IntrospectionService::new(self.executing.clone())));
         let service =
             ServiceBuilder::new().layer(Deadlines { idle: Duration::from_secs(60) }).service(routes);
         let ending = CancellationToken::new();
         tokio::spawn(async move {
-            let accepted = TcpListenerStream::new(listener);
+            let accepted = TcpListenerStream::new(listener).map_ok(|stream| (stream, ()));
             transport::serve(&TransportOptions::default(), accepted, service, ending, || 0.5).await;
         });
         Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
@@ -266,6 +274,7 @@ impl Grid {
             uploads: Arc::new(SqlUploadStore::new(database.clone(), clock.clone())),
             logs: Arc::new(SqlLogStreamStore::new(database.clone(), clock.clone(), 1 << 20)),
             events: BuildEvents::new(Arc::new(SqlEventStore::new(database.clone(), clock.clone()))),
+            executing: queue::instances(&database, &store),
             assets: Arc::new(SqlAssetStore::new(database, clock)),
             folder: folder.path().to_owned(),
             caches: INSTANCES.map(|i| (i, cache(i == READ_ONLY))).into(),

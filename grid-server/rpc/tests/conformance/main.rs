@@ -24,8 +24,10 @@ mod capabilities;
 mod chunking;
 mod find_missing;
 mod grid;
+mod introspection;
 mod logstream;
 mod origin;
+mod queue;
 mod resume;
 mod rule;
 mod tree;
@@ -46,6 +48,7 @@ fn rules() -> Vec<Rule> {
         ("Action cache", action_cache::rules()),
         ("Log streams", logstream::rules()),
         ("Build events", build_events::rules()),
+        ("Introspection", introspection::rules()),
         ("Remote assets", asset::rules()),
     ]
     .into_iter()

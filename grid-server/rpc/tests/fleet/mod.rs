@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
+use grid_cache::ActionCache as _;
+use grid_core::{Digest, DigestFunction};
 use grid_proto::any;
+use grid_proto::buildbox::ExecutionStatistics;
 use grid_proto::fleet::drain_target::Target;
 use grid_proto::fleet::{
-    BotState, DeclarePoolsRequest, DemandRequest, DrainRequest, DrainState, DrainTarget, Explanation,
-    GetDrainRequest, ListBotsRequest, ListJobsRequest, ListPoolsRequest, Pool, Property, SizeClassesRequest,
-    UndrainRequest, WaitReason, WatchDemandRequest, WhyRequest,
+    BotState, DeclarePoolsRequest, DemandRequest, DrainRequest, DrainState, DrainTarget, GetDrainRequest,
+    ListBotsRequest, ListJobsRequest, ListPoolsRequest, Pool, Property, SizeClassesRequest, UndrainRequest,
+    WaitReason, WatchDemandRequest, WhyRequest,
 };
-use grid_proto::longrunning;
-use grid_proto::reapi::{ActionResult, ExecuteOperationMetadata, ExecutedActionMetadata};
+use grid_proto::reapi::{self, ActionResult, ExecuteOperationMetadata, ExecutedActionMetadata};
 use grid_proto::resourceusage::PosixResourceUsage;
 use grid_proto::rwapi::worker::Config;
+use grid_proto::{longrunning, rpc};
 use grid_scheduler::SchedulerOptions;
+use prost::Message;
+use prost_types::Any;
 use tonic::{Code, Streaming};
 
 use crate::support::{self, Bot, Grid, Kind, Shared, finish, last, response};
@@ -86,24 +91,24 @@ fn drain(target: Target, grace: u64) -> DrainRequest {
     DrainRequest { targets: vec![DrainTarget { target: Some(target) }], grace, ..DrainRequest::default() }
 }
 
-/// The explanation in an operation's metadata.
-fn explained(operation: &longrunning::Operation) -> Option<Explanation> {
+/// Why an operation waits, as its metadata says: in a message that every client of operations can print.
+fn explained(operation: &longrunning::Operation) -> Option<rpc::Status> {
     let metadata: ExecuteOperationMetadata = any::unpack(operation.metadata.as_ref().unwrap()).unwrap();
     let partial = metadata.partial_execution_metadata.unwrap();
     partial.auxiliary_metadata.first().map(|any| any::unpack(any).unwrap())
 }
 
-/// The first explanation with this reason that a stream tells; `first` is its first message. What was said before the
+/// The first reason with these words that a stream tells; `first` is its first message. What was said before the
 /// scheduler heard of a pool or a bot is corrected when it does.
 async fn told(
     first: &longrunning::Operation,
     stream: &mut Streaming<longrunning::Operation>,
-    reason: WaitReason,
-) -> Explanation {
+    words: &str,
+) -> rpc::Status {
     let mut told = explained(first);
     loop {
         match told {
-            Some(told) if told.reason() == reason => return told,
+            Some(told) if told.message.contains(words) => return told,
             _ => {
                 let next = tokio::time::timeout(WAIT, stream.message()).await.unwrap().unwrap().unwrap();
                 told = explained(&next);
@@ -145,10 +150,11 @@ async fn a_job_that_no_pool_fits_says_so(kind: Kind) {
     grid.fleet().declare_pools(declaration(1, vec![pool()])).await.unwrap();
     let action = shared.action("x", &[("ISA", "sparc")], |_| {}).await;
     let (first, mut stream) = grid.execute(action).await;
-    let told = told(&first, &mut stream, WaitReason::NoPoolFits).await;
-    assert!(told.text.contains("ISA=sparc") && told.text.contains(POOL), "{}", told.text);
+    let told = told(&first, &mut stream, "ISA=sparc").await;
+    assert!(told.message.contains(POOL), "{}", told.message);
+    assert_eq!(Code::from_i32(told.code), Code::FailedPrecondition, "waiting alone does not end it");
     let why = grid.fleet().why(WhyRequest { operation: first.name.clone() }).await.unwrap().into_inner();
-    assert_eq!((why.reason(), &why.text), (WaitReason::NoPoolFits, &told.text));
+    assert_eq!((why.reason(), &why.text), (WaitReason::NoPoolFits, &told.message));
     assert!(why.fails_at.is_some());
     assert_eq!(why.pools[0].missing, [Property { key: "ISA".into(), value: "sparc".into() }]);
     let unknown = format!("main/test/{}", uuid::Uuid::nil());
@@ -181,7 +187,8 @@ async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {
     let wanted = watch.message().await.unwrap().unwrap();
     assert_eq!((wanted.pools[0].queued, wanted.pools[0].required_slots, wanted.pools[0].bots), (1, 1, 0));
     assert!(wanted.pools[0].oldest_queue_age.is_some());
-    told(&queued, &mut stream, WaitReason::ScalingUp).await;
+    let told = told(&queued, &mut stream, "is being scaled up").await;
+    assert_eq!(Code::from_i32(told.code), Code::Unavailable, "waiting alone ends it");
     let why = grid.fleet().why(WhyRequest { operation: queued.name }).await.unwrap().into_inner();
     assert_eq!((why.pool.as_str(), why.queue_position), (POOL, 0));
     let mut bot = bot(&grid, "b1");
@@ -202,8 +209,7 @@ async fn images_choose_the_pool(kind: Kind) {
     bot.create(BRIEF).await;
     let action = shared.action("x", &[("container-image", "docker://r.example/clang:18")], |_| {}).await;
     let (first, mut stream) = grid.execute(action).await;
-    let told = told(&first, &mut stream, WaitReason::NoPoolFits).await;
-    assert!(told.text.contains("images on offer: r.example/gcc:13"), "{}", told.text);
+    told(&first, &mut stream, "images on offer: r.example/gcc:13").await;
     let action = shared.action("y", &[("container-image", "docker://r.example/gcc:13")], |_| {}).await;
     let (_, _stream) = grid.execute(action).await;
     bot.update(WAIT).await.unwrap();
@@ -239,7 +245,7 @@ async fn a_drained_bot_gets_no_more_work_and_leaves_when_it_is_done(kind: Kind) 
     bot.update(BRIEF).await.unwrap();
     assert!(bot.session.leases.is_empty(), "no new lease");
     assert_eq!(response(&last(stream).await).result.unwrap().exit_code, 0);
-    told(&first, &mut waiting, WaitReason::NoUsableBot).await;
+    told(&first, &mut waiting, "Every worker that fits (1) is draining").await;
     let mut state = DrainState::Acknowledged;
     while let Some(status) = watch.message().await.unwrap() {
         state = status.state();
@@ -338,7 +344,17 @@ async fn what_actions_took_is_kept_and_offered(kind: Kind) {
     let result = ActionResult { execution_metadata: Some(metadata), ..ActionResult::default() };
     finish(&mut bot.session.leases[0], 0, Some(&result));
     bot.update(BRIEF).await.unwrap();
-    last(stream).await;
+    let done = response(&last(stream).await).result.unwrap();
+    // Clients print results whatever their worker sent: what they don't know is behind a digest.
+    let shown = done.execution_metadata.unwrap().auxiliary_metadata;
+    let named: reapi::Digest = any::unpack(&shown[0]).unwrap();
+    let named = Digest::parse(DigestFunction::Sha256, &named.hash, named.size_bytes).unwrap();
+    let stored = shared.storage.read_batch(&[named]).await.pop().unwrap().unwrap();
+    let statistics: ExecutionStatistics = any::unpack(&Any::decode(stored).unwrap()).unwrap();
+    let measured = statistics.command_rusage.unwrap();
+    assert_eq!((measured.utime, measured.maxrss, shown.len()), (seconds(3), 700 << 10, 1));
+    let kept = shared.cache.get(&action).await.unwrap().unwrap();
+    assert_eq!(kept.execution_metadata.unwrap().auxiliary_metadata, shown, "the cache gives the same");
 
     let classes = grid.fleet().get_size_classes(SizeClassesRequest::default()).await.unwrap().into_inner();
     let class = &classes.classes[0];

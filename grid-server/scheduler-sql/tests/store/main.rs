@@ -78,6 +78,7 @@ pub(crate) fn job(number: u128, requirement: RequirementId) -> Job {
             platform: vec![("OSFamily".to_owned(), "linux".to_owned())],
             mnemonic: String::new(),
             tool: String::new(),
+            subject: String::new(),
             locality: String::new(),
         },
         action,

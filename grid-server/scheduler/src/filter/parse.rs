@@ -18,7 +18,8 @@ pub struct FilterError {
     pub message: String,
 }
 
-const FIELDS: [(&str, Field); 18] = [
+/// The parameters of filters, by name; `sort_order` beside them orders what is found.
+pub const FIELDS: [(&str, Field); 18] = [
     ("name", Field::Name),
     ("stage", Field::Stage),
     ("command", Field::Command),
@@ -39,7 +40,8 @@ const FIELDS: [(&str, Field); 18] = [
     ("client_subject", Field::ClientSubject),
 ];
 
-const STAGES: [(&str, i64); 5] =
+/// The stages that filters name, with their numbers.
+pub const STAGES: [(&str, i64); 5] =
     [("UNKNOWN", 0), ("CACHE_CHECK", 1), ("QUEUED", 2), ("EXECUTING", 3), ("COMPLETED", 4)];
 
 /// Longer than these are names, and comparisons that begin alike come longest first.

@@ -99,6 +99,7 @@ impl Scheduler {
             platform: request.platform.clone(),
             mnemonic: request.metadata.action_mnemonic.clone(),
             tool: request.metadata.tool_name.clone(),
+            subject: request.client.subject.clone(),
             locality: request.locality.clone(),
         };
         let state = JobState::queued(now, request.priority, now);
