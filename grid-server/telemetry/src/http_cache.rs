@@ -47,7 +47,11 @@ impl HttpMetrics {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         let layer = Self { answered: Family::default(), seconds: Family::new_with_constructor(seconds) };
-        metrics.register("http_cache_requests", "Requests to the HTTP cache, by their status", &layer.answered);
+        metrics.register(
+            "http_cache_requests",
+            "Requests to the HTTP cache, by their status",
+            &layer.answered,
+        );
         let help = "How long requests to the HTTP cache took until their answer began";
         metrics.register("http_cache_seconds", help, &layer.seconds);
         layer

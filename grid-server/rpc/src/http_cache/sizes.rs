@@ -45,7 +45,12 @@ pub(super) async fn find(cache: &SharedCache, hash: &str) -> Result<Option<Diges
 
 /// Remembers the sizes of what a result names, for whoever asks for it next by HTTP. A size that can't be remembered makes
 /// a miss of its blob, and no more.
-pub(super) async fn keep_named(cache: &SharedCache, store: &SharedStore, action: &Digest, result: &ActionResult) {
+pub(super) async fn keep_named(
+    cache: &SharedCache,
+    store: &SharedStore,
+    action: &Digest,
+    result: &ActionResult,
+) {
     let named = match contents::all(store, action, result).await {
         Ok(named) => named,
         Err(error) => return tracing::debug!(%error, "what a result names could not be looked through"),
