@@ -52,11 +52,12 @@ fn assignment(at: Timestamp, bot: &str, started: Timestamp, queued: Timestamp) -
     (at, JobEventType::Assignment, json!({ "worker_name": bot, "time_in_queue": waited }))
 }
 
-/// A lease that ended: that it was given, and that it was not the last.
+/// A lease that ended: that it was given, and what else came of it than the job's end.
 fn attempt(run: &Run) -> Vec<Told> {
     let given = assignment(run.started_at, &run.bot, run.started_at, run.queued_at);
     let again = match run.ending {
         Ending::Finished | Ending::Stopped => None,
+        Ending::Preempted => Some((run.ended_at, JobEventType::Evicted, Value::Null)),
         Ending::WorkerLost | Ending::Internal | Ending::Unavailable | Ending::GivenBack => {
             let payload = json!({ "attempt_number": run.attempt, "reason": run.ending.name() });
             Some((run.ended_at, JobEventType::Retry, payload))
