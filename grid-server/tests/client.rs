@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use grid_proto::buildgrid::ListWorkersRequest;
+use grid_proto::buildgrid::introspection_client::IntrospectionClient;
 use serde_json::Value;
 use support::Server;
 use tokio::io::AsyncWriteExt as _;
@@ -195,5 +197,37 @@ async fn a_client_shows_its_certificate_and_checks_the_servers() {
         let (code, _, err) = Client::new(&options).run("capabilities", "").await;
         assert!(code != 0 && !err.is_empty(), "a client without a certificate, or one that trusts nobody");
     }
+    server.stop().await;
+}
+
+const QUOTAS: &str = "
+storages: [!lru-storage &cas {size: 10M}]
+schedulers: [!sql-scheduler &queue {storage: *cas, cohort-set: !cohort-set {cohorts: [{name: linux, property-labels: [linux]}]}}]
+instances:
+  - name: main
+    services: [!cas {storage: *cas}, !bytestream {storage: *cas}, !execution {scheduler: *queue}, !introspection {scheduler: *queue}]
+services: [!quota-service {scheduler: *queue}]
+";
+
+#[tokio::test]
+async fn quotas_are_set_shown_and_removed() {
+    let server = Server::start(QUOTAS).await;
+    let client = Client::of(&server);
+    client.ok("quota put main linux --min-quota 1 --max-quota 4").await;
+    let quota = client.json("quota get main linux").await;
+    assert_eq!(
+        (&quota["botCohort"], &quota["minQuota"], &quota["maxQuota"]),
+        (&"linux".into(), &"1".into(), &"4".into())
+    );
+    assert!(client.ok("quota list main").await.contains("linux"));
+    let (code, _, err) = client.run("quota put main mac --min-quota 1 --max-quota 4", "").await;
+    assert!(code != 0 && err.contains("mac") && err.contains("linux"), "{err}");
+    client.ok("quota delete main linux").await;
+    let (code, _, err) = client.run("quota get main linux", "").await;
+    assert!(code != 0 && err.contains("not found"), "{err}");
+
+    let request = ListWorkersRequest { instance_name: "main".into(), ..ListWorkersRequest::default() };
+    let workers = IntrospectionClient::new(server.channel().await).list_workers(request).await.unwrap();
+    assert_eq!(workers.into_inner().total, 0);
     server.stop().await;
 }

@@ -25,6 +25,7 @@ pub mod introspection;
 pub mod logstream;
 pub mod metadata;
 pub mod operations;
+pub mod quota;
 pub mod remote_capabilities;
 pub mod rpc_error;
 pub mod spans;

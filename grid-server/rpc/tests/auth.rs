@@ -109,6 +109,29 @@ impl World {
 }
 
 #[tokio::test]
+async fn services_of_administrators_are_closed_to_strangers_whatever_instance_is_open() {
+    const SERVICES: &[&str] = &["build.bazel.remote.execution.v2.ActionCache"];
+    let keys = || Keys::Fixed(Arc::new(DecodingKey::from_secret(SECRET)));
+    let options = |acl: Option<&str>| AuthOptions {
+        authenticators: vec![Arc::new(JwtAuthenticator::new(keys(), Algorithm::HS256, &[]))],
+        policy: Arc::new(Policy {
+            acl: acl.map(|text| Acl::parse(text).unwrap()),
+            unauthenticated_instances: ["open".into(), String::new()].into(),
+            ..Policy::default()
+        }),
+        admin_services: SERVICES,
+        ..AuthOptions::default()
+    };
+    let world = serve(options(None)).await;
+    assert_eq!(world.get("open", None).await, Code::Unauthenticated);
+    assert_eq!(world.get("open", Some(&token("dev"))).await, Code::NotFound);
+    let acl = "{open: {allow: all}, '': {allow: [{subject: admin, requests: [GetActionResult]}]}}";
+    let world = serve(options(Some(acl))).await;
+    assert_eq!(world.get("open", Some(&token("dev"))).await, Code::PermissionDenied);
+    assert_eq!(world.get("open", Some(&token("admin"))).await, Code::NotFound);
+}
+
+#[tokio::test]
 async fn strangers_are_refused_and_known_callers_are_not() {
     let (world, _folder) = world().await;
     assert_eq!(world.get("main", None).await, Code::Unauthenticated);

@@ -9,6 +9,8 @@ use grid_config::ServerConfig;
 use grid_config::model::{
     Algorithm, AuthorizationServer, Jwt, JwtKeys, Method, ServerCredentials, Service, Transport,
 };
+use grid_proto::buildgrid::quota_server;
+use grid_proto::fleet::fleet_server;
 use grid_rpc::auth::headers::HeaderAuthenticator;
 use grid_rpc::auth::jwks::{Keys, Published};
 use grid_rpc::auth::jwt::JwtAuthenticator;
@@ -22,8 +24,8 @@ use jsonwebtoken::DecodingKey;
 use super::ComposeError;
 use super::remotes::TOKEN_REFRESH;
 
-/// The full name of the Fleet service.
-const FLEET: &str = "grid.fleet.v1alpha1.Fleet";
+/// The services that are administrators'.
+const ADMINISTRATION: &[&str] = &[fleet_server::SERVICE_NAME, quota_server::SERVICE_NAME];
 
 /// The layer that a configuration asks for.
 pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
@@ -56,7 +58,7 @@ pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
         allow_localhost: authorization.allow_localhost,
         worker_token: token(&config.grid_credentials.worker_token),
         admin_token: token(&config.grid_credentials.admin_token),
-        fleet_service: FLEET,
+        admin_services: ADMINISTRATION,
     }))
 }
 

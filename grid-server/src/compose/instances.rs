@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use grid_cache::SharedCache;
 use grid_cas::SharedStore;
-use grid_config::model::{self, Endpoints, Instance, Service, Shared};
+use grid_config::model::{self, Endpoints, Instance, ServerService, Service, Shared};
 use grid_core::InstanceName;
 use grid_rpc::action_cache::ActionCacheInstance;
 use grid_rpc::asset::AssetInstance;
@@ -37,6 +37,7 @@ pub(super) struct Parts {
     pub(super) assets: Vec<(InstanceName, Arc<AssetInstance>)>,
     pub(super) http_cache: Vec<(InstanceName, Arc<HttpCacheInstance>)>,
     pub(super) fleet: Option<Arc<Scheduler>>,
+    pub(super) quotas: Vec<(InstanceName, Arc<Scheduler>)>,
     pub(super) logstream: Option<Streams>,
     pub(super) build_events: Option<model::BuildEvents>,
 }
@@ -56,6 +57,12 @@ impl Composer<'_> {
             for name in &instance.names {
                 self.instance(instance, name, &mut parts).await?;
             }
+        }
+        for service in &config.services {
+            let ServerService::Quota(quotas) = &service.value;
+            let (scheduler, _) = self.scheduler(&quotas.scheduler).await?;
+            let names = config.instances.iter().flat_map(|instance| &instance.names);
+            parts.quotas = names.map(|name| (name.clone(), Arc::clone(&scheduler))).collect();
         }
         Ok(parts)
     }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use grid_config::ServerConfig;
-use grid_config::model::{ActionCache, Scheduler, Service, Shared, SqlConnection};
+use grid_config::model::{ActionCache, Scheduler, ServerService, Service, Shared, SqlConnection};
 use grid_proto::asset::{fetch_server, push_server};
 use grid_proto::buildevents::publish_build_event_server;
-use grid_proto::buildgrid::{introspection_server, query_build_events_server};
+use grid_proto::buildgrid::{introspection_server, query_build_events_server, quota_server};
 use grid_proto::bytestream::byte_stream_server;
 use grid_proto::fleet::fleet_server;
 use grid_proto::logstream::log_stream_service_server;
@@ -31,6 +31,10 @@ pub(super) fn needs(config: &ServerConfig) -> Needs {
         for name in names {
             needs.entry(name).or_default().extend(wanted.iter().cloned());
         }
+    }
+    for service in &config.services {
+        let ServerService::Quota(quotas) = &service.value;
+        needs.entry(quota_server::SERVICE_NAME).or_default().insert(quotas.scheduler.place.to_string());
     }
     needs
 }

@@ -9,6 +9,7 @@ use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
 use grid_proto::buildgrid::introspection_server::IntrospectionServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
+use grid_proto::buildgrid::quota_server::QuotaServer;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
 use grid_proto::fleet::fleet_server::FleetServer;
 use grid_proto::logstream::log_stream_service_server::LogStreamServiceServer;
@@ -31,6 +32,7 @@ use grid_rpc::http_cache::HttpCacheInstance;
 use grid_rpc::introspection::IntrospectionService;
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
+use grid_rpc::quota::QuotaService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
 use grid_rpc::{Instances, health};
 use grid_streams::{SqlEventStore, SqlLogStreamStore};
@@ -122,6 +124,9 @@ impl Composer<'_> {
         }
         if let Some(scheduler) = parts.fleet {
             serve!(self, routes, FleetServer(FleetService::new(scheduler)));
+        }
+        if !parts.quotas.is_empty() {
+            serve!(self, routes, QuotaServer(QuotaService::new(Instances::new("Quota", parts.quotas))));
         }
         let instances = Instances::new("Capabilities", parts.capabilities);
         serve!(self, routes, CapabilitiesServer(CapabilitiesService::new(instances)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid_config::model::{self, Service};
+use grid_config::model::{self, ServerService, Service, Shared};
 use grid_core::SystemClock;
 use grid_rpc::bytestream::Resumable;
 use grid_streams::SqlUploadStore;
@@ -35,18 +35,23 @@ impl Composer<'_> {
     /// Whether a service that is served keeps something in the embedded database.
     fn has_state_database(&self) -> bool {
         let state = |scheduler: &model::Scheduler| scheduler.database == model::Database::State;
-        self.config.instances.iter().flat_map(|instance| &instance.services).any(|service| {
-            match &service.value {
-                Service::LogStream(logs) => logs.sql.is_none(),
-                Service::BuildEvents(events) => events.sql.is_none(),
-                Service::RemoteAsset(assets) => assets.sql.is_none(),
-                Service::Execution(execution) => state(&execution.scheduler),
-                Service::Bots(bots) => state(&bots.scheduler),
-                Service::Operations(operations) => state(&operations.scheduler),
-                Service::Fleet(fleet) => state(&fleet.scheduler),
-                Service::Introspection(looks) => state(&looks.scheduler),
-                Service::ActionCache(_) | Service::Cas(_) | Service::ByteStream(_) => false,
-            }
-        })
+        let quotas = |service: &Shared<ServerService>| {
+            let ServerService::Quota(quotas) = &service.value;
+            state(&quotas.scheduler)
+        };
+        self.config.services.iter().any(quotas)
+            || self.config.instances.iter().flat_map(|instance| &instance.services).any(|service| {
+                match &service.value {
+                    Service::LogStream(logs) => logs.sql.is_none(),
+                    Service::BuildEvents(events) => events.sql.is_none(),
+                    Service::RemoteAsset(assets) => assets.sql.is_none(),
+                    Service::Execution(execution) => state(&execution.scheduler),
+                    Service::Bots(bots) => state(&bots.scheduler),
+                    Service::Operations(operations) => state(&operations.scheduler),
+                    Service::Fleet(fleet) => state(&fleet.scheduler),
+                    Service::Introspection(looks) => state(&looks.scheduler),
+                    Service::ActionCache(_) | Service::Cas(_) | Service::ByteStream(_) => false,
+                }
+            })
     }
 }

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::diagnostics::{Diagnostics, Severity};
-use crate::model::{ActionCache, RedisConnection, Scheduler, Service, Shared, SqlConnection, Storage};
+use crate::model::{
+    ActionCache, RedisConnection, Scheduler, ServerService, Service, Shared, SqlConnection, Storage,
+};
 use crate::table::Ty;
 use crate::yaml::{Child, Content, Mark, Node};
 
@@ -21,6 +23,7 @@ pub(crate) struct Decoder<'a> {
     pub(super) caches: Memo<ActionCache>,
     pub(super) schedulers: Memo<Scheduler>,
     pub(super) services: Memo<Service>,
+    pub(super) server_services: Memo<ServerService>,
 }
 
 enum Step {
@@ -59,6 +62,7 @@ impl<'a> Decoder<'a> {
             caches: Memo::new(),
             schedulers: Memo::new(),
             services: Memo::new(),
+            server_services: Memo::new(),
         }
     }
 

@@ -9,7 +9,8 @@ use super::{Fields, objects, record, rules};
 use crate::model::{
     ActionCache, Admin, Authorization, BlobCounts, Channel, Cleanup, Compression, Endpoint, GridCredentials,
     Instance, LargeBlobs, Monitoring, MonitoringFormat, MonitoringTarget, RedisConnection, Scheduler,
-    ServerConfig, ServerCredentials, Service, Shared, SqlConnection, Storage, TagFormat, Transport,
+    ServerConfig, ServerCredentials, ServerService, Service, Shared, SqlConnection, Storage, TagFormat,
+    Transport,
 };
 use crate::table::{
     ADMIN, CLEANUP, GRID_CREDENTIALS, INSTANCE, Kind, MONITORING, SERVER_CREDENTIALS, TOP, Ty,
@@ -72,7 +73,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let state_directory = f.opt("state-directory");
     let grid_credentials = f.opt("grid-credentials");
     f.look("metering");
-    f.look("services");
+    let services = f.opt::<Sound<Shared<ServerService>>>("services");
 
     let mut read = Vec::new();
     for ReadInstance { instance, definitions: more } in
@@ -102,6 +103,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         caches: definitions.caches,
         schedulers: definitions.schedulers,
         instances: read,
+        services: services?.map_or_else(Vec::new, |Sound(services)| services),
         cleanup: cleanup?.unwrap_or_default(),
         admin: admin?.unwrap_or_else(|| Admin { address: "127.0.0.1:8980".to_owned() }),
         http_cache: http_cache?.unwrap_or_default(),

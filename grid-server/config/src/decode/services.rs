@@ -7,7 +7,8 @@ use super::decoder::{Decoder, Memo, Tagged};
 use super::{Fields, caches, record};
 use crate::model::{
     ActionCache, ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution,
-    Fleet, Introspection, Item, LogStream, Operations, Place, RemoteAsset, SchedulerOverrides, Service,
+    Fleet, Introspection, Item, LogStream, Operations, Place, Quota, RemoteAsset, SchedulerOverrides,
+    ServerService, Service,
 };
 use crate::table::Kind;
 
@@ -48,12 +49,30 @@ impl Tagged for Service {
             }
             "remote-asset" => remote_asset(f).map(Self::RemoteAsset),
             "reference-cache" => reference_cache(f).map(Self::RemoteAsset),
-            _ => {
-                f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
-                None
-            }
+            _ => no_decoder(tag, f),
         }
     }
+}
+
+impl Tagged for ServerService {
+    const KIND: Kind = Kind::ServerService;
+
+    fn memo<'d>(decoder: &'d mut Decoder<'_>) -> &'d mut Memo<Self> {
+        &mut decoder.server_services
+    }
+
+    fn read(tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
+        match tag {
+            "quota-service" => record!(f => Quota { scheduler: req("scheduler") }).map(Self::Quota),
+            _ => no_decoder(tag, f),
+        }
+    }
+}
+
+/// Every tag that isn't refused has a decoder; a test sees to it.
+fn no_decoder<T>(tag: &str, f: &mut Fields<'_, '_>) -> Option<T> {
+    f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
+    None
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

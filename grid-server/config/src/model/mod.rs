@@ -33,7 +33,7 @@ pub use server::{
 };
 pub use services::{
     ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet,
-    Introspection, LogStream, Operations, RemoteAsset, SchedulerOverrides, Service,
+    Introspection, LogStream, Operations, Quota, RemoteAsset, SchedulerOverrides, ServerService, Service,
 };
 pub use shared::{Item, Place, Secret, Shared};
 pub use storages::{

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use grid_core::InstanceName;
 
 use super::{
-    ActionCache, Authorization, Cleanup, RedisConnection, Scheduler, ServerOptions, Service, Shared,
-    SqlConnection, Storage,
+    ActionCache, Authorization, Cleanup, RedisConnection, Scheduler, ServerOptions, ServerService, Service,
+    Shared, SqlConnection, Storage,
 };
 
 /// A whole configuration.
@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub schedulers: Vec<Shared<Scheduler>>,
     /// The instances.
     pub instances: Vec<Instance>,
+    /// Services outside the instances.
+    pub services: Vec<Shared<ServerService>>,
     /// What is kept within bounds.
     pub cleanup: Vec<Cleanup>,
     /// Where the admin address is.

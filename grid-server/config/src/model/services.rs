@@ -32,6 +32,20 @@ pub enum Service {
     RemoteAsset(RemoteAsset),
 }
 
+/// A gRPC service outside the instances.
+#[derive(Debug, PartialEq)]
+pub enum ServerService {
+    /// `!quota-service`
+    Quota(Quota),
+}
+
+/// BuildGrid's Quota service.
+#[derive(Debug, PartialEq)]
+pub struct Quota {
+    /// The scheduler that holds to the quotas.
+    pub scheduler: Shared<Scheduler>,
+}
+
 /// The ActionCache service.
 #[derive(Debug, PartialEq)]
 pub struct ActionCacheService {

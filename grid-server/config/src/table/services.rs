@@ -1,6 +1,6 @@
 //! gRPC services.
 
-use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, mapped, required, spelling, warned};
+use super::{Key, Kind, Section, Status, Ty, default, key, mapped, required, spelling, warned};
 
 const STORAGE: Ty = Ty::Object(Kind::Storage);
 const CACHE: Ty = Ty::Object(Kind::ActionCache);
@@ -271,9 +271,10 @@ static INTROSPECTION: Section = service(
 static QUOTA: Section = Section {
     name: "!quota-service",
     kind: Some(Kind::ServerService),
-    status: Status::Refused(NOT_YET),
-    doc: "BuildGrid's service for quotas of instances.",
-    keys: &[required("scheduler", SCHEDULER, "The scheduler whose quotas they are.")],
+    status: Status::Done,
+    doc: "BuildGrid's Quota service: how many leases an instance is due, and may hold, in a cohort of the scheduler's \
+          `cohort-set`. With `grid-credentials.admin-token` it asks for that token.",
+    keys: &[required("scheduler", SCHEDULER, "The scheduler that holds to the quotas.")],
 };
 
 static BOTS_SERVICE: Section = Section {

@@ -1,7 +1,9 @@
 //! [`AuthLayer`]: the tower layer before all services.
 //!
-//! Health and reflection are open. With tokens for workers and administrators, Bots and Fleet ask for those and for
-//! nothing else; every other call runs with what is known of its caller, for [`super::permit`] to decide.
+//! Health and reflection are open. With tokens for workers and administrators, Bots and the services of administrators ask
+//! for those and for nothing else; every other call runs with what is known of its caller, for [`super::permit`] to decide.
+//! Without a token for administrators, their services ask for a known caller whom the ACL, where there is one, grants the
+//! call in the unnamed instance: what these calls do concerns all instances.
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -49,10 +51,10 @@ pub struct AuthOptions {
     pub allow_localhost: bool,
     /// What workers show to Bots.
     pub worker_token: Option<Arc<TokenFile>>,
-    /// What administrators and the operator show to Fleet.
+    /// What administrators and the operator show to the services that are theirs.
     pub admin_token: Option<Arc<TokenFile>>,
-    /// The full name of the Fleet service.
-    pub fleet_service: &'static str,
+    /// The full names of the services that are administrators'.
+    pub admin_services: &'static [&'static str],
 }
 
 /// Authentication before all services of a server.
@@ -133,7 +135,9 @@ impl AuthOptions {
         }
         let guard = match service {
             BOTS => self.worker_token.as_ref().map(|token| (token, "worker")),
-            name if name == self.fleet_service => self.admin_token.as_ref().map(|token| (token, "admin")),
+            name if self.admin_services.contains(&name) => {
+                self.admin_token.as_ref().map(|token| (token, "admin"))
+            }
             _ => None,
         };
         if let Some((token, who)) = guard {
@@ -153,6 +157,16 @@ impl AuthOptions {
             return Ok(Verdict::Checked(Caller::Bearer(Arc::clone(authorizer), token.into())));
         }
         Ok(Verdict::Checked(Caller::Known(self.caller(request).await.map(Arc::new))))
+    }
+
+    /// What the task of a call is to know, where the call may reach its service.
+    async fn admit(&self, path: &str, request: &http::request::Parts) -> Result<Option<Call>, RpcError> {
+        let call = self.judge(path, request).await?.call(path, self);
+        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        if let Some(call) = call.as_ref().filter(|_| self.admin_services.contains(&service)) {
+            call.administers().await?;
+        }
+        Ok(call)
     }
 
     fn is_worker(&self, service: &str, method: &str, request: &http::request::Parts) -> bool {
@@ -210,9 +224,9 @@ where
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let path = parts.uri.path();
-            let call = match options.judge(path, &parts).await {
+            let call = match options.admit(path, &parts).await {
                 Err(error) => return Ok(to_status(&error).into_http()),
-                Ok(verdict) => verdict.call(path, &options),
+                Ok(call) => call,
             };
             let counted = parts.extensions.get::<CallInstance>().cloned().unwrap_or_default();
             let future = INSTANCE.scope(counted, inner.call(Request::from_parts(parts, body)));

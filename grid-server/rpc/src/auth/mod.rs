@@ -106,6 +106,20 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Whether the caller may make a call that concerns all instances. An instance that is open to everybody opens none of
+    /// these.
+    async fn administers(&self) -> Result<(), RpcError> {
+        let everywhere = "";
+        match &self.caller {
+            Caller::Known(caller) => self.policy.administers(everywhere, &self.method, caller),
+            Caller::Bearer(authorizer, token) => {
+                authorizer.authorize(everywhere, &self.method, token).await.map(drop)
+            }
+        }
+    }
+}
+
 tokio::task_local! {
     static CALL: Call;
     static INSTANCE: CallInstance;

@@ -63,12 +63,27 @@ impl Policy {
                     || self.cache_writers.contains(&identity.subject)
             }
         };
-        if permitted {
-            Ok(())
-        } else {
-            Err(RpcError::PermissionDenied("Not permitted to make this request".into()))
-        }
+        if permitted { Ok(()) } else { Err(denied()) }
     }
+
+    /// Whether `caller`, who must be known, may call `method` of a service for administrators.
+    ///
+    /// # Errors
+    /// As [`Policy::permit`].
+    pub fn administers(
+        &self,
+        instance: &str,
+        method: &str,
+        caller: &Result<Arc<Identity>, RpcError>,
+    ) -> Result<(), RpcError> {
+        let identity = caller.as_ref().map_err(Clone::clone)?;
+        let granted = |acl: &Acl| acl.permits(instance, short(method), identity);
+        if self.acl.as_ref().is_none_or(granted) { Ok(()) } else { Err(denied()) }
+    }
+}
+
+fn denied() -> RpcError {
+    RpcError::PermissionDenied("Not permitted to make this request".into())
 }
 
 /// The method's name without its service, as ACLs have it.

@@ -18,7 +18,6 @@ use grid_core::{Digest, DigestFunction, InstanceName, SystemClock};
 use grid_proto::asset::fetch_server::FetchServer;
 use grid_proto::asset::push_server::PushServer;
 use grid_proto::buildevents::publish_build_event_server::PublishBuildEventServer;
-use grid_proto::buildgrid::introspection_server::IntrospectionServer;
 use grid_proto::buildgrid::query_build_events_server::QueryBuildEventsServer;
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
 use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
@@ -43,7 +42,6 @@ use grid_rpc::capabilities::{
 use grid_rpc::cas::{CasInstance, CasService, Chunking, ChunkingOptions, tree::TreeLimits};
 use grid_rpc::digests::{Functions, all_functions, to_wire};
 use grid_rpc::execution::ExecutionInstance;
-use grid_rpc::introspection::IntrospectionService;
 use grid_rpc::logstream::LogStreams;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
@@ -231,8 +229,7 @@ impl Parts {
         .add_service(FetchServer::new(self.assets()))
         .add_service(PushServer::new(self.assets()))
         .add_service(LogStreamServiceServer::new(logs));
-        let routes = queue::serve(routes, self.executing.clone())
-            .add_service(IntrospectionServer::new(IntrospectionService::new(self.executing.clone())));
+        let routes = queue::serve(routes, self.executing.clone());
         let service =
             ServiceBuilder::new().layer(Deadlines { idle: Duration::from_secs(60) }).service(routes);
         let ending = CancellationToken::new();

@@ -28,6 +28,7 @@ mod introspection;
 mod logstream;
 mod origin;
 mod queue;
+mod quota;
 mod resume;
 mod rule;
 mod tree;
@@ -49,6 +50,7 @@ fn rules() -> Vec<Rule> {
         ("Log streams", logstream::rules()),
         ("Build events", build_events::rules()),
         ("Introspection", introspection::rules()),
+        ("Quotas", quota::rules()),
         ("Remote assets", asset::rules()),
     ]
     .into_iter()

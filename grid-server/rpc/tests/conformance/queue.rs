@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use grid_cas::SharedStore;
 use grid_core::{Digest, InstanceName};
+use grid_proto::buildgrid::introspection_server::IntrospectionServer;
+use grid_proto::buildgrid::quota_server::QuotaServer;
 use grid_proto::longrunning::Operation;
 use grid_proto::reapi::execution_client::ExecutionClient;
 use grid_proto::reapi::execution_server::ExecutionServer;
@@ -19,7 +21,10 @@ use grid_rpc::Instances;
 use grid_rpc::bots::{BotsService, Trailing};
 use grid_rpc::digests::to_wire;
 use grid_rpc::execution::{ExecutionInstance, ExecutionService};
+use grid_rpc::introspection::IntrospectionService;
+use grid_rpc::quota::QuotaService;
 use grid_scheduler::ids::TimeOrderedIds;
+use grid_scheduler::quota::Cohort;
 use grid_scheduler::{Scheduler, SchedulerOptions};
 use grid_scheduler_sql::{Database, SqliteQueue};
 use prost::Message;
@@ -28,6 +33,9 @@ use tonic::service::Routes;
 
 use crate::grid::{Grid, MAIN, TIGHT};
 
+/// The cohorts of bots that have quotas; the tests' bots are in neither.
+pub(crate) const COHORT: &str = "cohort-a";
+pub(crate) const OTHER_COHORT: &str = "cohort-b";
 /// How long a bot waits for work that is there.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -35,7 +43,10 @@ const WAIT: Duration = Duration::from_secs(30);
 pub(crate) fn instances(database: &Database, store: &SharedStore) -> Instances<ExecutionInstance> {
     let Database::Sqlite(pool) = database else { unreachable!("the tests' database is SQLite") };
     let queue = Arc::new(SqliteQueue::new(pool.clone()));
-    let scheduler = Scheduler::start(SchedulerOptions::default(), queue, Arc::new(TimeOrderedIds));
+    let cohort = |name: &str| Cohort { name: name.into(), labels: [format!("label of {name}")].into() };
+    let cohorts = [COHORT, OTHER_COHORT].map(cohort).into();
+    let options = SchedulerOptions { cohorts, ..SchedulerOptions::default() };
+    let scheduler = Scheduler::start(options, queue, Arc::new(TimeOrderedIds));
     let instance = |name: &'static str| {
         let instance = ExecutionInstance::new(Arc::clone(&scheduler), Arc::clone(store), None);
         (InstanceName::new(name).unwrap(), Arc::new(instance))
@@ -43,9 +54,13 @@ pub(crate) fn instances(database: &Database, store: &SharedStore) -> Instances<E
     Instances::new("Execution", [MAIN, TIGHT].map(instance))
 }
 
-/// Adds Execution and Bots.
+/// Adds Execution, Bots, Introspection and Quota.
 pub(crate) fn serve(routes: Routes, instances: Instances<ExecutionInstance>) -> Routes {
+    let schedulers = instances.iter().map(|(name, instance)| (name.clone(), Arc::clone(&instance.scheduler)));
+    let quotas = QuotaService::new(Instances::new("Quota", schedulers));
     routes
+        .add_service(QuotaServer::new(quotas))
+        .add_service(IntrospectionServer::new(IntrospectionService::new(instances.clone())))
         .add_service(ExecutionServer::new(ExecutionService::new(instances.clone())))
         .add_service(Trailing(BotsServer::new(BotsService::new(instances, None))))
 }
