@@ -102,8 +102,8 @@ fn objects(kind: Kind) -> [String; 2] {
         ],
         Kind::Service => ["!memory-build-events {}", "!logstream {}"],
         Kind::ServerService => [
-            "!bots-service {scheduler: !sql-scheduler {storage: !lru-storage {size: 1}}}",
             "!quota-service {scheduler: !sql-scheduler {storage: !lru-storage {size: 1}}}",
+            "!quota-service {scheduler: !sql-scheduler {storage: !lru-storage {size: 2}}}",
         ],
         Kind::PropertySet => ["!dynamic-property-set {}", "!dynamic-property-set {label-key: ISA}"],
         Kind::CohortSet => [
