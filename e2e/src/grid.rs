@@ -14,7 +14,7 @@ use crate::kube::Kube;
 pub(crate) const IMAGES: [&str; 5] =
     ["grid-server", "grid-worker", "grid-operator", "toolchain-gcc12", "toolchain-gcc14"];
 /// Where the files for clients say that they lie.
-const CLIENT_FILES: &str = "/etc/grid-clients";
+pub(crate) const CLIENT_FILES: &str = "/etc/grid-clients";
 
 /// The test cluster with the images under test and the operator.
 ///

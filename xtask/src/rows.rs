@@ -232,7 +232,12 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 6, C1 to C5: Bazel's flags, tests, an interruption, a server's crash in mid-build",
         scenario!("bazel-variants"),
     ),
-    always("ingress", "issue 4, 2, 5 and 6: a Bazel build through the TLS ingress", scenario!("ingress")),
+    always("ingress", "issue 4, 2, 5 and 6: Bazel and recc through the TLS ingress", scenario!("ingress")),
+    full(
+        "sandboxes",
+        "issue 4, A9 and issue 8, 3: BuildStream through the TLS ingress, in bubblewrap pods",
+        scenario!("sandboxes"),
+    ),
     full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
     full(
         "postgres",

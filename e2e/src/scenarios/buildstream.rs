@@ -7,11 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::on_cluster::TestGrid;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::local::{Image, Server, Worker};
 use crate::process::Output;
-use crate::{environment, process, project, toolchain};
+use crate::{environment, grid, process, project, toolchain};
 
 /// The sources of Lua's library, each an element.
 const LIBRARY: usize = 32;
@@ -49,38 +50,69 @@ pub(crate) fn build() -> Result<()> {
         std::fs::write(&settings, configuration(&grid, artifacts))?;
         Ok(Clients::new(&cluster, &dir.path().join(name))?
             .bind(&project, "/src")
-            .bind(&settings, "/etc/buildstream.conf"))
+            .bind(&settings, &settings_path()))
     };
 
     let first = machine("first", Some(&store))?;
-    let built = bst(&first, &["build", "system.bst"])?;
-    expect_remote(&built, LIBRARY + 1)?;
-    built.expect("Pushed artifact")?;
-    bst(&first, &["artifact", "checkout", "system.bst", "--directory", "/src/out"])?;
-    let printed = std::fs::read_to_string(project.join("out/usr/share/printed"))?;
-    ensure!(printed.trim() == "Lua 5.4 338350", "the program printed {printed:?} in its sandbox");
-
-    let pulled = bst(&machine("second", Some(&store))?, &["build", "system.bst"])?;
-    expect_remote(&pulled, 0)?;
-    pulled.expect("Pulled artifact")?;
+    build_and_share(&first, &machine("second", Some(&store))?, &project)?;
     worker.terminate()?;
     // No worker is left: whatever is not in the cache would wait for ever.
     bst(&machine("third", None)?, &["build", "check.bst"])?;
 
     let worker = Worker::start(dir.path(), &grid, &Image::Sandbox(&cluster), &properties)?;
-    let refused = first.fail("/src", &words(&["build", "wrong.bst"]))?;
+    let refused = first.fail("/src", &words(&settings_path(), &["build", "wrong.bst"]))?;
     refused.expect("error: 'nowhere' undeclared")?;
     worker.terminate()?;
     store.terminate()?;
     grid.terminate()
 }
 
-fn words<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    [&["bst", "--no-colors", "--no-interactive", "--config", "/etc/buildstream.conf"], arguments].concat()
+/// On a cluster, from the example, with nothing but the files that the operator wrote: the compose is built in the
+/// sandboxes of the pool and shared by the grid itself; then it goes to the grid of artifacts, and comes from there.
+///
+/// # Errors
+/// Where one of that is not so.
+pub(crate) fn through_ingress() -> Result<()> {
+    let cluster = grid::cluster_with_operator(1)?;
+    let test = TestGrid::apply(&cluster, "buildstream-test", &[], "buildstream.yaml")?;
+    let dir = tempfile::tempdir_in(environment::cache()?)?;
+    let project = lay_out(&dir.path().join("project"))?;
+    let machine = |name: &str, grid: &str| -> Result<Clients<'_>> {
+        let place = Clients::new(&cluster, &dir.path().join(name))?.bind(&project, "/src");
+        test.reached_from(place, grid)
+    };
+    build_and_share(&machine("first", "builds")?, &machine("second", "builds")?, &project)?;
+    bst(&machine("first", "artifacts")?, &["artifact", "push", "system.bst"])?.expect("Pushed artifact")?;
+    let pulled = bst(&machine("third", "artifacts")?, &["artifact", "pull", "system.bst"])?;
+    pulled.expect("Pulled artifact")?;
+    test.delete()
+}
+
+/// The first machine builds the compose, which does what its sources say, and the second pulls it and builds nothing.
+fn build_and_share(first: &Clients<'_>, second: &Clients<'_>, project: &Path) -> Result<()> {
+    let built = bst(first, &["build", "system.bst"])?;
+    expect_remote(&built, LIBRARY + 1)?;
+    built.expect("Pushed artifact")?;
+    bst(first, &["artifact", "checkout", "system.bst", "--directory", "/src/out"])?;
+    let printed = std::fs::read_to_string(project.join("out/usr/share/printed"))?;
+    ensure!(printed.trim() == "Lua 5.4 338350", "the program printed {printed:?} in its sandbox");
+
+    let pulled = bst(second, &["build", "system.bst"])?;
+    expect_remote(&pulled, 0)?;
+    pulled.expect("Pulled artifact")
+}
+
+/// Where the settings lie in a machine, be they the operator's or ours.
+fn settings_path() -> String {
+    format!("{}/buildstream.conf", grid::CLIENT_FILES)
 }
 
 fn bst(place: &Clients<'_>, arguments: &[&str]) -> Result<Output> {
-    place.succeed("/src", &words(arguments))
+    place.succeed("/src", &words(&settings_path(), arguments))
+}
+
+fn words<'a>(settings: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["bst", "--no-colors", "--no-interactive", "--config", settings], arguments].concat()
 }
 
 fn expect_remote(built: &Output, elements: usize) -> Result<()> {

@@ -5,11 +5,12 @@ use regex::Regex;
 
 use super::builds::{self, DOWNLOAD_ALL};
 use super::on_cluster::TestGrid;
+use super::recc;
 use crate::kube::Kube;
 use crate::{grid, pods, process};
 
 /// Every action of a clean build runs on the pools, the outputs are a local build's and do what they should, and a
-/// second clean build runs none; what is shown of the grid is useful, a second pass over it writes nothing, and its
+/// second clean build runs none; so it is with recc; what is shown of the grid is useful, a second pass over it writes nothing, and its
 /// deletion leaves nothing.
 ///
 /// # Errors
@@ -20,6 +21,7 @@ pub(crate) fn build() -> Result<()> {
     let (mut workspace, clients) = test.bazel("demo")?;
     let flags = [DOWNLOAD_ALL.to_owned()];
     builds::clean_then_cached(&cluster, &mut workspace, &clients, &[grid::bazelrc()], &flags)?;
+    recc::through_ingress(&test)?;
     columns(&test)?;
     second_pass(&test)?;
     test.delete()

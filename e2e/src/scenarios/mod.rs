@@ -90,6 +90,11 @@ pub(crate) const ALL: &[Scenario] = &[
         run: ingress::build,
     },
     Scenario {
+        name: "sandboxes",
+        shows: "BuildStream on a cluster, by the files that the operator wrote",
+        run: buildstream::through_ingress,
+    },
+    Scenario {
         name: "split",
         shows: "Bazel on CAS, action cache, execution and bots as servers of their own",
         run: topologies::split,

@@ -23,6 +23,8 @@ pub(crate) struct TestGrid<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) kube: Kube<'a>,
     pub(crate) namespace: &'static str,
+    /// The hosts of its ingresses, a blank between them.
+    hosts: String,
     dir: TempDir,
 }
 
@@ -52,9 +54,12 @@ impl<'a> TestGrid<'a> {
                 std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
             kube.apply(namespace, &text)?;
         }
-        let manifest = grid::example(example, "localhost")?.replace(HOST, &host(namespace));
+        let manifest =
+            grid::example(example, "localhost")?.replace(HOST, &format!("{namespace}.example.com"));
         kube.apply(namespace, &manifest)?;
-        let grid = Self { cluster, kube, namespace, dir: tempfile::tempdir_in(environment::cache()?)? };
+        let hosts = hosts(&manifest);
+        let dir = tempfile::tempdir_in(environment::cache()?)?;
+        let grid = Self { cluster, kube, namespace, hosts, dir };
         for object in grid.names("cas,grid,pool")? {
             grid.kube.wait(namespace, &object, "condition=Ready", READY)?;
         }
@@ -92,9 +97,13 @@ impl<'a> TestGrid<'a> {
         Ok((workspace, clients))
     }
 
-    fn reached_from(&self, place: Clients<'a>, grid: &str) -> Result<Clients<'a>> {
+    /// A place with the files that the operator wrote for this grid's clients, from which its host is found.
+    ///
+    /// # Errors
+    /// Where a file can't be read or written.
+    pub(crate) fn reached_from(&self, place: Clients<'a>, grid: &str) -> Result<Clients<'a>> {
         let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
-        grid::clients(place, &files, &host(self.namespace), &grid::ingress_address(self.cluster)?)
+        grid::clients(place, &files, &self.hosts, &grid::ingress_address(self.cluster)?)
     }
 
     /// Deletes the grid, and fails unless all that the operator made for it goes too; then the namespace.
@@ -116,6 +125,8 @@ impl<'a> TestGrid<'a> {
     }
 }
 
-fn host(namespace: &str) -> String {
-    format!("{namespace}.example.com")
+/// The hosts that a manifest's ingresses are to have, a blank between them.
+fn hosts(manifest: &str) -> String {
+    let hosts = manifest.lines().filter_map(|line| line.strip_prefix("    host: "));
+    hosts.collect::<Vec<_>>().join(" ")
 }

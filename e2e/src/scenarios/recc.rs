@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use super::on_cluster::TestGrid;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::local::{Image, Server, Worker};
 use crate::process::Output;
-use crate::{environment, project};
+use crate::{environment, grid, project};
 
 /// The steps of the project: a compilation for each source, and the link.
 const STEPS: usize = 34;
@@ -45,6 +46,29 @@ pub(crate) fn build() -> Result<()> {
         expect_steps(&make(&place, &words)?, 0, hits)?;
     }
     server.terminate()
+}
+
+/// Through the TLS ingress of a cluster, with nothing but the file that the operator wrote: every step of a clean build
+/// runs on the pool, and none of a second one.
+///
+/// # Errors
+/// Where one of that is not so.
+pub(crate) fn through_ingress(test: &TestGrid<'_>) -> Result<()> {
+    let dir = tempfile::tempdir_in(environment::cache()?)?;
+    let folder = dir.path().join("project");
+    project::lay_out_recc(&folder)?;
+    let place = Clients::new(test.cluster, &dir.path().join("state"))?
+        .bind(&folder, "/src")
+        .env("RECC_CONFIG_DIRECTORY", grid::CLIENT_FILES)
+        .env("RECC_PROJECT_ROOT", "/src")
+        .env("RECC_LINK", "1")
+        .env("RECC_LOG_LEVEL", "info")
+        .env("RECC_REMOTE_PLATFORM_toolchain", "gcc12")
+        .env("RECC_REMOTE_ENV_PATH", "/usr/bin");
+    let place = test.reached_from(place, "demo")?;
+    expect_steps(&make(&place, &["make", "-j4", "check"])?, STEPS, 0)?;
+    place.succeed("/src", &["make", "clean"])?;
+    expect_steps(&make(&place, &["make", "-j4", "check"])?, 0, STEPS)
 }
 
 fn expect_steps(built: &Output, ran: usize, hits: usize) -> Result<()> {

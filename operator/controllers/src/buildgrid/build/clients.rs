@@ -28,6 +28,7 @@ pub(super) fn config_map(grid: &Grid<'_>, secrets: &Secrets) -> ConfigMap {
         instance: grid.instances().first().map_or("", String::as_str),
         has_authority: authority.is_some(),
         executes: grid.spec.execution.enabled,
+        takes_assets: grid.spec.remote_asset.allow_updates,
         asks_for_token: grid.spec.authorization.as_ref().is_some_and(|a| a.jwt.is_some()),
     };
     let mut data = BTreeMap::from([
@@ -52,6 +53,7 @@ struct Client<'a> {
     instance: &'a str,
     has_authority: bool,
     executes: bool,
+    takes_assets: bool,
     asks_for_token: bool,
 }
 
@@ -107,22 +109,32 @@ impl Client<'_> {
 
     fn buildstream(&self) -> String {
         let mut text = header(self.has_authority);
+        let executes = self.executes.then_some("execution-service");
         text.push_str("remote-execution:\n");
-        let services: &[&str] = if self.executes {
-            &["execution-service", "storage-service", "action-cache-service"]
-        } else {
-            &["storage-service", "action-cache-service"]
-        };
-        for service in services {
-            let _ = writeln!(text, "  {service}:\n    url: {}://{}", self.scheme("http"), self.address);
-            if !self.instance.is_empty() {
-                let _ = writeln!(text, "    instance-name: {}", serde_json::Value::from(self.instance));
-            }
-            if self.has_authority {
-                let _ = writeln!(text, "    auth:\n      server-cert: {MOUNTED_AT}/ca.crt");
-            }
+        for service in executes.into_iter().chain(["storage-service", "action-cache-service"]) {
+            let _ = writeln!(text, "  {service}:");
+            self.remote(&mut text, ["    ", "    "], false);
+        }
+        for caches in ["artifacts", "source-caches"] {
+            let _ = writeln!(text, "{caches}:\n  servers:");
+            self.remote(&mut text, ["  - ", "    "], self.takes_assets);
         }
         text
+    }
+
+    /// How BuildStream reaches one service, its first line and the others indented by `indent`.
+    fn remote(&self, text: &mut String, indent: [&str; 2], push: bool) {
+        let [first, rest] = indent;
+        let _ = writeln!(text, "{first}url: {}://{}", self.scheme("http"), self.address);
+        if push {
+            let _ = writeln!(text, "{rest}push: true");
+        }
+        if !self.instance.is_empty() {
+            let _ = writeln!(text, "{rest}instance-name: {}", serde_json::Value::from(self.instance));
+        }
+        if self.has_authority {
+            let _ = writeln!(text, "{rest}auth:\n{rest}  server-cert: {MOUNTED_AT}/ca.crt");
+        }
     }
 }
 
