@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::preparation::Preparation;
 use crate::{images, setup, shell, workspace};
 
 /// Options of `cargo xtask demo`.
@@ -25,8 +26,10 @@ pub(crate) struct Options {
 /// Where a step fails: its name is in the error.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run()?;
+    let preparation = Preparation::start()?;
     let registry = options.registry.as_deref().unwrap_or("localhost");
     let archives = images::build(registry, workspace::VERSION, "e2e", true)?;
+    preparation.wait();
     let mut command =
         shell::command("cargo", ["run", "--quiet", "--locked", "-p", "grid-e2e", "--", "demo"])?;
     for (_, archive) in &archives {

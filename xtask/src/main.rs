@@ -12,6 +12,7 @@ mod demo;
 mod images;
 mod mutations;
 mod oci;
+mod preparation;
 mod record;
 mod rows;
 mod setup;

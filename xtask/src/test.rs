@@ -1,14 +1,14 @@
 //! `cargo xtask test`: runs the rows, says how long each took, and ends in a line that counts them.
 
-use std::process::Child;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::preparation::Preparation;
 use crate::record::Records;
 use crate::rows::{ROWS, Row, When};
-use crate::{setup, shell, workspace};
+use crate::{setup, shell};
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
@@ -59,33 +59,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut preparation = open.iter().any(|row| row.uses_cluster()).then(Preparation::start).transpose()?;
     for row in open {
         if let Some(preparation) = preparation.take_if(|_| row.uses_cluster()) {
-            preparation.wait()?;
+            preparation.wait();
         }
         run_row(row, &records, &mut counts)?;
     }
     println!("==> all in {:.1} min", start.elapsed().as_secs_f64() / 60.0);
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed.len(), counts.skipped);
     if counts.failed.is_empty() { Ok(()) } else { bail!("failed: {}", counts.failed.join(", ")) }
-}
-
-/// What clients and the cluster consist of, made while the rows before them run, which leave a core idle now and then.
-struct Preparation(Child);
-
-impl Preparation {
-    fn start() -> Result<Self> {
-        let log = std::fs::File::create(workspace::cache()?.join("preparation.log"))?;
-        let script = "e2e/cluster/gridcluster build && e2e/cluster/gridcluster clients-rootfs";
-        let mut command = shell::command("nice", ["-n", "10", "sh", "-c", script])?;
-        Ok(Self(command.stdout(log.try_clone()?).stderr(log).spawn()?))
-    }
-
-    /// Waits for its end. What failed is done once more by the row that needs it, and told there.
-    fn wait(mut self) -> Result<()> {
-        shell::step("wait for the programs of the cluster", || {
-            self.0.wait()?;
-            Ok(())
-        })
-    }
 }
 
 #[derive(Default)]
