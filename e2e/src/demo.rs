@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     step("helm install grid-operator", || grid::install(&kube, registry))?;
     step("kubectl apply -f examples/buildgrid.yaml", || {
-        kube.namespace(NAMESPACE)?;
+        kube.namespace(NAMESPACE, "restricted")?;
         kube.apply(NAMESPACE, &grid::example("buildgrid.yaml", registry)?)?;
         ["grid/demo", "pool/gcc12", "pool/gcc14"]
             .iter()

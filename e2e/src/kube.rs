@@ -162,15 +162,15 @@ impl Kube<'_> {
         Ok(data.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect())
     }
 
-    /// Makes a namespace, where it is not there, under the restricted Pod Security Standard.
+    /// Makes a namespace, where it is not there, under this Pod Security Standard.
     ///
     /// # Errors
     /// Where the API server refuses it.
-    pub(crate) fn namespace(&self, name: &str) -> Result<()> {
+    pub(crate) fn namespace(&self, name: &str, standard: &str) -> Result<()> {
         self.apply(
             "default",
             &format!(
-                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    pod-security.kubernetes.io/enforce: restricted\n"
+                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    pod-security.kubernetes.io/enforce: {standard}\n"
             ),
         )
     }
