@@ -219,15 +219,15 @@ impl FileCache {
     fn store(&self, key: &FileKey, content: &[u8]) -> std::io::Result<()> {
         let (shard, name) = (&self.shards[key.shard()], key.file_name());
         let create = || place::create(shard, name.as_ref(), key.mode());
-        let file = match create() {
+        let mut file = std::fs::File::from(match create() {
             // Of a file that the index has forgotten.
             Err(Errno::EXIST) => {
                 unlinkat(shard, &name, AtFlags::empty())?;
                 create()?
             }
             created => created?,
-        };
-        let written = std::fs::File::from(file.try_clone()?).write_all(content);
+        });
+        let written = file.write_all(content);
         if let Err(error) = written.and_then(|()| Ok(place::set_time(&file, key)?)) {
             let _ = unlinkat(shard, &name, AtFlags::empty());
             return Err(error);

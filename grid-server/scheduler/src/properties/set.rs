@@ -8,6 +8,10 @@ use super::{Properties, Requirement};
 use crate::SchedulerError;
 use crate::fleet::image;
 
+/// Keys that say what a worker may do besides, as Bazel gives them: one that knows nothing of them does the same work. So
+/// they are accepted everywhere, and matched only where a configuration or a pool names them.
+const HINTS: [&str; 2] = ["persistentWorkerKey", "persistentWorkerProtocol"];
+
 /// The configured way of reading platforms.
 #[derive(Clone, Debug)]
 pub enum PropertySet {
@@ -147,7 +151,7 @@ impl DynamicSet {
                 // Said to be matched by nothing, whatever pools declare.
             } else if declared.contains(key) {
                 requirement.must.entry(key.clone()).or_default().insert(value.clone());
-            } else if key != label_key && !self.unique.contains(key) {
+            } else if key != label_key && !self.unique.contains(key) && !HINTS.contains(&key.as_str()) {
                 return Err(self.undeclared(key, declared));
             }
         }
@@ -182,7 +186,10 @@ impl StaticSet {
     fn requirement(&self, platform: &[(String, String)]) -> Result<Requirement, SchedulerError> {
         let mut asked = Properties::new();
         let mut prefer = Properties::new();
-        for (key, value) in platform.iter().filter(|(key, _)| !self.wildcard.contains(key)) {
+        let named = |key: &String| self.labels.iter().any(|label| label.properties.contains_key(key));
+        let is_matched =
+            |key: &String| !self.wildcard.contains(key) && (!HINTS.contains(&key.as_str()) || named(key));
+        for (key, value) in platform.iter().filter(|(key, _)| is_matched(key)) {
             let into = if self.preferred.contains(key) { &mut prefer } else { &mut asked };
             into.entry(key.clone()).or_default().insert(value.clone());
         }
@@ -232,4 +239,44 @@ impl InstancedSet {
 
 fn list(names: &BTreeSet<String>) -> String {
     if names.is_empty() { "none".into() } else { names.iter().cloned().collect::<Vec<_>>().join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(platform: &[(&str, &str)]) -> Vec<(String, String)> {
+        platform.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn hints_are_accepted_everywhere_and_matched_where_they_are_named() {
+        let hint = HINTS[0];
+        let platform = pairs(&[("OSFamily", "linux"), (hint, "k")]);
+        let label = |keys: &[&str]| StaticLabel {
+            label: "linux".to_owned(),
+            properties: keys
+                .iter()
+                .map(|key| {
+                    let value = if *key == hint { "k" } else { "linux" };
+                    ((*key).to_owned(), BTreeSet::from([value.to_owned()]))
+                })
+                .collect(),
+        };
+        let fixed = |keys: &[&str]| {
+            PropertySet::Static(StaticSet { labels: vec![label(keys)], ..StaticSet::default() })
+        };
+        let listed = DynamicSet { matched: BTreeSet::from([hint.to_owned()]), ..DynamicSet::default() };
+        for (set, matched) in [
+            (PropertySet::default(), false),
+            (PropertySet::Dynamic(listed), true),
+            (fixed(&["OSFamily"]), false),
+            (fixed(&["OSFamily", hint]), true),
+        ] {
+            let requirement = set.requirement("", "", &platform, &BTreeSet::new()).unwrap();
+            assert_eq!(requirement.must.contains_key(hint), matched, "{set:?}");
+        }
+        let unknown = pairs(&[("nobodys", "x")]);
+        assert!(PropertySet::default().requirement("", "", &unknown, &BTreeSet::new()).is_err());
+    }
 }
