@@ -96,9 +96,14 @@ impl World {
     }
 
     async fn run(&self, mut command: Command, log: &str) -> Running {
-        let log = std::fs::File::create(self.folder.path().join(log)).unwrap();
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true).spawn().unwrap();
-        answers(self.port).await;
+        let path = self.folder.path().join(log);
+        let log = std::fs::File::create(&path).unwrap();
+        let mut child =
+            command.stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true).spawn().unwrap();
+        tokio::select! {
+            () = answers(self.port) => {}
+            ended = child.wait() => panic!("{ended:?}: {}", std::fs::read_to_string(path).unwrap()),
+        }
         let channel = Endpoint::from_shared(format!("http://localhost:{}", self.port)).unwrap();
         Running { child, channel: channel.connect().await.unwrap() }
     }

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 
 use crate::{buildgrid, shell, workspace};
 
-const BAZEL_REMOTE: &str = "github.com/buchgr/bazel-remote/v2@v2.6.2";
+const BAZEL_REMOTE: &str = "github.com/buchgr/bazel-remote/v2";
+const VERSION: &str = "v2.6.2";
 
 /// What is measured, and on what.
 #[derive(Args)]
@@ -43,14 +44,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     shell::run(&mut command)
 }
 
-/// The program of bazel-remote, built once by Go into the cache.
+/// The program of bazel-remote, built once by Go in the cache, as the one dependency of a module of its own.
 fn bazel_remote() -> anyhow::Result<PathBuf> {
     let folder = workspace::cache()?.join("bazel-remote");
     let program = folder.join("bazel-remote");
     if !program.is_file() {
-        shell::step("install bazel-remote", || {
-            shell::run(shell::command("go", ["install", BAZEL_REMOTE])?.env("GOBIN", &folder))
-        })?;
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("go.mod"), format!("module bench\n\nrequire {BAZEL_REMOTE} {VERSION}\n"))?;
+        let build = ["build", "-mod=mod", "-o", "bazel-remote", BAZEL_REMOTE];
+        shell::step("build bazel-remote", || shell::run(shell::command("go", build)?.current_dir(&folder)))?;
     }
     Ok(program)
 }

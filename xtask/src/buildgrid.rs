@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{shell, workspace};
 
-const WHEEL: &str = "buildgrid==0.9.1";
+const WHEEL: &str = "buildgrid[redis]==0.9.1";
+/// Its environment in the cache.
+const FOLDER: &str = "buildgrid-0.9.1";
 /// The oldest Python that the wheel takes, and those that may be there beside it.
 const PYTHONS: [&str; 3] = ["python3.13", "python3.14", "python3.15"];
 
@@ -26,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
 /// # Errors
 /// Where there is no Python for the wheel, or it can't be installed.
 pub(crate) fn installed() -> Result<PathBuf> {
-    let folder = workspace::cache()?.join(WHEEL.replace("==", "-"));
+    let folder = workspace::cache()?.join(FOLDER);
     let programs = folder.join("bin");
     if programs.join("bgd").is_file() {
         return Ok(programs);
