@@ -14,6 +14,7 @@ mod convergence;
 mod examples;
 mod fields;
 mod golden;
+mod keys;
 mod leaders;
 mod model;
 mod restricted;
