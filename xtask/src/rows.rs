@@ -77,7 +77,7 @@ pub(crate) const ROWS: &[Row] = &[
     always(
         "unit",
         "unit, property, conformance and process tests; 2,000 schedules of the scheduler; generated files are current",
-        &["cargo", "test", "--workspace", "--locked", "--quiet"],
+        &["cargo", "test", "--workspace", "--locked", "--quiet", "--no-fail-fast"],
     ),
     always(
         "cluster-unit",
