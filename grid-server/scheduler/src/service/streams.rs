@@ -121,6 +121,7 @@ mod tests {
             mnemonic: String::new(),
             tool: String::new(),
             locality: String::new(),
+            subject: String::new(),
         };
         let mut state = JobState::queued(Timestamp(0), 0, Timestamp(0));
         state.stage = Stage::Executing;
