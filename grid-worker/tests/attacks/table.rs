@@ -255,6 +255,11 @@ doesn't start where the system doesn't allow it; the error says which step faile
 | `bubblewrap` | the input root | its own loopback; the pod's only with `--allow-network` and the property `network` or `dockerNetwork` | the runner's, seen as any id that `unixUID` and `unixGID` ask for | user namespaces, which the seccomp profile RuntimeDefault forbids: a `Localhost` profile that allows `unshare`, `mount` and `pivot_root`. No privilege, no capability, no root |
 | `chroot` | the input root, without `/proc` | the pod's | `--chroot-uid` | root with `SYS_CHROOT`, `SETUID`, `SETGID`, `MKNOD`, `FOWNER`, `DAC_OVERRIDE` and `KILL`: Pod Security `baseline` |
 
+On Kubernetes a pool with `isolation: bubblewrap` runs in a namespace labelled
+`pod-security.kubernetes.io/enforce: privileged`, for its runner runs without a seccomp profile, unless `spec.seccompProfile`
+names one that lies on the nodes. Where the namespace refuses the pods, the pool's condition `Degraded` says `PodsRefused`
+and why.
+
 `bubblewrap` needs no program of that name: the runner makes the namespaces itself, so it works in an image that
 holds nothing. The property `chrootDigest` names a directory of the CAS that is staged under the inputs. A command
 that asks for a user id owns its inputs, which are copied for it (reflinked where the file system can); others share
