@@ -47,13 +47,14 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let registry = options.push.as_deref().unwrap_or(LOCAL);
     let archives = build(registry, &options.tag, &options.profile, !options.without_toolchains)?;
-    if options.push.is_some() {
-        for (reference, archive) in &archives {
-            shell::step(&format!("push {reference}"), || push(reference, archive, options.insecure))?;
-        }
-    }
     for (reference, archive) in &archives {
-        println!("{reference}  {}", archive.display());
+        if options.push.is_some() {
+            let digest =
+                shell::step(&format!("push {reference}"), || push(reference, archive, options.insecure))?;
+            println!("{reference}@{digest}");
+        } else {
+            println!("{reference}  {}", archive.display());
+        }
     }
     Ok(())
 }
@@ -200,11 +201,19 @@ fn archive(image: &Image, layer: &Path, to: &Path) -> Result<(String, PathBuf)> 
     Ok((image.reference.clone(), to.to_path_buf()))
 }
 
-fn push(reference: &str, archive: &Path, insecure: bool) -> Result<()> {
-    let mut command = shell::command("skopeo", ["--insecure-policy", "copy", "--quiet"])?;
+/// Pushes an archive; gives the digest that the registry knows it by, which is not the archive's: its layer travels
+/// compressed.
+fn push(reference: &str, archive: &Path, insecure: bool) -> Result<String> {
+    let digest = archive.with_extension("digest");
+    let mut command = shell::command("skopeo", ["--insecure-policy", "copy", "--quiet", "--digestfile"])?;
+    command.arg(&digest);
     if insecure {
         command.arg("--dest-tls-verify=false");
     }
     command.arg(format!("oci-archive:{}", archive.display())).arg(format!("docker://{reference}"));
-    shell::run(&mut command).with_context(|| format!("can't push {reference}: is skopeo logged in there?"))
+    shell::run(&mut command)
+        .with_context(|| format!("can't push {reference}: is skopeo logged in there?"))?;
+    let digest =
+        std::fs::read_to_string(&digest).with_context(|| format!("can't read {}", digest.display()))?;
+    Ok(digest.trim().to_owned())
 }

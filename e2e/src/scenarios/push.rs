@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::process::{self, Background};
 use crate::{environment, grid};
 
-/// `cargo xtask images --push` fills a registry with each image, whole and for its own user, and leaves the images
+/// `cargo xtask images --push` fills a registry with each image, under the digest that it prints and for its own user, and leaves the images
 /// that the tests use as they are.
 ///
 /// # Errors
-/// Where an image is missing, differs from what was made, or would run as root.
+/// Where an image is missing, has another digest than was printed, or would run as root.
 pub(crate) fn images() -> Result<()> {
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let (_server, address) = registry(dir.path())?;
@@ -36,20 +36,20 @@ pub(crate) fn images() -> Result<()> {
     let printed = process::output(push.args(["--push", &target]).current_dir(environment::root()))?;
     for name in grid::IMAGES {
         let reference = format!("{target}/{name}:{}", environment::VERSION);
-        let made = printed
+        let known = printed
             .lines()
-            .find_map(|line| line.trim().strip_prefix(&reference)?.trim().strip_prefix("sha256:"))
+            .find_map(|line| line.strip_prefix(&format!("{reference}@")))
             .with_context(|| format!("no digest of {reference} was printed:\n{printed}"))?;
         let pushed = inspect(&reference, &[])?;
         anyhow::ensure!(
-            pushed["Digest"] == format!("sha256:{made}"),
-            "{reference}: {} was pushed, sha256:{made} was made",
+            pushed["Digest"] == known,
+            "{reference}: {} was pushed, {known} was printed",
             pushed["Digest"]
         );
         let user = inspect(&reference, &["--config"])?["config"]["User"].clone();
         let number = user.as_str().and_then(|user| user.split(':').next()?.parse::<u32>().ok());
         anyhow::ensure!(number.is_some_and(|number| number > 0), "{reference} would run as {user}");
-        println!("    {reference} sha256:{made}");
+        println!("    {reference}@{known}");
     }
     let after = environment::image("grid-server")?.metadata()?.modified()?;
     anyhow::ensure!(before == after, "the push changed the images that the tests use");
