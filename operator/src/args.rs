@@ -9,8 +9,8 @@ use clap::Parser;
 #[command(version, about)]
 pub(crate) struct Args {
     /// Registry and path of the grid's images, such as registry.example.org/grid.
-    #[arg(long, env = "GRID_OPERATOR_IMAGE_REGISTRY")]
-    pub image_registry: String,
+    #[arg(long, env = "GRID_OPERATOR_IMAGE_REGISTRY", required_unless_present_any = ["check", "support_bundle"])]
+    pub image_registry: Option<String>,
     /// Version of the grid's images where a resource names none.
     #[arg(long, env = "GRID_OPERATOR_IMAGE_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     pub image_version: String,
@@ -47,4 +47,16 @@ pub(crate) struct Args {
     /// What is logged, as for RUST_LOG.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What runs by `kubectl exec` has none of the container's arguments.
+    #[test]
+    fn only_an_operator_needs_a_registry() {
+        assert!(Args::try_parse_from(["grid-operator", "--support-bundle"]).is_ok());
+        assert!(Args::try_parse_from(["grid-operator"]).is_err());
+    }
 }

@@ -70,7 +70,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin);
     let scaler = tokio::spawn(scaler::serve(args.scaler, fleets.clone(), shutdown.clone()));
 
-    let images = Images::new(&args.image_registry, &args.image_version);
+    let registry = args.image_registry.as_deref().context("--image-registry says where the images are")?;
+    let images = Images::new(registry, &args.image_version);
     let context = Context::new(
         client.clone(),
         leadership.clone(),
