@@ -264,7 +264,7 @@ async fn bucket_server(folder: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs BuildGrid's wheel: run by `cargo xtask test import`"]
+#[ignore = "needs BuildGrid's wheel: run by `cargo xtask test --full import`"]
 async fn what_buildgrid_stored_is_taken_over_and_it_runs_on() {
     let world = World::new().await;
     let buildgrid = world.buildgrid().await;

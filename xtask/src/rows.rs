@@ -66,6 +66,16 @@ macro_rules! scenario {
     };
 }
 
+/// The command that runs a test of a crate, optimised, for as long as the variable says.
+macro_rules! long_test {
+    ($variable:literal, $package:literal, $test:literal $(, $filter:literal)?) => {
+        &[
+            "env", $variable, "cargo", "test", "--locked", "--profile", "e2e", "-p", $package, "--test", $test,
+            $($filter)?
+        ]
+    };
+}
+
 /// Every row, in the order in which they run: what is quick to fail comes first.
 pub(crate) const ROWS: &[Row] = &[
     always("fmt", "house style: formatting", &["cargo", "fmt", "--all", "--check"]),
@@ -87,55 +97,17 @@ pub(crate) const ROWS: &[Row] = &[
     full(
         "simulation-full",
         "issue 7, 1: 100,000 schedules of crashes and lost news",
-        &[
-            "env",
-            "GRID_SIM_SEEDS=100000",
-            "cargo",
-            "test",
-            "--profile",
-            "e2e",
-            "-p",
-            "grid-scheduler",
-            "--test",
-            "simulation",
-            "--locked",
-        ],
+        long_test!("GRID_SIM_SEEDS=100000", "grid-scheduler", "simulation"),
     ),
     full(
         "operator-simulation",
         "issue 9, 2: the reconcilers in 10,000 worlds in which everything goes wrong",
-        &[
-            "env",
-            "GRID_SEEDS=10000",
-            "cargo",
-            "test",
-            "--profile",
-            "e2e",
-            "-p",
-            "grid-operator-controllers",
-            "--test",
-            "it",
-            "simulation",
-            "--locked",
-        ],
+        long_test!("GRID_SEEDS=10000", "grid-operator-controllers", "it", "simulation"),
     ),
     full(
         "operator-scale",
         "issue 9, speed: a thousand resources at rest, and no write",
-        &[
-            "env",
-            "GRID_SCALE=1000",
-            "cargo",
-            "test",
-            "--profile",
-            "e2e",
-            "-p",
-            "grid-operator-controllers",
-            "--test",
-            "it",
-            "scale",
-            "--locked",
-        ],
+        long_test!("GRID_SCALE=1000", "grid-operator-controllers", "it", "scale"),
     ),
     full(
         "mutations",
@@ -145,19 +117,7 @@ pub(crate) const ROWS: &[Row] = &[
     full(
         "crashes",
         "issue 7, 2: three replicas and their PostgreSQL killed in turn for 30 minutes, 100 bots",
-        &[
-            "env",
-            "GRID_CRASH_MINUTES=30",
-            "cargo",
-            "test",
-            "--profile",
-            "e2e",
-            "-p",
-            "grid-server",
-            "--test",
-            "crashes",
-            "--locked",
-        ],
+        long_test!("GRID_CRASH_MINUTES=30", "grid-server", "crashes"),
     ),
     always("images", "issue 4, A8: the images under test", &["xtask", "images", "--profile", "e2e"]),
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
@@ -184,20 +144,7 @@ pub(crate) const ROWS: &[Row] = &[
     full(
         "storage-kills",
         "issue 5, 2: the process over each durable store killed 200 times under load",
-        &[
-            "env",
-            "GRID_KILLS=200",
-            "cargo",
-            "test",
-            "--profile",
-            "e2e",
-            "-p",
-            "grid-cas",
-            "--test",
-            "conformance",
-            "--locked",
-            "kills",
-        ],
+        long_test!("GRID_KILLS=200", "grid-cas", "conformance", "kills"),
     ),
     full(
         "import",

@@ -13,7 +13,7 @@ use crate::{setup, shell};
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run only the rows whose name contains this.
+    /// Run only the row of this name, or the rows whose name contains this where none has it.
     filter: Option<String>,
     /// Run all that the issues ask to be shown; rows that have passed on these sources are not run again.
     #[arg(long)]
@@ -91,6 +91,8 @@ fn run_row(row: &Row, records: &Records, counts: &mut Counts) -> Result<()> {
 }
 
 fn wanted(row: &Row, options: &Options) -> bool {
-    let named = options.filter.as_deref().is_none_or(|filter| row.name.contains(filter));
+    let named = options.filter.as_deref().is_none_or(|filter| {
+        row.name == filter || (row.name.contains(filter) && ROWS.iter().all(|row| row.name != filter))
+    });
     named && (options.full || row.when == When::Always || (options.list && options.filter.is_none()))
 }
