@@ -1,7 +1,7 @@
 //! BuildGrid itself, from its wheel, beside ours: it fills a bucket, Redis and PostgreSQL; ours takes them over on the same
 //! configuration and serves them; then BuildGrid runs again on what is left.
 //!
-//! Run by `cargo xtask test import`, which sets `GRID_BUILDGRID` to the folder of BuildGrid's programs.
+//! Run by `cargo xtask test --full import`, which sets `GRID_BUILDGRID` to the folder of BuildGrid's programs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail them")]
 
