@@ -112,18 +112,32 @@ impl Workspace {
         startup: &[String],
         flags: &[String],
     ) -> Result<Summary> {
-        let mut words = vec!["bazel", "--output_base=/ob"];
-        words.extend(startup.iter().map(String::as_str));
-        words.extend(["build", "--noshow_progress", "--color=no"]);
-        words.extend(flags.iter().map(String::as_str));
-        words.push("//:all_checks");
         let start = Instant::now();
-        let output = process::capture(&mut clients.command("/src", &words))?;
+        let output = Self::attempt(clients, startup, flags)?;
         if !output.success {
             let lines: Vec<&str> = output.text.lines().collect();
             bail!("the build failed:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
         Ok(Summary { took: start.elapsed(), ..summary(&output)? })
+    }
+
+    /// Tries a build that must fail; what Bazel printed.
+    ///
+    /// # Errors
+    /// Where it succeeds.
+    pub(crate) fn refused(clients: &Clients<'_>, startup: &[String], flags: &[String]) -> Result<Output> {
+        let output = Self::attempt(clients, startup, flags)?;
+        anyhow::ensure!(!output.success, "the build succeeded, which it must not:\n{}", output.text);
+        Ok(output)
+    }
+
+    fn attempt(clients: &Clients<'_>, startup: &[String], flags: &[String]) -> Result<Output> {
+        let mut words = vec!["bazel", "--output_base=/ob"];
+        words.extend(startup.iter().map(String::as_str));
+        words.extend(["build", "--noshow_progress", "--color=no"]);
+        words.extend(flags.iter().map(String::as_str));
+        words.push("//:all_checks");
+        process::capture(&mut clients.command("/src", &words))
     }
 
     /// Runs the programs that were built, and checks what they print: they do what their sources say.

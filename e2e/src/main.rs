@@ -11,12 +11,14 @@ mod demo;
 mod environment;
 mod grid;
 mod gridcluster;
+mod issuer;
 mod kube;
 mod local;
 mod pods;
 mod process;
 mod project;
 mod reference;
+mod remote;
 mod scenarios;
 mod toolchain;
 

@@ -42,6 +42,56 @@ pub(crate) fn kill(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -
     kube.wait(namespace, &format!("pod/{pod}"), "condition=Ready", 120)
 }
 
+/// Kills (signal 9) every process of the pod that runs `program`, and deletes the pod: another one takes its place.
+///
+/// # Errors
+/// Where there is no such process, or it can't be deleted.
+pub(crate) fn end(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -> Result<()> {
+    let object = kube.get(namespace, &format!("pod/{pod}"))?;
+    let uid = object["metadata"]["uid"].as_str().context("a pod without uid")?;
+    let processes = running(uid, program)?;
+    anyhow::ensure!(!processes.is_empty(), "pod {pod} runs no {program}");
+    for process in &processes {
+        process::run(Command::new("kill").args(["-9", process]))?;
+    }
+    let delete =
+        ["delete", "pod", pod, "--namespace", namespace, "--grace-period=0", "--force", "--wait=false"];
+    process::run(&mut kube.kubectl(delete))
+}
+
+/// Waits until one of these servers has a call of this gRPC method under way, and gives its pod.
+///
+/// # Errors
+/// Where none has within a minute.
+pub(crate) fn busy(kube: &Kube<'_>, namespace: &str, pods: &[String], method: &str) -> Result<String> {
+    let line =
+        Regex::new(&format!(r#"(?m)^grid_rpc_in_flight\{{[^}}]*grpc_method="{method}"[^}}]*\}} [1-9]"#))?;
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        for pod in pods {
+            if line.is_match(&metrics(kube, namespace, pod, 8980)?) {
+                return Ok(pod.clone());
+            }
+        }
+        anyhow::ensure!(Instant::now() < end, "none of {pods:?} has a call of {method}");
+        pause();
+    }
+}
+
+/// What a pod tells at `/metrics`; what it says instead where it can't.
+fn metrics(kube: &Kube<'_>, namespace: &str, pod: &str, port: u16) -> Result<String> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics");
+    Ok(process::capture(&mut kube.kubectl(["get", "--raw", &path]))?.text)
+}
+
+fn pause() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a metric has no event to wait for, and this is no executor's thread"
+    )]
+    std::thread::sleep(Duration::from_millis(500));
+}
+
 /// A counter that pods tell at `/metrics`.
 pub(crate) struct Count {
     /// The port of their metrics.
@@ -63,8 +113,7 @@ impl Count {
         loop {
             let mut sum = 0;
             for pod in pods {
-                let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{}/proxy/metrics", self.port);
-                let text = process::capture(&mut kube.kubectl(["get", "--raw", &path]))?.text;
+                let text = metrics(kube, namespace, pod, self.port)?;
                 let meant = line.captures_iter(&text).filter(|found| found[1].contains(self.labels));
                 sum += meant.filter_map(|found| found[2].parse::<u64>().ok()).sum::<u64>();
             }
@@ -72,11 +121,7 @@ impl Count {
                 return Ok(());
             }
             anyhow::ensure!(Instant::now() < end, "{} is {sum} after 300 s, not yet {least}", self.series);
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a counter has no event to wait for, and this is no executor's thread"
-            )]
-            std::thread::sleep(Duration::from_millis(500));
+            pause();
         }
     }
 }

@@ -195,6 +195,16 @@ pub(crate) const ROWS: &[Row] = &[
     full("push", "issue 4, A8: the images in a registry", scenario!("push")),
     full("kills", "issue 4, 4: builds succeed while each pod in turn is killed", scenario!("kills")),
     full("one-pod", "issue 4, 4: the outage of the one-pod grid on SQLite", scenario!("one-pod")),
+    full(
+        "resume",
+        "issue 6, 3: uploads, logs, build events, trees and waits go on on another replica, behind Traefik",
+        scenario!("resume"),
+    ),
+    full(
+        "identities",
+        "issue 6, 4: mutual TLS and tokens, keys and certificates replaced",
+        scenario!("identities"),
+    ),
     full("rotations", "issue 9, F9: secrets are replaced in mid-build", scenario!("rotations")),
     full("ailing", "issue 9, F11: an image that isn't there, and the support bundle", scenario!("ailing")),
     full(

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::bazel::Workspace;
 use crate::clients::Clients;
@@ -37,11 +37,18 @@ pub(crate) fn clean_then_cached(
 }
 
 /// Builds from nothing, again and again, until it is told that all is done, and gives how many builds that were.
+/// `more` are flags beside those that all of them have.
 ///
 /// # Errors
 /// Where a build fails, or takes anything from elsewhere than the grid.
-pub(crate) fn until(workspace: &mut Workspace, clients: &Clients<'_>, done: &AtomicBool) -> Result<usize> {
-    let flags = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
+pub(crate) fn until(
+    workspace: &mut Workspace,
+    clients: &Clients<'_>,
+    more: &[String],
+    done: &AtomicBool,
+) -> Result<usize> {
+    let all = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
+    let flags = [&all[..], more].concat();
     let mut count = 0;
     loop {
         count += 1;
@@ -53,4 +60,25 @@ pub(crate) fn until(workspace: &mut Workspace, clients: &Clients<'_>, done: &Ato
         }
         workspace.clean()?;
     }
+}
+
+/// Does something while builds run, and ends with the build that ran then; none of them fails.
+///
+/// # Errors
+/// Where a build fails, or what is done meanwhile.
+pub(crate) fn meanwhile(
+    workspace: &mut Workspace,
+    clients: &Clients<'_>,
+    flags: &[String],
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let builder = scope.spawn(|| until(workspace, clients, flags, &done));
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;
+        println!("    {} builds meanwhile", built?);
+        worked
+    })
 }

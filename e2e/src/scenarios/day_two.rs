@@ -1,8 +1,6 @@
 //! What a grid goes through besides builds: its secrets are replaced, a node is emptied, an image isn't there.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::builds;
 use super::on_cluster::TestGrid;
@@ -107,15 +105,7 @@ pub(crate) fn ailing() -> Result<()> {
 /// Does something while builds run, and ends with the build that ran then; none of them fails.
 fn while_building(test: &TestGrid<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let (mut workspace, clients) = test.bazel("demo")?;
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        let builder = scope.spawn(|| builds::until(&mut workspace, &clients, &done));
-        let worked = work();
-        done.store(true, Ordering::Relaxed);
-        let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;
-        println!("    {} builds meanwhile", built?);
-        worked
-    })
+    builds::meanwhile(&mut workspace, &clients, &[], work)
 }
 
 fn kubectl(test: &TestGrid<'_>, words: &[&str]) -> Result<()> {

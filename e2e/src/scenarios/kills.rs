@@ -21,7 +21,7 @@ pub(crate) fn postgres() -> Result<()> {
     let (mut workspace, clients) = test.bazel("demo")?;
     let killed = AtomicBool::new(false);
     std::thread::scope(|scope| -> Result<()> {
-        let builder = scope.spawn(|| builds::until(&mut workspace, &clients, &killed));
+        let builder = scope.spawn(|| builds::until(&mut workspace, &clients, &[], &killed));
         let kills = kill_all(&test, || builder.is_finished());
         killed.store(true, Ordering::Relaxed);
         let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;

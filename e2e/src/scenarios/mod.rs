@@ -11,11 +11,13 @@ mod chart_values;
 mod day_two;
 mod expiry;
 mod grpcurl;
+mod identities;
 mod ingress;
 mod kills;
 mod on_cluster;
 mod push;
 mod recc;
+mod resume;
 mod topologies;
 mod variants;
 
@@ -129,6 +131,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "kills",
         shows: "builds succeed while each pod in turn is killed",
         run: kills::postgres,
+    },
+    Scenario {
+        name: "resume",
+        shows: "an upload, a log, build events, a tree and a wait go on when their replica dies",
+        run: resume::resume,
+    },
+    Scenario {
+        name: "identities",
+        shows: "builds by mutual TLS and by tokens, each refused without; keys and certificates replaced meanwhile",
+        run: identities::identities,
     },
     Scenario {
         name: "rotations",

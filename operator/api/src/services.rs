@@ -14,7 +14,7 @@ pub struct ServicesSpec {
     /// The server of topology combined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServiceSpec>,
-    /// Execution, Operations, Capabilities, LogStream, Build Events.
+    /// Execution, Operations, Introspection, Quota, Capabilities, LogStream, Build Events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution: Option<ServiceSpec>,
     /// Bots, to which workers connect.

@@ -9,7 +9,7 @@ use crate::names::{Names, Wire};
 pub(crate) enum Role {
     /// Every service.
     Server,
-    /// Execution, Operations, Capabilities, Build Events.
+    /// Execution, Operations, Introspection, Quota, Capabilities, Build Events.
     Execution,
     /// Bots.
     Bots,
@@ -125,6 +125,9 @@ pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, R
     if executes {
         routes.push(("build.bazel.remote.execution.v2.Execution", front));
         routes.push(("google.longrunning.Operations", front));
+        routes.push(("build.buildgrid.Introspection", front));
+        // Asks for the token of administrators.
+        routes.push(("build.buildgrid.Quota", front));
     }
     routes.sort_by_key(|(service, _)| *service);
     routes

@@ -73,6 +73,10 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
         ));
     }
     document.push(("instances", Node::List(vec![instance])));
+    if executes && role.has_execution() {
+        let quotas = Node::tagged("!quota-service", vec![("scheduler", Node::alias(QUEUE))]);
+        document.push(("services", Node::List(vec![quotas])));
+    }
     Config { yaml: Node::Map(document).to_yaml(), secrets: composed.secrets }
 }
 
@@ -225,6 +229,7 @@ fn scheduler(grid: &Grid<'_>, storage: &str) -> Node {
         ("action-cache", Node::alias(RESULTS)),
         ("max-execution-timeout", Node::number(grid.max_execution_seconds)),
         ("fairness", Node::text("turns")),
+        ("cohort-set", Node::tagged("!cohort-set", vec![("cohorts", Node::List(vec![all_workers()]))])),
     ];
     let grace = execution.refuse_unplaceable_after.as_ref().and_then(Span::seconds);
     map.extend(grace.map(|seconds| ("refuse-unplaceable-after", Node::number(seconds))));
@@ -232,6 +237,12 @@ fn scheduler(grid: &Grid<'_>, storage: &str) -> Node {
         map.push(("property-set", Node::tagged("!dynamic-property-set", properties)));
     }
     Node::anchored("!sql-scheduler", QUEUE, map)
+}
+
+/// The one cohort in which instances have quotas: a pool's bots all have the label of their operating system.
+fn all_workers() -> Node {
+    let labels = Node::List(vec![Node::text("linux")]);
+    Node::Map(vec![("name", Node::text("workers")), ("property-labels", labels)])
 }
 
 fn remote_asset(spec: &RemoteAssetSpec, storage: (&'static str, Node), sql: (&'static str, Node)) -> Node {
@@ -269,6 +280,7 @@ fn services(grid: &Grid<'_>, role: Role, executes: bool, storage: &str) -> Vec<N
     if executes && role.has_execution() {
         let endpoints = Node::List(vec![Node::text("execution"), Node::text("operations")]);
         services.push(Node::tagged("!execution", vec![scheduler(), ("endpoints", endpoints)]));
+        services.push(Node::tagged("!introspection", vec![scheduler()]));
         services.push(Node::tagged("!fleet", vec![scheduler()]));
     }
     if executes && role.has_bots() {
