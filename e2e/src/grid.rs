@@ -33,8 +33,16 @@ pub(crate) fn cluster_with_operator(nodes: u32) -> Result<Cluster> {
 /// # Errors
 /// Where helm fails.
 pub(crate) fn install(kube: &Kube<'_>, registry: &str) -> Result<()> {
+    install_with(kube, &[&format!("image.registry={registry}")])
+}
+
+/// The same with these values of the chart.
+///
+/// # Errors
+/// Where helm fails.
+pub(crate) fn install_with(kube: &Kube<'_>, values: &[&str]) -> Result<()> {
     let digest = Sha256::digest(std::fs::read(environment::image("grid-operator")?)?);
-    kube.install(&environment::root().join("charts/grid-operator"), registry, &hex::encode(&digest[..8]))
+    kube.install(&environment::root().join("charts/grid-operator"), values, &hex::encode(&digest[..8]))
 }
 
 /// A manifest of `examples`, with the images' names as this cluster knows them.

@@ -112,7 +112,7 @@ impl Kube<'_> {
     }
 
     /// The namespace at a glance, for an error.
-    fn describe(&self, namespace: &str) -> String {
+    pub(crate) fn describe(&self, namespace: &str) -> String {
         let looks: [&[&str]; 4] = [
             &["get", "grid,cas,pool,pods,jobs,pvc", "-o", "wide"],
             &[
@@ -175,13 +175,12 @@ impl Kube<'_> {
         )
     }
 
-    /// Installs the chart, or upgrades it to what the checkout has. `build` names what is in the images: another build
+    /// Installs a chart, or upgrades it to this one, with these values. `build` names what is in the images: another build
     /// under the same tag replaces the operator's pods.
     ///
     /// # Errors
     /// Where helm fails.
-    pub(crate) fn install(&self, chart: &Path, registry: &str, build: &str) -> Result<()> {
-        let registry = format!("image.registry={registry}");
+    pub(crate) fn install(&self, chart: &Path, values: &[&str], build: &str) -> Result<()> {
         let build = format!("podAnnotations.build={build}");
         let mut command = self.helm(["upgrade", "--install", "grid-operator"]);
         command.arg(chart).args([
@@ -192,6 +191,6 @@ impl Kube<'_> {
             "--timeout",
             "3m",
         ]);
-        process::run(command.args(["--set", &registry, "--set-string", &build]))
+        process::run(command.args(["--set", &values.join(","), "--set-string", &build]))
     }
 }

@@ -14,6 +14,7 @@ mod gridcluster;
 mod issuer;
 mod kube;
 mod local;
+mod operator;
 mod pods;
 mod process;
 mod project;
@@ -21,6 +22,7 @@ mod reference;
 mod remote;
 mod scenarios;
 mod toolchain;
+mod wait;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -3,14 +3,13 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use regex::Regex;
 use serde_json::Value;
 
 use crate::kube::Kube;
-use crate::process;
+use crate::{process, wait};
 
 /// Names of the pods with these labels.
 ///
@@ -29,17 +28,24 @@ pub(crate) fn names(kube: &Kube<'_>, namespace: &str, labels: &str) -> Result<Ve
 /// Where there is no such process, or the pod does not come back.
 pub(crate) fn kill(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -> Result<()> {
     let object = kube.get(namespace, &format!("pod/{pod}"))?;
-    let uid = object["metadata"]["uid"].as_str().context("a pod without uid")?;
-    let processes = running(uid, program)?;
-    anyhow::ensure!(!processes.is_empty(), "pod {pod} runs no {program}");
     let (field, container, restarts) = container(&object, program)?;
-    for process in &processes {
-        process::run(Command::new("kill").args(["-9", process]))?;
-    }
+    signal(kube, namespace, pod, program, "KILL")?;
     let started =
         format!("jsonpath={{.status.{field}[?(@.name==\"{container}\")].restartCount}}={}", restarts + 1);
-    kube.wait(namespace, &format!("pod/{pod}"), &started, 120)?;
+    // After some kills, Kubernetes waits for up to five minutes.
+    kube.wait(namespace, &format!("pod/{pod}"), &started, 400)?;
     kube.wait(namespace, &format!("pod/{pod}"), "condition=Ready", 120)
+}
+
+/// Sends every process of the pod that runs `program` a signal, by the name that `kill` has for it.
+///
+/// # Errors
+/// Where there is no such process.
+pub(crate) fn signal(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str, signal: &str) -> Result<()> {
+    let object = kube.get(namespace, &format!("pod/{pod}"))?;
+    let processes = running(object["metadata"]["uid"].as_str().context("a pod without uid")?, program)?;
+    anyhow::ensure!(!processes.is_empty(), "pod {pod} runs no {program}");
+    process::run(Command::new("kill").arg(format!("-{signal}")).args(&processes))
 }
 
 /// Kills (signal 9) every process of the pod that runs `program`, and deletes the pod: another one takes its place.
@@ -47,13 +53,7 @@ pub(crate) fn kill(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -
 /// # Errors
 /// Where there is no such process, or it can't be deleted.
 pub(crate) fn end(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -> Result<()> {
-    let object = kube.get(namespace, &format!("pod/{pod}"))?;
-    let uid = object["metadata"]["uid"].as_str().context("a pod without uid")?;
-    let processes = running(uid, program)?;
-    anyhow::ensure!(!processes.is_empty(), "pod {pod} runs no {program}");
-    for process in &processes {
-        process::run(Command::new("kill").args(["-9", process]))?;
-    }
+    signal(kube, namespace, pod, program, "KILL")?;
     let delete =
         ["delete", "pod", pod, "--namespace", namespace, "--grace-period=0", "--force", "--wait=false"];
     process::run(&mut kube.kubectl(delete))
@@ -66,30 +66,22 @@ pub(crate) fn end(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) ->
 pub(crate) fn busy(kube: &Kube<'_>, namespace: &str, pods: &[String], method: &str) -> Result<String> {
     let line =
         Regex::new(&format!(r#"(?m)^grid_rpc_in_flight\{{[^}}]*grpc_method="{method}"[^}}]*\}} [1-9]"#))?;
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
+    let mut found = String::new();
+    wait::until(&format!("a call of {method} in one of {pods:?}"), 60, || {
         for pod in pods {
             if line.is_match(&metrics(kube, namespace, pod, 8980)?) {
-                return Ok(pod.clone());
+                found.clone_from(pod);
             }
         }
-        anyhow::ensure!(Instant::now() < end, "none of {pods:?} has a call of {method}");
-        pause();
-    }
+        Ok(!found.is_empty())
+    })?;
+    Ok(found)
 }
 
 /// What a pod tells at `/metrics`; what it says instead where it can't.
 fn metrics(kube: &Kube<'_>, namespace: &str, pod: &str, port: u16) -> Result<String> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics");
     Ok(process::capture(&mut kube.kubectl(["get", "--raw", &path]))?.text)
-}
-
-fn pause() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a metric has no event to wait for, and this is no executor's thread"
-    )]
-    std::thread::sleep(Duration::from_millis(500));
 }
 
 /// A counter that pods tell at `/metrics`.
@@ -109,20 +101,15 @@ impl Count {
     /// Where they have not done so after five minutes.
     pub(crate) fn wait(&self, kube: &Kube<'_>, namespace: &str, pods: &[String], least: u64) -> Result<()> {
         let line = Regex::new(&format!(r"(?m)^{}\{{([^}}]*)\}} (\d+)$", self.series))?;
-        let end = Instant::now() + Duration::from_secs(300);
-        loop {
+        wait::until(&format!("{} of {least}", self.series), 300, || {
             let mut sum = 0;
             for pod in pods {
                 let text = metrics(kube, namespace, pod, self.port)?;
                 let meant = line.captures_iter(&text).filter(|found| found[1].contains(self.labels));
                 sum += meant.filter_map(|found| found[2].parse::<u64>().ok()).sum::<u64>();
             }
-            if sum >= least {
-                return Ok(());
-            }
-            anyhow::ensure!(Instant::now() < end, "{} is {sum} after 300 s, not yet {least}", self.series);
-            pause();
-        }
+            Ok(sum >= least)
+        })
     }
 }
 

@@ -3,9 +3,10 @@
 //! The product's are FROM scratch: one static binary each, without a shell, for a user that is not root.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::ScopedJoinHandle;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 
 use crate::debian::{self, TOOLCHAINS};
@@ -38,6 +39,9 @@ pub(crate) struct Options {
     /// Leave the toolchain images out: they are for the examples and the tests.
     #[arg(long)]
     without_toolchains: bool,
+    /// Build what this commit has, under a tag of its own, in place of the checkout.
+    #[arg(long, value_name = "COMMIT", requires = "without_toolchains", conflicts_with = "push")]
+    commit: Option<String>,
 }
 
 /// Makes the images, and pushes them where that is asked for.
@@ -46,6 +50,9 @@ pub(crate) struct Options {
 /// Where a build, an archive or a push fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let registry = options.push.as_deref().unwrap_or(LOCAL);
+    if let Some(commit) = &options.commit {
+        return build_commit(commit, &options.tag, &options.profile);
+    }
     let archives = build(registry, &options.tag, &options.profile, !options.without_toolchains)?;
     for (reference, archive) in &archives {
         if options.push.is_some() {
@@ -71,30 +78,14 @@ pub(crate) fn build(
 ) -> Result<Vec<(String, PathBuf)>> {
     let toolchains: Vec<_> = TOOLCHAINS.iter().filter(|_| toolchains).collect();
     // Debian's packages unpack on one core, beside the compiler.
+    let root = workspace::root();
     let (binaries, layers) = std::thread::scope(|scope| {
         let threads: Vec<_> = toolchains.iter().map(|t| scope.spawn(|| debian::layer(t))).collect();
         let binaries = shell::step("build the binaries", || binaries(profile));
         (binaries, threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>())
     });
-    let binaries = binaries?;
     let dir = folder(registry)?;
-    std::fs::create_dir_all(&dir)?;
-    let mut archives = Vec::new();
-    for product in products(&binaries) {
-        let reference = format!("{registry}/{}:{tag}", product.name);
-        let layer = dir.join(format!("{}.layer", product.name));
-        oci::layer(&product.entries, &layer)?;
-        let image = Image {
-            reference,
-            command: product.command,
-            path: "/",
-            home: "/var/lib/buildgrid",
-            user: product.user,
-            description: product.description,
-        };
-        archives.push(archive(&image, &layer, &dir.join(format!("{}.tar", product.name)))?);
-        std::fs::remove_file(&layer)?;
-    }
+    let mut archives = pack(&products(&root, &binaries?), registry, tag, &dir)?;
     for (toolchain, layer) in toolchains.into_iter().zip(layers) {
         let layer = layer.map_err(|_| anyhow!("the thread that makes {} panicked", toolchain.name))??;
         let image = Image {
@@ -110,6 +101,63 @@ pub(crate) fn build(
     Ok(archives)
 }
 
+/// Builds the product's images as a commit has them, in the folder of that tag, with the commit's files beside them in
+/// `checkout`: its chart is there.
+fn build_commit(commit: &str, tag: &str, profile: &str) -> Result<()> {
+    ensure!(
+        tag != workspace::VERSION,
+        "--tag {tag} is that of the checkout: another commit needs one of its own"
+    );
+    let dir = workspace::cache()?.join("images").join(tag);
+    let checkout = dir.join("checkout");
+    shell::step(&format!("take the files of {commit}"), || export(commit, &checkout))?;
+    let built = shell::step("build the binaries", || {
+        shell::run(build_command(profile)?.current_dir(&checkout))?;
+        binaries_folder(profile)
+    })?;
+    for (reference, archive) in pack(&products(&checkout, &built), LOCAL, tag, &dir)? {
+        println!("{reference}  {}", archive.display());
+    }
+    // Both are built in one folder, for they share all dependencies: what lies there is the checkout's again.
+    shell::step("build the checkout's binaries", || binaries(profile)).map(drop)
+}
+
+/// The files of a commit, without a trace in the repository.
+fn export(commit: &str, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(|| format!("can't remove {}", to.display()))?;
+    }
+    std::fs::create_dir_all(to).with_context(|| format!("can't make {}", to.display()))?;
+    let archive = to.with_extension("tar");
+    let mut command = shell::command("git", ["archive", "--format=tar", "--output"])?;
+    shell::run(command.arg(&archive).arg(commit))
+        .with_context(|| format!("is {commit} a commit of this repository?"))?;
+    let mut command = shell::command("tar", ["--extract", "--file"])?;
+    shell::run(command.arg(&archive).arg("--directory").arg(to))?;
+    Ok(std::fs::remove_file(&archive)?)
+}
+
+/// Makes an archive of each product in `dir`; gives the name and the archive of each.
+fn pack(products: &[Product], registry: &str, tag: &str, dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    std::fs::create_dir_all(dir)?;
+    let mut archives = Vec::new();
+    for product in products {
+        let layer = dir.join(format!("{}.layer", product.name));
+        oci::layer(&product.entries, &layer)?;
+        let image = Image {
+            reference: format!("{registry}/{}:{tag}", product.name),
+            command: product.command,
+            path: "/",
+            home: "/var/lib/buildgrid",
+            user: product.user,
+            description: product.description,
+        };
+        archives.push(archive(&image, &layer, &dir.join(format!("{}.tar", product.name)))?);
+        std::fs::remove_file(&layer)?;
+    }
+    Ok(archives)
+}
+
 /// Where the archives for a registry lie: those of another leave the tests' own as they are.
 fn folder(registry: &str) -> Result<PathBuf> {
     let images = workspace::cache()?.join("images");
@@ -121,6 +169,11 @@ fn folder(registry: &str) -> Result<PathBuf> {
 /// # Errors
 /// Where the build fails.
 pub(crate) fn binaries(profile: &str) -> Result<PathBuf> {
+    shell::run(&mut build_command(profile)?)?;
+    binaries_folder(profile)
+}
+
+fn build_command(profile: &str) -> Result<Command> {
     // The path of this machine's registry cache would make another machine's digests differ. The workspace's own
     // files are compiled by relative paths, and a flag that named the checkout would compile everything again for each.
     let home = std::env::var("HOME").unwrap_or_default();
@@ -129,7 +182,10 @@ pub(crate) fn binaries(profile: &str) -> Result<PathBuf> {
     let mut command =
         shell::command("cargo", ["build", "--locked", "--target", TARGET, "--profile", profile])?;
     command.args(packages.iter().flat_map(|package| ["-p", package])).env("RUSTFLAGS", flags);
-    shell::run(&mut command)?;
+    Ok(command)
+}
+
+fn binaries_folder(profile: &str) -> Result<PathBuf> {
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(workspace::target()?.join(TARGET).join(folder))
 }
@@ -142,13 +198,14 @@ struct Product {
     description: &'static str,
 }
 
-fn products(binaries: &Path) -> Vec<Product> {
+/// The images of the sources at `root`, of which `binaries` were made.
+fn products(root: &Path, binaries: &Path) -> Vec<Product> {
     let binary = |name: &str| Entry::File { path: name.into(), source: binaries.join(name), mode: 0o555 };
     let mut server =
         vec![binary("grid-server"), binary("grid"), Entry::Link { path: "bgd", target: "grid-server" }];
     server.push(Entry::Directory { path: "etc/buildgrid", mode: 0o755 });
     for name in ["default.yml", "artifacts.yml"] {
-        let source = workspace::root().join("grid-server/etc").join(name);
+        let source = root.join("grid-server/etc").join(name);
         server.push(Entry::File { path: format!("etc/buildgrid/{name}"), source, mode: 0o444 });
     }
     // A container may run as any user, so its state's folder is open as a temporary one is.

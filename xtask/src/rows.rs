@@ -212,6 +212,8 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 9, F8: a node is cordoned in mid-build; run it on a cluster of two nodes",
         scenario!("drain"),
     ),
+    full("upgrade", "issue 9, 4: an earlier commit's release to this one and back", scenario!("upgrade")),
+    full("big", "issue 9, 1: everything happens during 2,000 actions", scenario!("big")),
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),
     full("chart-values", "issue 9, 7: values that the chart refuses", scenario!("chart-values")),
     full("broken", "issue 4, 5: broken manifests on the real API server", scenario!("broken")),

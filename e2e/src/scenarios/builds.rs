@@ -1,6 +1,6 @@
 //! What a build on a grid must do, wherever the grid runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Result, anyhow};
 
@@ -8,7 +8,7 @@ use crate::bazel::Workspace;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::project::COMPILE_ACTIONS;
-use crate::{grid, reference};
+use crate::{grid, reference, wait};
 
 /// Has Bazel bring every output here, so that it can be compared.
 pub(crate) const DOWNLOAD_ALL: &str = "--remote_download_outputs=all";
@@ -36,49 +36,91 @@ pub(crate) fn clean_then_cached(
     second.expect_all_hits(COMPILE_ACTIONS)
 }
 
-/// Builds from nothing, again and again, until it is told that all is done, and gives how many builds that were.
-/// `more` are flags beside those that all of them have.
-///
-/// # Errors
-/// Where a build fails, or takes anything from elsewhere than the grid.
-pub(crate) fn until(
-    workspace: &mut Workspace,
-    clients: &Clients<'_>,
-    more: &[String],
-    done: &AtomicBool,
-) -> Result<usize> {
-    let all = [DOWNLOAD_ALL.to_owned(), "--noremote_accept_cached".to_owned()];
-    let flags = [&all[..], more].concat();
-    let mut count = 0;
-    loop {
-        count += 1;
-        let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
-        println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
-        summary.expect_remote(COMPILE_ACTIONS)?;
-        if done.load(Ordering::Relaxed) {
-            return Ok(count);
+/// Builds that go on beside something else.
+#[derive(Default)]
+pub(crate) struct Course {
+    /// No further build is to begin.
+    enough: AtomicBool,
+    /// None runs any more.
+    over: AtomicBool,
+    builds: AtomicUsize,
+    actions: AtomicUsize,
+}
+
+impl Course {
+    /// How many builds have succeeded.
+    pub(crate) fn builds(&self) -> usize {
+        self.builds.load(Ordering::Relaxed)
+    }
+
+    /// How many actions the grid has run for them.
+    pub(crate) fn actions(&self) -> usize {
+        self.actions.load(Ordering::Relaxed)
+    }
+
+    /// Fails once a build has.
+    ///
+    /// # Errors
+    /// Where none runs any more.
+    pub(crate) fn expect_running(&self) -> Result<()> {
+        anyhow::ensure!(!self.over.load(Ordering::Relaxed), "the builds have ended");
+        Ok(())
+    }
+
+    /// Waits until a build has succeeded that was not yet begun.
+    ///
+    /// # Errors
+    /// Where a build fails, or that takes more than a quarter of an hour.
+    pub(crate) fn next(&self) -> Result<()> {
+        let wanted = self.builds() + 2;
+        wait::until("a whole build", 900, || {
+            self.expect_running()?;
+            Ok(self.builds() >= wanted)
+        })
+    }
+
+    /// Builds from nothing, again and again, and has the grid run every action.
+    fn run(&self, workspace: &mut Workspace, clients: &Clients<'_>, more: &[String]) -> Result<()> {
+        while !self.enough.load(Ordering::Relaxed) {
+            if self.builds() > 0 {
+                workspace.clean()?;
+            }
+            let count = self.builds() + 1;
+            let own = [DOWNLOAD_ALL, "--noremote_accept_cached"].map(str::to_owned);
+            let flags = [&own[..], more].concat();
+            let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
+            println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
+            summary.expect_remote(COMPILE_ACTIONS)?;
+            self.actions.fetch_add(summary.count("remote"), Ordering::Relaxed);
+            self.builds.store(count, Ordering::Relaxed);
         }
-        workspace.clean()?;
+        Ok(())
     }
 }
 
-/// Does something while builds run, and ends with the build that ran then; none of them fails.
+/// Does something while builds run from nothing, with the retries that Bazel has by itself, and ends with the build that
+/// ran then: none fails, and every action runs on the grid. `flags` are added to those that all of them have.
 ///
 /// # Errors
-/// Where a build fails, or what is done meanwhile.
+/// Where that is not so, or what was done fails.
 pub(crate) fn meanwhile(
     workspace: &mut Workspace,
     clients: &Clients<'_>,
     flags: &[String],
-    work: impl FnOnce() -> Result<()>,
+    work: impl FnOnce(&Course) -> Result<()>,
 ) -> Result<()> {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        let builder = scope.spawn(|| until(workspace, clients, flags, &done));
-        let worked = work();
-        done.store(true, Ordering::Relaxed);
+    let course = Course::default();
+    std::thread::scope(|scope| {
+        let builder = scope.spawn(|| {
+            let result = course.run(workspace, clients, flags);
+            course.over.store(true, Ordering::Relaxed);
+            result
+        });
+        let worked = work(&course);
+        course.enough.store(true, Ordering::Relaxed);
         let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;
-        println!("    {} builds meanwhile", built?);
-        worked
+        println!("    {} builds meanwhile, of {} actions on the grid", course.builds(), course.actions());
+        // What failed beside a build that failed is most often its consequence.
+        built.and(worked)
     })
 }

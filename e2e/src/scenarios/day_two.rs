@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 
-use super::builds;
 use super::on_cluster::TestGrid;
 use crate::{grid, process};
 
@@ -34,12 +33,12 @@ pub(crate) fn rotations() -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
     let test = TestGrid::apply(&cluster, "rotations-test", &[], "mutual-tls.yaml")?;
     let pods = test.names("pods")?;
-    while_building(&test, || {
-        kubectl(&test, &[&["delete"], &PAIRS[..]].concat())?;
+    test.while_building(|_| {
+        test.kubectl(&[&["delete"], &PAIRS[..]].concat())?;
         for pair in PAIRS {
             test.kube.wait(test.namespace, pair, "create", 60)?;
         }
-        kubectl(&test, &["annotate", "grid/demo", "grid.build/rotate-tokens=once"])?;
+        test.kubectl(&["annotate", "grid/demo", "grid.build/rotate-tokens=once"])?;
         // Each step of the tokens takes five minutes; files reach pods within two.
         for step in ["accept", "show"] {
             let at = format!("jsonpath={{.metadata.annotations.grid\\.build/rotation-step}}={step}");
@@ -62,19 +61,19 @@ pub(crate) fn drain() -> Result<()> {
     let worker = worker.first().context("the grid has no worker")?;
     let pod = test.kube.get(test.namespace, &format!("pod/{worker}"))?;
     let node = pod["spec"]["nodeName"].as_str().context("the worker is on no node")?.to_owned();
-    let emptied = while_building(&test, || {
-        kubectl(&test, &["cordon", &node])?;
+    let emptied = test.while_building(|_| {
+        test.kubectl(&["cordon", &node])?;
         let there = format!("spec.nodeName={node}");
         let gone =
             ["wait", "--for=delete", "--timeout=300s", "pod", "-l", WORKERS, "--field-selector", &there];
-        kubectl(&test, &gone)?;
+        test.kubectl(&gone)?;
         for pool in test.names("pool")? {
             test.kube.wait(test.namespace, &pool, "condition=Ready", 120)?;
         }
         Ok(())
     });
     // The next test finds the node as this one did, whatever came of it.
-    kubectl(&test, &["uncordon", &node])?;
+    test.kubectl(&["uncordon", &node])?;
     emptied?;
     test.delete()
 }
@@ -100,14 +99,4 @@ pub(crate) fn ailing() -> Result<()> {
     }
     anyhow::ensure!(!bundle.contains(token), "the bundle tells the worker token");
     test.delete()
-}
-
-/// Does something while builds run, and ends with the build that ran then; none of them fails.
-fn while_building(test: &TestGrid<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let (mut workspace, clients) = test.bazel("demo")?;
-    builds::meanwhile(&mut workspace, &clients, &[], work)
-}
-
-fn kubectl(test: &TestGrid<'_>, words: &[&str]) -> Result<()> {
-    process::run(test.kube.kubectl(words).args(["--namespace", test.namespace]))
 }

@@ -64,7 +64,7 @@ fn by_certificate(test: &TestGrid<'_>) -> Result<()> {
     println!("    without a certificate: {}", refused.text.lines().last().unwrap_or_default());
     workspace.clean()?;
     let flags = [&server[..], &identity].concat();
-    builds::meanwhile(&mut workspace, &clients, &flags, || {
+    builds::meanwhile(&mut workspace, &clients, &flags, |_| {
         let kubectl =
             |words: &[&str]| process::run(test.kube.kubectl(words).args(["--namespace", test.namespace]));
         kubectl(&["delete", "secret/demo-server-tls"])?;
@@ -137,7 +137,7 @@ fn by_token(test: &TestGrid<'_>) -> Result<()> {
         workspace.clean()?;
     }
     let remote = reached(test)?;
-    builds::meanwhile(&mut workspace, &clients, &with(&old, "alice")?, || {
+    builds::meanwhile(&mut workspace, &clients, &with(&old, "alice")?, |_| {
         issuer.publish(&[&old, &new]);
         // Who comes with a key that is not known yet makes the server look.
         accepted(&remote, &new.token("bob")?)?;

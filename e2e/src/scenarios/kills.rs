@@ -1,10 +1,8 @@
 //! Builds go on while every pod in turn is killed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use anyhow::{Context, Result, anyhow};
 
-use anyhow::{Result, anyhow};
-
-use super::builds;
+use super::builds::{self, Course};
 use super::on_cluster::TestGrid;
 use crate::project::COMPILE_ACTIONS;
 use crate::{grid, pods, reference};
@@ -19,15 +17,7 @@ pub(crate) fn postgres() -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
     let test = TestGrid::apply(&cluster, "kills-test", &["postgres.yaml"], "postgres.yaml")?;
     let (mut workspace, clients) = test.bazel("demo")?;
-    let killed = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        let builder = scope.spawn(|| builds::until(&mut workspace, &clients, &[], &killed));
-        let kills = kill_all(&test, || builder.is_finished());
-        killed.store(true, Ordering::Relaxed);
-        let built = builder.join().map_err(|_| anyhow!("the thread that builds panicked"))?;
-        println!("    {} builds while pods were killed", built?);
-        kills
-    })?;
+    builds::meanwhile(&mut workspace, &clients, &[], |course| kill_all(&test, course))?;
     workspace.run_outputs(&clients)?;
     reference::expect_same(&reference::hashes(&cluster)?, &reference::outputs(&workspace)?)?;
     test.delete()
@@ -73,7 +63,7 @@ pub(crate) fn one_pod() -> Result<()> {
     test.delete()
 }
 
-fn kill_all(test: &TestGrid<'_>, ended: impl Fn() -> bool) -> Result<()> {
+fn kill_all(test: &TestGrid<'_>, course: &Course) -> Result<()> {
     let ours = "app.kubernetes.io/managed-by=grid-operator";
     let mut victims = Vec::new();
     for pod in pods::names(&test.kube, test.namespace, ours)? {
@@ -94,7 +84,7 @@ fn kill_all(test: &TestGrid<'_>, ended: impl Fn() -> bool) -> Result<()> {
         victims.push(("grid-system", pod, "grid-operator"));
     }
     for (namespace, pod, program) in victims {
-        anyhow::ensure!(!ended(), "the builds ended before {program} of {pod} was killed");
+        course.expect_running().with_context(|| format!("before {program} of {pod} was killed"))?;
         let start = std::time::Instant::now();
         pods::kill(&test.kube, namespace, &pod, program)?;
         println!("    killed {program} of {pod}: ready again after {:.1} s", start.elapsed().as_secs_f64());

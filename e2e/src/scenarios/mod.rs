@@ -2,6 +2,7 @@
 
 mod assets;
 mod bare;
+mod big;
 mod broken;
 mod buildbox;
 mod builds;
@@ -19,6 +20,7 @@ mod push;
 mod recc;
 mod resume;
 mod topologies;
+mod upgrade;
 mod variants;
 
 use std::time::Instant;
@@ -156,6 +158,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "ailing",
         shows: "a pool without an image says so; the support bundle tells it, and no secret",
         run: day_two::ailing,
+    },
+    Scenario {
+        name: "upgrade",
+        shows: "from an earlier commit's release to this one and back, part by part, while builds run",
+        run: upgrade::upgrade,
+    },
+    Scenario {
+        name: "big",
+        shows: "2,000 actions while everything is upgraded, replaced, killed and rotated (two nodes)",
+        run: big::big,
     },
     Scenario {
         name: "one-pod",

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use tempfile::TempDir;
 
+use super::builds::{self, Course};
 use crate::bazel::Workspace;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::kube::Kube;
-use crate::{environment, grid, process, reference};
+use crate::{environment, grid, process, reference, wait};
 
 /// The host in the examples; each test has one of its own, for one ingress controller serves them all.
 const HOST: &str = "grid.example.com";
@@ -79,12 +81,61 @@ impl<'a> TestGrid<'a> {
         Ok(process::output(&mut list)?.lines().map(str::to_owned).collect())
     }
 
+    /// Runs kubectl in the grid's namespace.
+    ///
+    /// # Errors
+    /// Where kubectl fails.
+    pub(crate) fn kubectl(&self, words: &[&str]) -> Result<()> {
+        process::run(self.kube.kubectl(words).args(["--namespace", self.namespace]))
+    }
+
+    /// Changes an object by a merge patch.
+    ///
+    /// # Errors
+    /// Where the API server refuses it.
+    pub(crate) fn patch(&self, object: &str, patch: &Value) -> Result<()> {
+        self.kubectl(&["patch", object, "--type=merge", &format!("--patch={patch}")])
+    }
+
+    /// Waits until the operator has nothing left to do for any resource, as they are now, and each is ready.
+    ///
+    /// # Errors
+    /// Where that takes more than ten minutes.
+    pub(crate) fn settled(&self) -> Result<()> {
+        wait::until("every resource at rest", 600, || {
+            let mut get =
+                self.kube.kubectl(["get", "--namespace", self.namespace, "cas,grid,pool", "-o", "json"]);
+            // The API server may be what was restarted.
+            let output = process::capture(&mut get)?;
+            let list: Value = if output.success { serde_json::from_str(&output.text)? } else { Value::Null };
+            Ok(list["items"].as_array().is_some_and(|items| items.iter().all(is_at_rest)))
+        })
+        .with_context(|| self.kube.describe(self.namespace))
+    }
+
+    /// Does something while builds run, of which none may fail.
+    ///
+    /// # Errors
+    /// As [`builds::meanwhile`].
+    pub(crate) fn while_building(&self, work: impl FnOnce(&Course) -> Result<()>) -> Result<()> {
+        let (mut workspace, clients) = self.bazel("demo")?;
+        builds::meanwhile(&mut workspace, &clients, &[], work)
+    }
+
     /// A workspace and, for the files that the operator wrote for this grid's clients, a place to run Bazel in.
     ///
     /// # Errors
     /// Where a file can't be read or written.
     pub(crate) fn bazel(&self, grid: &str) -> Result<(Workspace, Clients<'a>)> {
-        let workspace = Workspace::new(self.dir.path())?;
+        self.bazel_in("", grid)
+    }
+
+    /// The same in a folder of that name, for a second workspace.
+    ///
+    /// # Errors
+    /// As [`TestGrid::bazel`].
+    pub(crate) fn bazel_in(&self, folder: &str, grid: &str) -> Result<(Workspace, Clients<'a>)> {
+        let workspace = Workspace::new(&self.dir.path().join(folder))?;
         let place = workspace.clients(self.cluster)?;
         let clients = self.reached_from(place, grid)?;
         Ok((workspace, clients))
@@ -133,4 +184,16 @@ impl<'a> TestGrid<'a> {
 fn hosts(manifest: &str) -> String {
     let hosts = manifest.lines().filter_map(|line| line.strip_prefix("    host: "));
     hosts.collect::<Vec<_>>().join(" ")
+}
+
+/// The status tells of the resource as it is now, nothing goes on, nothing waits for its turn, and it is ready.
+fn is_at_rest(object: &Value) -> bool {
+    let says = |type_: &str, status: &str| {
+        let conditions = object["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|c| c["type"] == type_ && c["status"] == status)
+    };
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
+        && says("Ready", "True")
+        && says("Progressing", "False")
+        && !says("RolloutPending", "True")
 }

@@ -60,8 +60,8 @@ pub(crate) async fn pass_of(model: &Model, context: &Context) {
     if let Some(grid) = model.object("buildgrids", "demo") {
         let _ = buildgrid::reconcile(&from(grid), context).await;
     }
-    for pool in model.objects().into_values().filter(|object| object["kind"] == "WorkerPool") {
-        let _ = workerpool::reconcile(&from(pool), context).await;
+    for pool in model.names("workerpools") {
+        let _ = workerpool::reconcile(&from(model.object("workerpools", &pool).unwrap()), context).await;
     }
 }
 

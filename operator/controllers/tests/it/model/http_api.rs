@@ -77,10 +77,7 @@ impl Model {
         let subresource = path.subresource.as_deref();
         match (method.as_str(), &path.name, subresource) {
             ("GET", None, None) => {
-                let items = self.list(&path.group, &path.plural, &path.namespace, &selector(query));
-                Ok(
-                    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}),
-                )
+                Ok(Value::String(self.list(&path.group, &path.plural, &path.namespace, &selector(query))))
             }
             ("GET", Some(_), Some("log")) => Ok(Value::String("the end of a log\n".into())),
             ("GET", Some(_), None) => self.get(&path.key()),

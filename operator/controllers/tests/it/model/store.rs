@@ -30,6 +30,8 @@ struct State {
     objects: BTreeMap<Key, Value>,
     /// What each manager applied to each object.
     applied: HashMap<(Key, String), Value>,
+    /// Each object as lists have it, where it was in one since it changed.
+    items: HashMap<Key, String>,
     version: u64,
     writes: Vec<String>,
     /// Writes that are still carried out; after the last one every request fails, as if the process had died.
@@ -147,6 +149,12 @@ impl Model {
         self.state.lock().unwrap().objects.clone()
     }
 
+    /// The names of all objects of that plural.
+    pub(crate) fn names(&self, plural: &str) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        state.objects.keys().filter(|key| key.1 == plural).map(|key| key.3.clone()).collect()
+    }
+
     /// The only object of that plural and name.
     pub(crate) fn object(&self, plural: &str, name: &str) -> Option<Value> {
         let state = self.state.lock().unwrap();
@@ -232,25 +240,31 @@ impl Model {
             .ok_or_else(|| Refusal::new(404, "NotFound", format!("{} {:?} not found", key.1, key.3)))
     }
 
+    /// The list as its JSON text: what doesn't change between two lists is written once.
     pub(super) fn list(
         &self,
         group: &str,
         plural: &str,
         namespace: &str,
         selector: &[(String, String)],
-    ) -> Vec<Value> {
-        let state = self.state.lock().unwrap();
+    ) -> String {
+        let mut state = self.state.lock().unwrap();
+        let State { objects, items, .. } = &mut *state;
         let matches = |object: &Value| selector.iter().all(|(k, v)| object["metadata"]["labels"][k] == **v);
         let kind = |key: &Key| key.0 == group && key.1 == plural && key.2 == namespace;
         let first = (group.to_owned(), plural.to_owned(), namespace.to_owned(), String::new());
-        let of_kind = state.objects.range(first..).take_while(|(key, _)| kind(key));
-        let mut items: Vec<Value> = of_kind.filter(|(_, v)| matches(v)).map(|(_, v)| v.clone()).collect();
-        // The real one leaves these out of the items of lists.
-        for item in items.iter_mut().filter_map(Value::as_object_mut) {
-            item.remove("apiVersion");
-            item.remove("kind");
+        let of_kind = objects.range(first..).take_while(|(key, _)| kind(key));
+        let mut text =
+            String::from(r#"{"apiVersion":"v1","kind":"List","metadata":{"resourceVersion":"1"},"items":["#);
+        let empty = text.len();
+        for (key, object) in of_kind.filter(|(_, object)| matches(object)) {
+            if text.len() > empty {
+                text.push(',');
+            }
+            text.push_str(items.entry(key.clone()).or_insert_with(|| item(object)));
         }
-        items
+        text.push_str("]}");
+        text
     }
 
     pub(super) fn create(&self, key: Key, object: Value) -> Result<Value, Refusal> {
@@ -357,6 +371,7 @@ impl State {
                 new["metadata"]["resourceVersion"] = json!(self.version.to_string());
             }
         }
+        self.items.remove(&key);
         self.objects.insert(key, new.clone());
         new
     }
@@ -374,6 +389,15 @@ impl State {
             }
         }
     }
+}
+
+/// An object as an item of a list: there, the real one leaves out what it is.
+fn item(object: &Value) -> String {
+    let mut item = object.clone();
+    for field in ["apiVersion", "kind"] {
+        item.as_object_mut().unwrap().remove(field);
+    }
+    item.to_string()
 }
 
 fn check_version(current: Option<&Value>, object: &Value) -> Result<(), Refusal> {
