@@ -29,12 +29,16 @@ impl Cluster {
         Self { program: environment::root().join("e2e/cluster/gridcluster") }
     }
 
-    /// The running cluster: started where it does not run.
+    /// The running cluster: started where it does not run, and anew where it has another number of nodes.
     ///
     /// # Errors
-    /// Where it can't be built or started.
+    /// Where it can't be built, stopped or started.
     pub(crate) fn up(nodes: u32) -> Result<Self> {
         let cluster = Self::prepare()?;
+        let running = cluster.variables().ok().and_then(|variables| variables.get("NODES").cloned());
+        if running.is_some_and(|running| running != nodes.to_string()) {
+            process::run(&mut cluster.command(["down"]))?;
+        }
         process::run(&mut cluster.command(["up", "--nodes", &nodes.to_string()]))?;
         Ok(cluster)
     }

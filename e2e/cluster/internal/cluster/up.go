@@ -162,6 +162,7 @@ func (c *Cluster) EnvFile() string {
 		"DNS_ADDRESS="+layout.ControlPlane,
 		"HOST_ADDRESS="+layout.Host,
 		"GRID_CLUSTER_DIR="+string(c.Dir),
+		fmt.Sprintf("NODES=%d", len(c.Nodes)),
 	)
 	return strings.Join(lines, "\n") + "\n"
 }
