@@ -5,6 +5,7 @@
 //! starts the cluster, `xtask` builds what is tested.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
+mod actions;
 mod bazel;
 mod clients;
 mod demo;

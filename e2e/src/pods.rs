@@ -59,6 +59,22 @@ pub(crate) fn end(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) ->
     process::run(&mut kube.kubectl(delete))
 }
 
+/// Resident memory in KiB of what runs `program` in the pod: now, and the most that it ever was.
+///
+/// # Errors
+/// Where there is no such process.
+pub(crate) fn memory(kube: &Kube<'_>, namespace: &str, pod: &str, program: &str) -> Result<(u64, u64)> {
+    let object = kube.get(namespace, &format!("pod/{pod}"))?;
+    let processes = running(object["metadata"]["uid"].as_str().context("a pod without uid")?, program)?;
+    let process = processes.first().with_context(|| format!("pod {pod} runs no {program}"))?;
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    Ok((field("VmRSS:")?, field("VmHWM:")?))
+}
+
 /// Waits until one of these servers has a call of this gRPC method under way, and gives its pod.
 ///
 /// # Errors
@@ -79,7 +95,10 @@ pub(crate) fn busy(kube: &Kube<'_>, namespace: &str, pods: &[String], method: &s
 }
 
 /// What a pod tells at `/metrics`; what it says instead where it can't.
-fn metrics(kube: &Kube<'_>, namespace: &str, pod: &str, port: u16) -> Result<String> {
+///
+/// # Errors
+/// Where kubectl can't be started.
+pub(crate) fn metrics(kube: &Kube<'_>, namespace: &str, pod: &str, port: u16) -> Result<String> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics");
     Ok(process::capture(&mut kube.kubectl(["get", "--raw", &path]))?.text)
 }

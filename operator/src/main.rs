@@ -5,7 +5,7 @@
 //! - `election`: who of several replicas writes;
 //! - `controllers`: watches, and the reconcilers behind them;
 //! - `scaler`: the demand for pools, as KEDA asks for it;
-//! - `metrics`: what it counts.
+//! - `metrics`, `requests`: what it counts, of the API server's requests in particular.
 
 mod admin;
 mod args;
@@ -13,6 +13,7 @@ mod controllers;
 mod election;
 mod metrics;
 mod nodes;
+mod requests;
 mod scaler;
 mod scope;
 
@@ -26,11 +27,13 @@ use clap::Parser;
 use grid_operator_apply::Leadership;
 use grid_operator_controllers::fleet::{Fleets, GrpcConnector};
 use grid_operator_controllers::{Context, Images, Pace, Rollouts, SystemMint, bundle};
+use kube::client::ClientBuilder;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use args::Args;
 use metrics::Metrics;
+use requests::Requests;
 use scope::Scope;
 
 #[tokio::main]
@@ -50,7 +53,10 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     // Two libraries bring a provider each; without a choice, the first TLS connection would panic.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = kube::Client::try_default().await.context("no API server to talk to")?;
+    let requests = Requests::default();
+    let config = kube::Config::infer().await.context("no API server to talk to")?;
+    let client = ClientBuilder::try_from(config).context("the way to the API server")?;
+    let client = client.with_layer(&requests).build();
     if args.support_bundle {
         return write_bundle(&client, args.watch_namespace.as_deref()).await;
     }
@@ -65,7 +71,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let leadership = if args.leader_elect { Leadership::none() } else { Leadership::sole() };
     let fleets = Arc::new(Fleets::new(Arc::new(GrpcConnector), leadership.clone()));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&fleets)));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&fleets), &requests));
     let admin = admin::serve(args.admin, Arc::clone(&metrics), leadership.clone(), shutdown.clone());
     let admin = tokio::spawn(admin);
     let scaler = tokio::spawn(scaler::serve(args.scaler, fleets.clone(), shutdown.clone()));

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::requests::Requests;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reconciled {
     kind: &'static str,
@@ -93,7 +95,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(fleets: Arc<Fleets>) -> Self {
+    pub(crate) fn new(fleets: Arc<Fleets>, requests: &Requests) -> Self {
         let mut registry = Registry::with_prefix("grid_operator");
         let reconciles = Family::default();
         let duration = Family::<ByKind, Histogram>::new_with_constructor(|| {
@@ -103,6 +105,7 @@ impl Metrics {
         registry.register("reconciles", "Reconciliations, by kind and result", reconciles.clone());
         registry.register_with_unit("reconcile", "Time of a reconciliation", Unit::Seconds, duration.clone());
         registry.register("leader", "Whether this replica writes", leader.clone());
+        requests.register(&mut registry);
         let demand = Demand::default();
         demand.register(&mut registry);
         Self { registry, reconciles, duration, leader, demand, fleets }

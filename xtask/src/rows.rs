@@ -208,6 +208,11 @@ pub(crate) const ROWS: &[Row] = &[
     full("rotations", "issue 9, F9: secrets are replaced in mid-build", scenario!("rotations")),
     full("ailing", "issue 9, F11: an image that isn't there, and the support bundle", scenario!("ailing")),
     full("drain", "issue 9, F8: a node is cordoned in mid-build", scenario!("drain")),
+    full(
+        "scale",
+        "issue 9, speed: an operator of 1,000 resources on the real API server",
+        scenario!("scale"),
+    ),
     full("upgrade", "issue 9, 4: an earlier commit's release to this one and back", scenario!("upgrade")),
     full("big", "issue 9, 1: everything happens during 2,000 actions", scenario!("big")),
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),

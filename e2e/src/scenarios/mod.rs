@@ -19,6 +19,7 @@ mod on_cluster;
 mod push;
 mod recc;
 mod resume;
+mod scale;
 mod topologies;
 mod upgrade;
 mod variants;
@@ -158,6 +159,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "ailing",
         shows: "a pool without an image says so; the support bundle tells it, and no secret",
         run: day_two::ailing,
+    },
+    Scenario {
+        name: "scale",
+        shows: "an operator of 1,000 resources: memory, times, and no write at rest",
+        run: scale::scale,
     },
     Scenario {
         name: "upgrade",

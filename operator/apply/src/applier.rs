@@ -275,10 +275,9 @@ fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
 }
 
 fn values_contained(desired: &Desired, live: &DynamicObject) -> bool {
-    // The items of a list don't say their kind.
-    let wanted = DynamicObject { types: None, ..desired.object.clone() };
-    let (Ok(wanted), Ok(live)) = (serde_json::to_value(&wanted), serde_json::to_value(live)) else {
+    let metadata = |object: &DynamicObject| serde_json::to_value(&object.metadata);
+    let (Ok(wanted), Ok(found)) = (metadata(&desired.object), metadata(live)) else {
         return false;
     };
-    contained(&wanted, &live)
+    contained(&wanted, &found) && contained(&desired.object.data, &live.data)
 }

@@ -123,7 +123,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             keys.sort();
             out.push('{');
             for key in keys {
-                out.push_str(&Value::String(key.clone()).to_string());
+                write_text(key, out);
                 out.push(':');
                 write_canonical(&map[key], out);
                 out.push(',');
@@ -138,7 +138,19 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
+        Value::String(text) => write_text(text, out),
         scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+/// As JSON has it; nearly all texts here need no escape.
+fn write_text(text: &str, out: &mut String) {
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        out.push_str(&Value::from(text).to_string());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
     }
 }
 
@@ -167,6 +179,7 @@ mod tests {
         assert_ne!(content_hash(&a), content_hash(&json!({"a": 1, "b": {"c": [2, 1], "d": "x"}})));
         assert_ne!(content_hash(&json!({"a": "1"})), content_hash(&json!({"a": 1})));
         assert_ne!(content_hash(&json!(["a", "b"])), content_hash(&json!(["a,b"])));
+        assert_ne!(content_hash(&json!("a\"")), content_hash(&json!("a\\\"")));
     }
 
     #[test]

@@ -4,18 +4,13 @@ use anyhow::{Context, Result, ensure};
 use grid_proto::any::unpack;
 use grid_proto::longrunning::Operation;
 use grid_proto::longrunning::operation::Result as Outcome;
-use grid_proto::reapi::command::EnvironmentVariable;
-use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use grid_proto::reapi::execution_client::ExecutionClient;
 use grid_proto::reapi::execution_stage::Value as Stage;
-use grid_proto::reapi::{
-    Action, BatchUpdateBlobsRequest, Command, ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse,
-    Platform, WaitExecutionRequest, batch_update_blobs_request, platform,
-};
-use prost::Message as _;
+use grid_proto::reapi::{ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse, WaitExecutionRequest};
 use tonic::{Status, Streaming};
 
 use super::Replicas;
+use crate::actions;
 use crate::remote::{Remote, digest, was_cut};
 
 /// Longer than it takes to see that it runs and to kill a replica.
@@ -26,7 +21,10 @@ const SCRIPT: &str = "sleep 20; echo done";
 /// # Errors
 /// Where the action ends otherwise, or runs again.
 pub(super) fn waited_for(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> {
-    let request = ExecuteRequest { action_digest: Some(store(remote)?), ..Default::default() };
+    let request = ExecuteRequest {
+        action_digest: Some(actions::store(remote, "gcc12", SCRIPT)?),
+        ..Default::default()
+    };
     let (mut told, name) = remote.retried("Execute", async || {
         let mut client = ExecutionClient::new(remote.channel.clone());
         let mut told = client.execute(request.clone()).await?.into_inner();
@@ -77,37 +75,4 @@ async fn running(told: &mut Streaming<Operation>) -> Result<()> {
         }
     }
     anyhow::bail!("Execute ended before the action ran")
-}
-
-/// Stores the action; its digest.
-fn store(remote: &Remote) -> Result<grid_proto::reapi::Digest> {
-    let toolchain = platform::Property { name: "toolchain".to_owned(), value: "gcc12".to_owned() };
-    let platform = Platform { properties: vec![toolchain] };
-    let path = EnvironmentVariable { name: "PATH".to_owned(), value: "/usr/bin:/bin".to_owned() };
-    let command = Command {
-        arguments: ["/bin/sh", "-c", SCRIPT].map(str::to_owned).to_vec(),
-        environment_variables: vec![path],
-        ..Default::default()
-    };
-    let command = command.encode_to_vec();
-    let action = Action {
-        command_digest: Some(digest(&command)),
-        input_root_digest: Some(digest(b"")),
-        do_not_cache: true,
-        platform: Some(platform),
-        ..Default::default()
-    };
-    let action = action.encode_to_vec();
-    let requests: Vec<_> = [&command, &action]
-        .map(|data| batch_update_blobs_request::Request {
-            digest: Some(digest(data)),
-            data: data.clone().into(),
-            ..Default::default()
-        })
-        .to_vec();
-    remote.retried("BatchUpdateBlobs", async || {
-        let request = BatchUpdateBlobsRequest { requests: requests.clone(), ..Default::default() };
-        ContentAddressableStorageClient::new(remote.channel.clone()).batch_update_blobs(request).await
-    })?;
-    Ok(digest(&action))
 }

@@ -17,7 +17,7 @@ use crate::model::{Chance, Faults, Model, context};
 use crate::upgrade::{NEXT, Operator, own_revision};
 
 /// Seeds where `GRID_SEEDS` says nothing.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 500;
 
 #[test]
 fn whatever_happens_in_between_the_end_is_the_same() {
