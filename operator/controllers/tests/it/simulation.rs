@@ -12,7 +12,7 @@ use grid_operator_controllers::{buildgrid, casstorage, workerpool};
 use serde_json::{Value, json};
 
 use crate::broken::rules;
-use crate::convergence::{assert_same, converge, from, pass, shape, to};
+use crate::convergence::{assert_same, from, pass, shape, to};
 use crate::model::{Chance, Faults, Model, context};
 use crate::upgrade::{NEXT, Operator, own_revision};
 
@@ -44,7 +44,7 @@ async fn one(seed: u64) {
     let mut chance = Chance::new(seed);
     let (before, other) = (specs(&mut chance), specs(&mut chance));
     let calm = world(&before);
-    converge(&calm).await;
+    at_rest(&calm).await;
     let wanted = shape(&calm);
     if chance.percent(40) {
         let model = world(&before);
