@@ -1,9 +1,8 @@
 //! kubectl and helm, on the test cluster or on one that the user has.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -67,18 +66,7 @@ impl Kube<'_> {
     /// # Errors
     /// Where kubectl can't be started.
     pub(crate) fn try_apply(&self, namespace: &str, manifest: &str) -> Result<Output> {
-        let mut command = self.kubectl(["apply", "--namespace", namespace, "-f", "-"]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("can't start kubectl")?;
-        child.stdin.take().context("no pipe to kubectl")?.write_all(manifest.as_bytes())?;
-        let output = child.wait_with_output()?;
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-        Ok(Output { text, success: output.status.success() })
+        process::feed(&mut self.kubectl(["apply", "--namespace", namespace, "-f", "-"]), manifest)
     }
 
     /// Waits for a condition, as `kubectl wait` does; on failure says what the namespace looks like.

@@ -1,13 +1,13 @@
 //! Starting other programs: to their end, or in the background until dropped.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// Runs a command to its end; its output goes where ours goes.
 ///
@@ -41,6 +41,30 @@ impl Output {
     pub(crate) fn count(&self, part: &str) -> usize {
         self.text.lines().filter(|line| line.contains(part)).count()
     }
+}
+
+/// Gives a command something to read, and gives all that it printed, whatever its status.
+///
+/// # Errors
+/// Where it can't be started, or does not read to the end.
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<Output> {
+    let shown = show(command);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().with_context(|| format!("can't start: {shown}"))?;
+    let mut pipe = child.stdin.take().with_context(|| format!("no pipe to: {shown}"))?;
+    // It may print before it has read everything.
+    let (written, output) = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || pipe.write_all(input.as_bytes()));
+        let output = child.wait_with_output();
+        (writer.join(), output)
+    });
+    let output = output.with_context(|| format!("can't wait for: {shown}"))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    if output.status.success() {
+        written.map_err(|_| anyhow!("the thread that writes to {shown} panicked"))?.with_context(|| shown)?;
+    }
+    Ok(Output { text, success: output.status.success() })
 }
 
 /// Runs a command and gives all that it printed, whatever its status.

@@ -1,12 +1,14 @@
 //! The scenarios, each in a file of its own.
 
 mod assets;
+mod backup;
 mod bare;
 mod big;
 mod broken;
 mod buildbox;
 mod builds;
 mod buildstream;
+mod chaos;
 mod chart;
 mod chart_values;
 mod day_two;
@@ -15,6 +17,7 @@ mod grpcurl;
 mod identities;
 mod ingress;
 mod kills;
+mod moving;
 mod on_cluster;
 mod push;
 mod recc;
@@ -164,6 +167,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "scale",
         shows: "an operator of 1,000 resources: memory, times, and no write at rest",
         run: scale::scale,
+    },
+    Scenario {
+        name: "backup",
+        shows: "a grid is lost, and comes back from a database and a volume of different moments",
+        run: backup::restore,
+    },
+    Scenario {
+        name: "move",
+        shows: "a tier moves from a disk to a bucket while builds run",
+        run: moving::disk_to_bucket,
+    },
+    Scenario {
+        name: "chaos",
+        shows: "everything is killed at random, and leaders are stopped past their Lease, while builds run",
+        run: chaos::chaos,
     },
     Scenario {
         name: "upgrade",

@@ -46,8 +46,7 @@ impl<'a> TestGrid<'a> {
         // An earlier run may have failed and left its own.
         let left = ["delete", "namespace", namespace, "--ignore-not-found", "--wait", "--timeout=180s"];
         process::run(&mut kube.kubectl(left))?;
-        let manifest =
-            grid::example(example, "localhost")?.replace(HOST, &format!("{namespace}.example.com"));
+        let manifest = manifest(example, namespace)?;
         // Only a sandbox of namespaces needs more than the strictest standard allows.
         let sandboxed = manifest.contains("isolation: bubblewrap");
         kube.namespace(namespace, if sandboxed { "privileged" } else { "restricted" })?;
@@ -60,8 +59,6 @@ impl<'a> TestGrid<'a> {
                 std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
             kube.apply(namespace, &text)?;
         }
-        let manifest =
-            grid::example(example, "localhost")?.replace(HOST, &format!("{namespace}.example.com"));
         kube.apply(namespace, &manifest)?;
         let hosts = hosts(&manifest);
         let dir = tempfile::tempdir_in(environment::cache()?)?;
@@ -70,6 +67,22 @@ impl<'a> TestGrid<'a> {
             grid.kube.wait(namespace, &object, "condition=Ready", READY)?;
         }
         Ok(grid)
+    }
+
+    /// Applies `example` once more, its tiers and grids without anything that runs, and waits until they are that.
+    ///
+    /// # Errors
+    /// Where the API server refuses something, or it does not come to rest.
+    pub(crate) fn apply_asleep(&self, example: &str) -> Result<()> {
+        let manifest = manifest(example, self.namespace)?;
+        let asleep = |part: &str| match part.contains("kind: WorkerPool") {
+            true => part.to_owned(),
+            false => part.replace("\nspec:\n", "\nspec:\n  hibernate: true\n"),
+        };
+        let parts: Vec<String> = manifest.split("---\n").map(asleep).collect();
+        self.kube.apply(self.namespace, &parts.join("---\n"))?;
+        let hibernated = "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=Hibernated";
+        self.names("cas,grid")?.iter().try_for_each(|o| self.kube.wait(self.namespace, o, hibernated, 120))
     }
 
     /// The names, as `kind/name`, of all objects of these kinds.
@@ -178,6 +191,11 @@ impl<'a> TestGrid<'a> {
             "--timeout=180s",
         ]))
     }
+}
+
+/// A manifest of `examples`, with a host of the namespace's own.
+fn manifest(example: &str, namespace: &str) -> Result<String> {
+    Ok(grid::example(example, "localhost")?.replace(HOST, &format!("{namespace}.example.com")))
 }
 
 /// The hosts that a manifest's ingresses are to have, a blank between them.
