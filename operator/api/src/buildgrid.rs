@@ -137,6 +137,9 @@ pub struct BuildGridSpec {
     /// after the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceSpec>,
+    /// What the grid's autoscaled pools may have together; where it is not given, each has its own limit alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_budget: Option<WorkerBudget>,
     /// Run no pods, neither servers nor those of the grid's pools, and keep all data. The annotation
     /// `grid.build/wake-until` with a time in RFC 3339 wakes the grid until then.
     #[serde(default)]
@@ -150,6 +153,16 @@ impl BuildGridSpec {
     fn default_instances() -> Vec<String> {
         vec![String::new()]
     }
+}
+
+/// What pools may have together.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerBudget {
+    /// Pods of all autoscaled pools of the grid together. Pools with a higher priority come first; none loses a worker that runs
+    /// something.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_replicas: i32,
 }
 
 /// How the services are laid out over servers.
@@ -181,6 +194,11 @@ pub struct EmbeddedStorage {
 pub struct DatabaseSpec {
     /// The key that holds its URI. CloudNativePG's Secret fits as it is, with the key `uri`.
     pub secret_ref: SecretKeyRef,
+    /// The CA in PEM that signed the database's certificate: connections are then made by TLS alone, and the certificate and the
+    /// host's name are verified. It goes for every PostgreSQL that the grid's servers open; what a URI says of `sslmode`
+    /// goes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
 }
 
 /// What the operator saw and did.

@@ -27,7 +27,7 @@ mod worker_pool;
 pub use authorization::{AuthorizationSpec, JwtAlgorithm, JwtSpec};
 pub use buildgrid::{
     BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, ROTATE_ANNOTATION, Topology,
-    WAKE_ANNOTATION,
+    WAKE_ANNOTATION, WorkerBudget,
 };
 pub use cas_storage::{CasStorage, CasStorageSpec, CasStorageStatus, CleanupSpec};
 pub use common::{

@@ -91,6 +91,13 @@ pub(crate) const ALERTS: &[Alert] = &[
         "No worker reaches the grid.",
     ),
     alert(
+        "GridQueueTimeUnusual",
+        "warning",
+        "15m",
+        "sum by (pool) (rate(grid_scheduler_queue_seconds_sum{OF}[10m])) / sum by (pool) (rate(grid_scheduler_queue_seconds_count{OF}[10m])) > 30 + 3 * sum by (pool) (rate(grid_scheduler_queue_seconds_sum{OF}[7d])) / sum by (pool) (rate(grid_scheduler_queue_seconds_count{OF}[7d]))",
+        "Actions wait for a pool three times as long as they have in the week before, and half a minute more.",
+    ),
+    alert(
         "GridServerMemory",
         "warning",
         "15m",
@@ -153,6 +160,27 @@ const ROWS: &[(&str, &[Panel])] = &[
                 "sum by (store, answer) (rate(grid_store_cache_total{OF}[1m]))",
             ),
             ("Evicted", "Bps", "{{store}}", "sum by (store) (rate(grid_store_evicted_bytes_total{OF}[5m]))"),
+        ],
+    ),
+    (
+        "Scheduler",
+        &[
+            (
+                "Time in the queue, p50",
+                "s",
+                "{{pool}} {{priority}}",
+                "histogram_quantile(0.5, sum by (le, pool, priority) (rate(grid_scheduler_queue_seconds_bucket{OF}[5m])))",
+            ),
+            (
+                "Time in the queue, p99",
+                "s",
+                "{{pool}} {{priority}}",
+                "histogram_quantile(0.99, sum by (le, pool, priority) (rate(grid_scheduler_queue_seconds_bucket{OF}[5m])))",
+            ),
+            ("Actions that wait", "short", "{{pool}}", "max by (pool) (grid_scheduler_pool_queued_jobs{OF})"),
+            ("Actions that no pool fits", "short", "none fits", "max(grid_scheduler_unplaced_jobs{OF})"),
+            ("Slots", "short", "{{pool}}", "max by (pool) (grid_scheduler_pool_slots{OF})"),
+            ("Idle slots", "short", "{{pool}}", "max by (pool) (grid_scheduler_pool_idle_slots{OF})"),
         ],
     ),
     (
@@ -244,7 +272,8 @@ mod tests {
 
     /// The name as the program registers it may lack what Prometheus's format adds.
     fn is_defined(metric: &str, sources: &str) -> bool {
-        let endings = ["", "_total", "_bucket", "_seconds", "_seconds_bucket", "_seconds_total"];
+        let endings =
+            ["", "_total", "_bucket", "_sum", "_count", "_seconds", "_seconds_bucket", "_seconds_total"];
         endings
             .iter()
             .filter_map(|ending| metric.strip_suffix(ending))
@@ -260,6 +289,16 @@ mod tests {
         alerts.iter().map(|alert| (text(&alert["alert"]), text(&alert["expr"]))).collect()
     }
 
+    /// What the panels of the operator's own dashboard ask for, which its chart installs.
+    fn panels_of_the_operator() -> Vec<String> {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/grid-operator/files/dashboard.json");
+        let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let panels = file["panels"].as_array().unwrap();
+        let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+        targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+    }
+
     fn expressions() -> impl Iterator<Item = &'static str> {
         let panels = ROWS.iter().flat_map(|(_, panels)| panels.iter().map(|panel| panel.3));
         ALERTS.iter().map(|alert| alert.expression).chain(panels)
@@ -269,7 +308,8 @@ mod tests {
     fn every_metric_that_is_asked_for_is_one_that_a_program_has() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut seen = 0;
-        let own = of_the_operator().into_iter().flat_map(|(_, expression)| metrics(&expression));
+        let own = of_the_operator().into_iter().map(|(_, expression)| expression);
+        let own = own.chain(panels_of_the_operator()).flat_map(|expression| metrics(&expression));
         for metric in expressions().flat_map(metrics).chain(own) {
             let (prefix, folder) = SOURCES.iter().find(|(prefix, _)| metric.starts_with(prefix)).unwrap();
             let mut text = String::new();

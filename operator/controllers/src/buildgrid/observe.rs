@@ -104,7 +104,7 @@ fn secret_names(
     config_maps: &BTreeMap<String, ConfigMap>,
 ) -> BTreeSet<String> {
     let jwt = spec.authorization.as_ref().and_then(|a| a.jwt.as_ref()?.key_secret_ref.as_ref());
-    let database = spec.database.as_ref().map(|d| &d.secret_ref);
+    let database = spec.database.iter().flat_map(|d| std::iter::once(&d.secret_ref).chain(&d.ca_secret_ref));
     let certificate = spec.tls.as_ref().and_then(|t| t.secret_ref.as_ref());
     let mut names: BTreeSet<String> =
         jwt.into_iter().chain(database).map(|reference| reference.name.clone()).collect();

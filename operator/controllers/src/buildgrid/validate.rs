@@ -1,8 +1,8 @@
 //! The wish for a grid, checked against the world: what `build` takes, and what can't be wrong any more.
 
 use grid_operator_api::{
-    BuildGrid, BuildGridSpec, CasStorage, CertManager, ConfigMapKeyRef, EmbeddedStorage, IssuerRef,
-    ROTATE_ANNOTATION, SecretKeyRef, SelfSigned, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
+    BuildGrid, BuildGridSpec, CasStorage, CertManager, ConfigMapKeyRef, DatabaseSpec, EmbeddedStorage,
+    IssuerRef, ROTATE_ANNOTATION, SecretKeyRef, SelfSigned, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
 };
 use grid_operator_apply::{Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -70,6 +70,8 @@ pub(crate) struct Database {
     pub(crate) secret: SecretKeyRef,
     /// Hash of the URI: a change of it has to reach the servers.
     pub(crate) hash: String,
+    /// Who signed its certificate; connections read it anew.
+    pub(crate) authority: Option<SecretKeyRef>,
 }
 
 /// How the ingress gets its certificate.
@@ -149,7 +151,7 @@ pub(crate) fn validate<'a>(
         None => Storage::Embedded(spec.storage.clone().unwrap_or_default()),
         Some(reference) => Storage::Shared(Box::new(shared(&reference.name, world.storage.as_ref())?)),
     };
-    let database = spec.database.as_ref().map(|d| database(&d.secret_ref, world)).transpose()?;
+    let database = spec.database.as_ref().map(|d| database(d, world)).transpose()?;
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
     let is_to_sleep = is_asleep(grid, now)?;
@@ -325,7 +327,8 @@ fn shared(name: &str, storage: Option<&CasStorage>) -> Result<Access, Trouble> {
     })
 }
 
-fn database(reference: &SecretKeyRef, world: &World) -> Result<Database, Trouble> {
+fn database(spec: &DatabaseSpec, world: &World) -> Result<Database, Trouble> {
+    let reference = &spec.secret_ref;
     let value = secret_text(
         reference,
         &world.secrets,
@@ -344,7 +347,13 @@ fn database(reference: &SecretKeyRef, world: &World) -> Result<Database, Trouble
             ),
         ));
     }
-    Ok(Database { secret: reference.clone(), hash: content_hash(&json!(value)) })
+    if let Some(authority) = &spec.ca_secret_ref {
+        let remedy =
+            "create it with the CA of the database's certificate, or remove spec.database.caSecretRef";
+        secret_text(authority, &world.secrets, "spec.database.caSecretRef", remedy)?;
+    }
+    let hash = content_hash(&json!(value));
+    Ok(Database { secret: reference.clone(), hash, authority: spec.ca_secret_ref.clone() })
 }
 
 fn tls(spec: &BuildGridSpec, grid: &str, world: &World) -> Result<Option<Tls>, Trouble> {

@@ -204,6 +204,7 @@ fn pod<'a>(tier: &'a Tier<'a>, component: &'a str, config: String) -> ServerPod<
         credentials: None,
         ports: tier.ports(),
         secrets: if component == SERVER { &tier.secrets } else { &tier.access.tree().secrets },
+        database_authority: None,
         secrets_hash: tier.secrets_hash.as_deref(),
         has_claim: component == SERVER && tier.access.has_disk(),
         resources: tier.spec.resources.as_ref(),

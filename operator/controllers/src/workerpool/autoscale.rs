@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use grid_operator_api::{Autoscaling, WorkerPool};
-use grid_operator_apply::{Kind, Observed};
+use grid_operator_apply::Kind;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -15,7 +15,9 @@ use kube::api::{Api, ListParams};
 use parking_lot::Mutex;
 use serde_json::json;
 
+use super::budget::{self, Claim};
 use super::build::WORKER;
+use super::observe::World;
 use super::scaling::{self, Departure, Goal, History, Limits, LivePod};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -74,10 +76,24 @@ impl Scalers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scaled {
     pub(crate) replicas: i32,
-    /// Whether more would be needed than the pool may have; unknown where the demand is.
-    pub(crate) limited: Option<bool>,
+    /// What keeps it from having what is needed; unknown where the demand is.
+    pub(crate) limited: Option<Limited>,
     pub(crate) again: Option<Duration>,
 }
+
+/// What keeps a pool from having as many pods as its demand asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limited {
+    /// Nothing does.
+    Not,
+    /// Its own maximum.
+    ByMaximum,
+    /// What the grid's pools may have together.
+    ByBudget,
+}
+
+/// How soon to look whether another pool has given pods up.
+const BUDGET_AGAIN: Duration = Duration::from_secs(5);
 
 /// Chooses the number of pods, and prepares those that leave. `hopeless` says that no pod can start, nor could another.
 ///
@@ -86,13 +102,13 @@ pub(crate) struct Scaled {
 pub(crate) async fn scale(
     pool: &WorkerPool,
     spec: &Autoscaling,
-    owned: &Observed,
+    world: &World,
     hopeless: bool,
     context: &Context,
 ) -> Result<Scaled> {
     let namespace = pool.namespace().unwrap_or_default();
     let name = Names(&pool.name_any()).component(WORKER);
-    let live = owned.typed::<Deployment>(&name).and_then(|deployment| deployment.spec?.replicas);
+    let live = world.owned.typed::<Deployment>(&name).and_then(|deployment| deployment.spec?.replicas);
     let current = live.unwrap_or(spec.min_replicas);
     let (grid, key) = (
         Key::new(&namespace, pool.spec.grid_ref.name.as_deref().unwrap_or_default()),
@@ -106,7 +122,13 @@ pub(crate) async fn scale(
     let (goal, may_drain) = context.scalers.with(pool, |scaler| {
         (scaling::goal(limits, current, &demand, &mut scaler.history, now), scaler.may_drain)
     });
-    let Goal { mut pods, limited, again } = goal;
+    let Goal { mut pods, limited, mut again } = goal;
+    let mut limited = if limited { Limited::ByMaximum } else { Limited::Not };
+    if let Some(allowed) = allowed(&key, &grid, world, context)
+        && pods > allowed
+    {
+        (pods, limited, again) = (allowed, Limited::ByBudget, Some(BUDGET_AGAIN));
+    }
     if hopeless {
         // More pods that can't start help nobody: one goes on trying.
         pods = pods.min(spec.min_replicas.max(1)).min(current.max(1));
@@ -118,6 +140,25 @@ pub(crate) async fn scale(
     // What drains is looked at again: its end is an event of Fleet's, not of Kubernetes'.
     let soon = (replicas != pods).then_some(Duration::from_secs(2));
     Ok(Scaled { replicas, limited: Some(limited), again: soon.or(again) })
+}
+
+/// The pods that it may have beside the others of its grid; nothing where they share no budget.
+fn allowed(key: &Key, grid: &Key, world: &World, context: &Context) -> Option<i32> {
+    let budget = world.grid.as_ref()?.spec.worker_budget.as_ref()?.max_replicas;
+    let claims: Vec<Claim> = world.sharing.iter().map(|pool| claim(pool, grid, context)).collect();
+    Some(budget::allowed(budget, &claims, &key.name))
+}
+
+/// What a pool has and would have; one whose demand nobody knows would have what it has.
+fn claim(pool: &WorkerPool, grid: &Key, context: &Context) -> Claim {
+    let (name, namespace) = (pool.name_any(), pool.namespace().unwrap_or_default());
+    let status = pool.status.as_ref();
+    let current = status.map_or(0, |status| status.replicas.max(status.desired_replicas.unwrap_or(0)));
+    let limits = pool.spec.autoscaling.as_ref().map(|spec| Limits::of(spec, pool.spec.concurrency));
+    let demand = context.fleets.demand(grid, &Key::new(&namespace, &name));
+    let wanted = limits.zip(demand).map_or(current, |(limits, demand)| scaling::needed(limits, &demand));
+    let least = limits.map_or(0, |limits| limits.min);
+    Claim { name, priority: pool.spec.priority, least, wanted, current }
 }
 
 /// One step towards fewer pods; or back, where workers are draining that are needed after all.

@@ -1,10 +1,12 @@
 //! The reconciler of WorkerPool: observe → validate → build → apply → status.
 //!
 //! A pool belongs to no grid: it finds the one that it names, waits for it, and goes on without it where it
-//! goes away. `scaling` decides how many pods there are to be, `autoscale` carries that out; `upkeep` looks after the
+//! goes away. `scaling` decides how many pods there are to be, `budget` how many it may
+//! have beside other pools, `autoscale` carries that out; `upkeep` looks after the
 //! pods that there are.
 
 mod autoscale;
+mod budget;
 mod build;
 mod observe;
 mod scaling;
@@ -97,7 +99,7 @@ async fn bring_about(
     if let Some(spec) = pool.spec.autoscaling.as_ref().filter(|_| !valid.asleep) {
         let hopeless = progress.available == 0
             && report.tended.ailment.as_ref().is_some_and(Ailment::is_of_the_template);
-        let scaled = Box::pin(autoscale::scale(pool, spec, &world.owned, hopeless, context)).await?;
+        let scaled = Box::pin(autoscale::scale(pool, spec, world, hopeless, context)).await?;
         valid.replicas = Some(scaled.replicas);
         report.scaled = Some(scaled);
     }

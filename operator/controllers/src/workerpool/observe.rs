@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) grid: Option<BuildGrid>,
     /// The Secrets that the pool names, by name.
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// The pools that share the budget of the grid with it, itself among them; none where there is no budget.
+    pub(crate) sharing: Vec<WorkerPool>,
 }
 
 /// Looks at everything that the pool's state depends on.
@@ -43,7 +45,25 @@ pub(crate) async fn observe(pool: &WorkerPool, context: &Context) -> Result<Worl
     };
     let wanted: BTreeSet<String> = named_keys(pool).map(|reference| reference.name).collect();
     let secrets = references::secrets(&context.client, &namespace, &wanted).await?;
-    Ok(World { owned, grid, secrets })
+    let sharing = match &grid {
+        Some(grid) if grid.spec.worker_budget.is_some() && pool.spec.autoscaling.is_some() => {
+            sharing(&namespace, grid, context).await?
+        }
+        _ => vec![],
+    };
+    Ok(World { owned, grid, secrets, sharing })
+}
+
+/// The autoscaled pools of a grid.
+async fn sharing(namespace: &str, grid: &BuildGrid, context: &Context) -> Result<Vec<WorkerPool>> {
+    let api: Api<WorkerPool> = Api::namespaced(context.client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await.map_err(Error::read("the WorkerPools"))?;
+    let shares = |pool: &WorkerPool| {
+        pool.spec.grid_ref.name == grid.metadata.name
+            && pool.spec.autoscaling.is_some()
+            && pool.metadata.deletion_timestamp.is_none()
+    };
+    Ok(list.items.into_iter().filter(shares).collect())
 }
 
 /// The keys of Secrets that a pool names.

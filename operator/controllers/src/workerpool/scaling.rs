@@ -91,9 +91,8 @@ pub(crate) fn goal(
     history: &mut History,
     now: Timestamp,
 ) -> Goal {
-    let slots = u64::try_from(limits.concurrency).unwrap_or(1);
-    let required = i32::try_from(demand.required_slots.div_ceil(slots)).unwrap_or(i32::MAX);
-    let needed = required.clamp(limits.min, limits.max);
+    let required = required(limits, demand);
+    let needed = needed(limits, demand);
     let limited = required > limits.max;
     let lately = history.note(now, needed, limits.delay);
     if needed > current {
@@ -108,6 +107,17 @@ pub(crate) fn goal(
     let pods = floor.clamp(needed, current.max(needed)).min(limits.max);
     let again = (needed < current).then(|| history.next(now, limits.delay));
     Goal { pods, limited, again }
+}
+
+/// The pods that the demand asks for, whatever the pool may have.
+fn required(limits: Limits, demand: &PoolDemand) -> i32 {
+    let slots = u64::try_from(limits.concurrency).unwrap_or(1);
+    i32::try_from(demand.required_slots.div_ceil(slots)).unwrap_or(i32::MAX)
+}
+
+/// The pods that the demand asks for, within the pool's own limits.
+pub(crate) fn needed(limits: Limits, demand: &PoolDemand) -> i32 {
+    required(limits, demand).clamp(limits.min, limits.max)
 }
 
 /// Who leaves, and who stays after all.

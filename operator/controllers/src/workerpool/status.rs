@@ -4,7 +4,7 @@ use grid_operator_api::{WorkerPool, WorkerPoolStatus};
 use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
 
-use super::autoscale::Scaled;
+use super::autoscale::{Limited, Scaled};
 use super::build::WORKER;
 use super::upkeep::Tended;
 use crate::names::{Names, Owner};
@@ -104,13 +104,19 @@ fn scaling(scaled: Scaled) -> Wanted {
             "DemandUnknown",
             "the grid's Fleet service can't be reached: the pool stays as large as it is",
         ),
-        Some(true) => Wanted::new(
+        Some(Limited::ByBudget) => Wanted::new(
+            "ScalingLimited",
+            true,
+            "AtBudget",
+            "more workers are needed than spec.workerBudget of the grid leaves to this pool: those of higher priority come first",
+        ),
+        Some(Limited::ByMaximum) => Wanted::new(
             "ScalingLimited",
             true,
             "AtMaximum",
             "more workers are needed than spec.autoscaling.maxReplicas allows: actions wait for each other",
         ),
-        Some(false) => Wanted::new("ScalingLimited", false, "Within", "the pool follows the demand"),
+        Some(Limited::Not) => Wanted::new("ScalingLimited", false, "Within", "the pool follows the demand"),
     }
 }
 

@@ -2,6 +2,7 @@
 //! profile, without API tokens, with read-only roots.
 
 pub(crate) mod ailing;
+mod environment;
 pub(crate) mod growth;
 mod network;
 mod overlay;
@@ -12,6 +13,7 @@ pub(crate) mod revision;
 mod service;
 mod volume;
 
+pub(crate) use environment::database_tls;
 pub(crate) use network::{anywhere_in_cluster, inbound, operators, outbound, pods_anywhere, policy, to_dns};
 pub(crate) use overlay::{at, overlay};
 pub(crate) use pod::{

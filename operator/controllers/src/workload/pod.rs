@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use grid_operator_api::SecretKeyRef;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, PodSecurityContext, PodSpec, PodTemplateSpec,
@@ -12,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
 use super::Ports;
+use super::environment::{database_tls, env};
 use crate::names::{
     Names, Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, SERVER_ADMIN_PORT, VERSION_ANNOTATION,
 };
@@ -51,6 +53,8 @@ pub(crate) struct ServerPod<'a> {
     pub(crate) credentials: Option<String>,
     /// Keys of Secrets to mount.
     pub(crate) secrets: &'a BTreeSet<(String, String)>,
+    /// The one of these that certificates of databases are verified by.
+    pub(crate) database_authority: Option<&'a SecretKeyRef>,
     /// Hash of the secrets that are read at start.
     pub(crate) secrets_hash: Option<&'a str>,
     /// The data are on a claim of the workload's; else on an emptyDir.
@@ -155,15 +159,17 @@ impl ServerPod<'_> {
             name: name.to_owned(),
             image: Some(self.image.clone()),
             command: Some(vec!["/grid-server".to_owned()]),
-            env: Some(vec![EnvVar {
-                name: "HOME".into(),
-                value: Some(VOLUME_DIR.into()),
-                ..EnvVar::default()
-            }]),
+            env: Some(self.environment()),
             volume_mounts: Some(self.mounts()),
             security_context: Some(container_security()),
             ..Container::default()
         }
+    }
+
+    fn environment(&self) -> Vec<EnvVar> {
+        let mut environment = vec![env("HOME", VOLUME_DIR)];
+        environment.extend(self.database_authority.into_iter().flat_map(database_tls));
+        environment
     }
 
     fn volumes(&self) -> Vec<Volume> {

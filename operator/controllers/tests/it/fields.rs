@@ -17,7 +17,7 @@ const OPAQUE: [&str; 8] =
     ["podTemplate", "resources", "clients", "databasePods", "worker", "runner", "parentRefs", "annotations"];
 
 /// Fields whose effect is not on objects or status; the tests that see it.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 6] = [
     ("WorkerPool priority", "fleet::declaration: Fleet is told"),
     (
         "WorkerPool autoscaling.maxReplicas",
@@ -28,6 +28,7 @@ const ELSEWHERE: [(&str, &str); 5] = [
         "WorkerPool autoscaling.scaleDownDelay",
         "scaling::a_pool_goes_from_zero_to_many_and_back_and_ends_nobody_who_works",
     ),
+    ("workerBudget", "scaling::pools_that_share_a_budget_keep_to_it_by_their_priority"),
     ("maintenance.", "rollouts::nothing_begins_outside_of_a_window"),
 ];
 
@@ -64,7 +65,8 @@ fn grid_in_one_pod() -> Vec<(&'static str, Value)> {
 /// Grids with what excludes something else.
 fn grids_of_other_shapes() -> Vec<(&'static str, Value)> {
     let resources = json!({"limits": {"cpu": "1"}});
-    let database = json!({"secretRef": {"name": "db", "key": "uri"}});
+    let authority = json!({"name": "keys", "key": "ca.crt"});
+    let database = json!({"secretRef": {"name": "db", "key": "uri"}, "caSecretRef": authority});
     let service = json!({"replicas": 1, "resources": resources});
     let ingress =
         json!({"host": "grid.example.org", "className": "nginx", "port": 8443, "annotations": {"a": "b"}});

@@ -380,3 +380,31 @@ fn condition(model: &Model, type_: &str) -> Value {
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|c| c["type"] == type_).unwrap_or(Value::Null)
 }
+
+#[tokio::test]
+async fn pools_that_share_a_budget_keep_to_it_by_their_priority() {
+    let mut world = World::new();
+    world.model.edit("buildgrids", "demo", |grid| grid["spec"]["workerBudget"] = json!({"maxReplicas": 8}));
+    world.model.put(through::<WorkerPool>(&json!({"apiVersion": "grid.build/v1alpha1", "kind": "WorkerPool",
+        "metadata": {"name": "fast", "namespace": "default"}, "spec": {"gridRef": {"name": "demo"}, "image": "gcc",
+        "priority": 5, "autoscaling": {"maxReplicas": 10}}})));
+    world.pass().await;
+    let needed = |slots| PoolDemand { required_slots: slots, ..PoolDemand::default() };
+    let demand = |fast| {
+        let pools = vec![("default/gcc".into(), needed(12)), ("default/fast".into(), needed(fast))];
+        Some(Demand { pools, unplaced: vec![] })
+    };
+    world.grid.demand.send_replace(demand(5));
+    world.heard().await;
+    world.pass().await;
+    assert_eq!(world.replicas(), 3, "of six that it needs: five are for the pool of higher priority");
+    let limited = |world: &World| {
+        let said = crate::convergence::condition(&world.model, "workerpools", "gcc", "ScalingLimited");
+        said["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(limited(&world), "AtBudget");
+    world.grid.demand.send_replace(demand(0));
+    world.heard().await;
+    world.pass().await;
+    assert_eq!((world.replicas(), limited(&world).as_str()), (6, "Within"), "nobody else needs them now");
+}

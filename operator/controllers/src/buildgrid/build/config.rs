@@ -143,6 +143,7 @@ impl Composed {
             Some(database) => {
                 let SecretKeyRef { name, key } = &database.secret;
                 self.secrets.insert((name.clone(), key.clone()));
+                self.secrets.extend(database.authority.iter().map(|ca| (ca.name.clone(), ca.key.clone())));
                 Node::read_file(secret_path(&database.secret))
             }
             None => Node::text(format!("sqlite:///{VOLUME_DIR}/grid.db")),

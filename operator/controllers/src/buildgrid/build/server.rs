@@ -80,6 +80,7 @@ fn template(
         ports: grid.ports(role),
         credentials: grid.asks_for_tokens(role).then(|| grid.names().credentials()),
         secrets,
+        database_authority: grid.database.as_ref().and_then(|database| database.authority.as_ref()),
         secrets_hash: grid.secrets_hash.as_deref(),
         has_claim: grid.volume_role() == Some(role),
         resources: service.resources.as_ref(),
