@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask demo | test | codegen | images | bench | import | mutations`.
+//! Development commands: `cargo xtask demo | test | codegen | images | bench | fuzz | import | mutations`.
 //!
 //! Everything here starts other programs and says what it does and how long that took. It refuses to hold
 //! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
@@ -9,6 +9,7 @@ mod buildgrid;
 mod codegen;
 mod debian;
 mod demo;
+mod fuzz;
 mod images;
 mod mutations;
 mod oci;
@@ -44,6 +45,8 @@ enum Command {
     Codegen(codegen::Options),
     /// Make the container images as OCI archives, and load or push them.
     Images(images::Options),
+    /// Feed the parsers of outside bytes with inputs that reach ever more of their code.
+    Fuzz(fuzz::Options),
     /// Install BuildGrid from its wheel, and have it hand a storage over to ours and back.
     Import,
     /// Break each rule of the scheduler in a copy of the sources, and see that its simulation fails.
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Codegen(options) => codegen::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Import => buildgrid::run(),
         Command::Images(options) => images::run(&options),
         Command::Mutations => mutations::run(),

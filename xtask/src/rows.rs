@@ -123,8 +123,8 @@ pub(crate) const ROWS: &[Row] = &[
     always("bare", "issue 4, 3a: Bazel on a server and a worker without a cluster", scenario!("bare")),
     full(
         "fuzz",
-        "issue 6, 5: parsers of outside bytes, a million inputs each",
-        &["env", "PROPTEST_CASES=1000000", "cargo", "test", "--locked", "-p", "grid-rpc", "--test", "fuzz"],
+        "issue 5, 7 and issue 6, 5: parsers of outside bytes, ten minutes each, guided by coverage",
+        &["xtask", "fuzz"],
     ),
     full(
         "fault-loop",

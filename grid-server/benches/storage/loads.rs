@@ -14,7 +14,7 @@ use grid_proto::reapi::{BatchReadBlobsRequest, BatchUpdateBlobsRequest, Digest, 
 use crate::servers::Server;
 
 const AT_A_TIME: usize = 16;
-const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 const SMALL: usize = 1 << 10;
 /// How many small blobs a batch has.
 const BATCH: u64 = 100;
@@ -93,7 +93,7 @@ impl Load {
 }
 
 /// Bytes that don't compress, and differ for each number.
-fn noise(number: u64, size: usize) -> Bytes {
+pub(crate) fn noise(number: u64, size: usize) -> Bytes {
     let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut noise = BytesMut::with_capacity(size + 8);
     while noise.len() < size {
@@ -119,20 +119,20 @@ fn digest(pieces: &[Bytes]) -> Digest {
 }
 
 /// A large blob in pieces of a mebibyte, of which the first is its own.
-struct Large {
+pub(crate) struct Large {
     digest: Digest,
     pieces: Vec<Bytes>,
 }
 
 impl Large {
-    fn new(number: u64, size: usize) -> Self {
+    pub(crate) fn new(number: u64, size: usize) -> Self {
         let shared = noise(7, MIB);
         let mut pieces = vec![shared; size / MIB];
         pieces[0] = noise(number, MIB);
         Self { digest: digest(&pieces), pieces }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("blobs/{}/{}", self.digest.hash, self.digest.size_bytes)
     }
 }
@@ -162,7 +162,8 @@ async fn read_batch(server: &Server, digests: Vec<Digest>) {
     assert!(answer.responses.iter().all(|one| one.data.len() == SMALL));
 }
 
-async fn write(server: &Server, blob: &Large) {
+/// Stores a large blob.
+pub(crate) async fn write(server: &Server, blob: &Large) {
     let name = format!("uploads/{}/{}", uuid(), blob.name());
     let last = blob.pieces.len() - 1;
     let message = move |(at, data): (usize, Bytes)| WriteRequest {
@@ -189,7 +190,7 @@ async fn read(server: &Server, blob: &Large) {
 }
 
 /// A name for an upload, which need not be hard to guess here.
-fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     format!("00000000-0000-4000-8000-{:012x}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }

@@ -5,11 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measuring program")]
 
 mod cleanup;
+mod crowd;
 mod loads;
 mod servers;
 
 use loads::{LOADS, Load};
-use servers::{SERVERS, Server};
+use servers::{OURS, SERVERS, Server};
 
 /// What one server took for each load, in seconds of processor time for 1,000 requests.
 struct Column {
@@ -34,6 +35,9 @@ async fn main() {
         }
     }
     print(&columns);
+    if is_wanted("crowd") {
+        print_crowds().await;
+    }
     if is_wanted("cleanup") {
         cleanup::measure().await;
     }
@@ -65,4 +69,18 @@ fn print(columns: &[Column]) {
     }
     let memory = columns.iter().map(|column| format!("{} MiB", column.memory));
     println!("| most memory | | {} |", memory.collect::<Vec<_>>().join(" | "));
+}
+
+/// What a crowd costs our servers in memory.
+async fn print_crowds() {
+    println!();
+    println!(
+        "| growth of memory, wanted: 200 MiB at most | 1,000 slow readers of 1 MiB | 1,000 half-open uploads |"
+    );
+    println!("|---|---|---|");
+    for (name, start) in SERVERS.iter().filter(|(name, _)| OURS.contains(name)) {
+        let Some(server) = start().await else { continue };
+        let [readers, uploads] = crowd::measure(&server).await;
+        println!("| {name} | {readers} MiB | {uploads} MiB |");
+    }
 }

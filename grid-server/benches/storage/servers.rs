@@ -27,10 +27,14 @@ pub(crate) const SERVERS: &[(&str, Start)] = &[
     ("BuildGrid", || Box::pin(buildgrid())),
 ];
 
+/// Those of them that are ours.
+pub(crate) const OURS: [&str; 3] = ["memory", "disk", "index"];
+
 /// A server that runs, for as long as this lives.
 pub(crate) struct Server {
     child: Child,
     channel: Channel,
+    address: SocketAddr,
     _folder: TempDir,
 }
 
@@ -45,10 +49,13 @@ impl Server {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), connected).await.expect("the server answers");
-        // BuildGrid listens on whichever loopback address the name has.
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let channel = endpoint.connect().await.expect("a connection");
-        Some(Self { child, channel, _folder: folder })
+        let channel = connect(address).await;
+        Some(Self { child, channel, address, _folder: folder })
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Channel {
+        connect(self.address).await
     }
 
     /// A connection to it.
@@ -67,8 +74,17 @@ impl Server {
 
     /// The most memory that it had, in MiB.
     pub(crate) fn most_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has, in MiB.
+    pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("its memory");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
     }
 
@@ -76,6 +92,11 @@ impl Server {
         let id = self.child.id().expect("it runs");
         std::fs::read_to_string(format!("/proc/{id}/{file}")).expect("it runs")
     }
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect().await.expect("a connection")
 }
 
 async fn free_port() -> u16 {
@@ -90,7 +111,7 @@ fn folder() -> TempDir {
 async fn ours(storage: &str) -> Option<Server> {
     let (folder, port) = (folder(), free_port().await);
     let config = format!(
-        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: yes}}]\nstorages: [{storage}]\n\
+        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: yes}}]\nmaximum-concurrent-rpcs: 3000\nstorages: [{storage}]\n\
          instances: [{{name: '', services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}]}}]\n"
     );
     let path = folder.path().join("server.yml");

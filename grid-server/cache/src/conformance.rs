@@ -21,28 +21,41 @@ macro_rules! action_cache_conformance {
         mod $name {
             use super::*;
 
-            $crate::action_cache_conformance!(@rules $subject;
-                an_unknown_action_has_no_result,
-                a_result_comes_back_as_it_went_in,
-                a_second_result_replaces_the_first,
-                an_inserted_result_stays,
-                one_of_many_inserters_succeeds,
-                a_deleted_result_is_gone,
-                other_digests_have_other_results,
-                the_cache_answers_a_probe
-            );
+            $crate::action_cache_conformance!(@each tests ($subject));
         }
     };
-    (@rules $subject:expr; $($rule:ident),*) => {
+    (@each $kind:ident $subject:tt) => {
+        $crate::action_cache_conformance! {
+            @$kind $subject
+            an_unknown_action_has_no_result,
+            a_result_comes_back_as_it_went_in,
+            a_second_result_replaces_the_first,
+            the_first_result_stays,
+            concurrent_writers_leave_one_of_their_results,
+            an_inserted_result_stays,
+            one_of_many_inserters_succeeds,
+            a_deleted_result_is_gone,
+            other_digests_have_other_results,
+            random_calls_agree_with_a_map,
+            the_cache_answers_a_probe
+        }
+    };
+    (@tests ($subject:expr) $($rule:ident),*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $rule() {
                 let subject = $subject;
-                $crate::conformance::$rule(&subject).await;
+                if subject.is_held_to(stringify!($rule)) {
+                    $crate::conformance::$rule(&subject).await;
+                }
             }
         )*
     };
+    (@names () $($rule:ident),*) => { &[$(stringify!($rule)),*] };
 }
+
+/// The names of all rules.
+pub const RULES: &[&str] = action_cache_conformance!(@each names ());
 
 /// A cache under test, which must be empty, and what it promises.
 #[derive(Debug)]
@@ -79,6 +92,14 @@ impl Subject {
         self
     }
 
+    /// Keeps `keeper` alive as well.
+    #[must_use]
+    pub fn keeping_too(mut self, keeper: impl Any + Send + Sync) -> Self {
+        let before = self._keeper;
+        self._keeper = Box::new((before, keeper));
+        self
+    }
+
     /// The same keeper around a cache made of the cache.
     #[must_use]
     pub fn map(mut self, make: impl FnOnce(SharedCache) -> SharedCache) -> Self {
@@ -98,6 +119,19 @@ impl Subject {
     pub fn served(mut self) -> Self {
         self.full = false;
         self
+    }
+
+    /// Whether a rule is about what this cache promises.
+    #[must_use]
+    pub fn is_held_to(&self, rule: &str) -> bool {
+        match rule {
+            "a_second_result_replaces_the_first" => self.replaces,
+            "the_first_result_stays" => !self.replaces,
+            "an_inserted_result_stays" | "one_of_many_inserters_succeeds" | "a_deleted_result_is_gone" => {
+                self.full
+            }
+            _ => true,
+        }
     }
 }
 
@@ -137,25 +171,38 @@ pub async fn a_result_comes_back_as_it_went_in(subject: &Subject) {
     }
 }
 
-/// The latest result counts; in a cache that keeps the first, the second is refused.
+/// The latest result counts.
 pub async fn a_second_result_replaces_the_first(subject: &Subject) {
+    for seed in [1, 2] {
+        subject.cache.update(&action(1), &result(seed)).await.unwrap();
+        assert_eq!(subject.cache.get(&action(1)).await.unwrap(), Some(result(seed)));
+    }
+}
+
+/// In a cache that keeps the first result, the second is refused.
+pub async fn the_first_result_stays(subject: &Subject) {
     subject.cache.update(&action(1), &result(1)).await.unwrap();
     let second = subject.cache.update(&action(1), &result(2)).await;
-    let kept = subject.cache.get(&action(1)).await.unwrap();
-    if subject.replaces {
-        second.unwrap();
-        assert_eq!(kept, Some(result(2)));
-    } else {
-        assert!(matches!(second, Err(CacheError::AlreadyWritten(_))), "{second:?}");
-        assert_eq!(kept, Some(result(1)));
-    }
+    assert!(matches!(second, Err(CacheError::AlreadyWritten(_))), "{second:?}");
+    assert_eq!(subject.cache.get(&action(1)).await.unwrap(), Some(result(1)));
+}
+
+/// Of results that are written at once, one whole one is kept, and nobody who may write is refused.
+pub async fn concurrent_writers_leave_one_of_their_results(subject: &Subject) {
+    let updates = (0..8).map(|seed| {
+        let cache = subject.cache.clone();
+        tokio::spawn(async move { cache.update(&action(1), &result(seed)).await })
+    });
+    let answers: Vec<_> = join_all(updates).await.into_iter().map(Result::unwrap).collect();
+    let taken: Vec<i64> =
+        (0..8).zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|(seed, _)| seed).collect();
+    assert_eq!(taken.len(), if subject.replaces { 8 } else { 1 }, "{answers:?}");
+    let kept = subject.cache.get(&action(1)).await.unwrap().unwrap();
+    assert!(taken.iter().any(|seed| kept == result(*seed)), "{kept:?}");
 }
 
 /// `insert` never replaces.
 pub async fn an_inserted_result_stays(subject: &Subject) {
-    if !subject.full {
-        return;
-    }
     subject.cache.insert(&action(1), &result(1)).await.unwrap();
     let second = subject.cache.insert(&action(1), &result(2)).await;
     assert!(matches!(second, Err(CacheError::AlreadyWritten(_))), "{second:?}");
@@ -164,9 +211,6 @@ pub async fn an_inserted_result_stays(subject: &Subject) {
 
 /// Of many at once, exactly one, and it is its result that stays.
 pub async fn one_of_many_inserters_succeeds(subject: &Subject) {
-    if !subject.full {
-        return;
-    }
     for round in 0..10 {
         let inserts = (0..8).map(|seed| {
             let cache = subject.cache.clone();
@@ -182,9 +226,6 @@ pub async fn one_of_many_inserters_succeeds(subject: &Subject) {
 
 /// A deleted entry is gone and can be written again; deleting what is absent succeeds.
 pub async fn a_deleted_result_is_gone(subject: &Subject) {
-    if !subject.full {
-        return;
-    }
     for _ in 0..2 {
         subject.cache.update(&action(1), &result(1)).await.unwrap();
         subject.cache.delete(&action(1)).await.unwrap();
@@ -208,6 +249,37 @@ pub async fn other_digests_have_other_results(subject: &Subject) {
     }
     for (seed, digest) in (0..).zip(&digests) {
         assert_eq!(subject.cache.get(digest).await.unwrap(), Some(result(seed)));
+    }
+}
+
+/// Random calls about a few actions, one after another, agree with a map.
+pub async fn random_calls_agree_with_a_map(subject: &Subject) {
+    let (mut model, mut state) = (std::collections::HashMap::new(), 7_u64);
+    for seed in 0..300 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let action = action(state >> 60);
+        match (state >> 40) % 6 {
+            0 if subject.full => {
+                subject.cache.delete(&action).await.unwrap();
+                model.remove(&action);
+            }
+            1 if subject.full => {
+                let inserted = subject.cache.insert(&action, &result(seed)).await;
+                assert_eq!(inserted.is_ok(), !model.contains_key(&action), "{inserted:?}");
+                model.entry(action).or_insert(seed);
+            }
+            2 | 3 => {
+                let updated = subject.cache.update(&action, &result(seed)).await;
+                assert_eq!(updated.is_ok(), subject.replaces || !model.contains_key(&action), "{updated:?}");
+                if updated.is_ok() {
+                    model.insert(action, seed);
+                }
+            }
+            _ => {
+                let kept = model.get(&action).map(|seed| result(*seed));
+                assert_eq!(subject.cache.get(&action).await.unwrap(), kept);
+            }
+        }
     }
 }
 

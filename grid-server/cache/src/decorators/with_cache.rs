@@ -23,9 +23,12 @@ impl WithCache {
         Self { cache, fallback, observer }
     }
 
+    /// Puts a result in front. Where that fails, what was there before must not be given any more.
     async fn fill(&self, action: &Digest, result: &ActionResult) {
-        if let Err(error) = self.cache.update(action, result).await {
-            tracing::warn!(%action, %error, "the cache in front of an action cache failed");
+        let Err(error) = self.cache.update(action, result).await else { return };
+        tracing::warn!(%action, %error, "the cache in front of an action cache failed");
+        if let Err(error) = self.cache.delete(action).await {
+            tracing::warn!(%action, %error, "an older result may be left in front of an action cache");
         }
     }
 }

@@ -58,8 +58,9 @@ async fn remote(cache: SharedCache) -> Remote {
     Remote::new(Connection::new(ConnectionOptions::new(&url, "main")).unwrap())
 }
 
-pub(crate) async fn subject() -> Subject {
-    Subject::new(Arc::new(remote(lru()).await)).served()
+/// A second server's cache.
+pub(crate) async fn subject(cache: SharedCache) -> Subject {
+    Subject::new(Arc::new(remote(cache).await)).served()
 }
 
 #[tokio::test]

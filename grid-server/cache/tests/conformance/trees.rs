@@ -15,7 +15,11 @@ use grid_cas::SharedStore;
 use grid_cas::backends::lru as cas_lru;
 
 pub(crate) fn lru() -> SharedCache {
-    Arc::new(Lru::new(1_000))
+    lru_of(1_000)
+}
+
+pub(crate) fn lru_of(entries: usize) -> SharedCache {
+    Arc::new(Lru::new(entries))
 }
 
 pub(crate) fn storage() -> SharedStore {
@@ -40,7 +44,12 @@ pub(crate) fn mirrored(first: SharedCache, second: SharedCache) -> SharedCache {
 }
 
 pub(crate) fn sharded() -> SharedCache {
-    Arc::new(Sharded::new(["a", "b"].map(|name| (name.to_owned(), lru())).into(), Some("salt")).unwrap())
+    sharded_over(lru(), lru())
+}
+
+pub(crate) fn sharded_over(a: SharedCache, b: SharedCache) -> SharedCache {
+    let shards = vec![("a".to_owned(), a), ("b".to_owned(), b)];
+    Arc::new(Sharded::new(shards, Some("salt")).unwrap())
 }
 
 pub(crate) fn complete(cache: SharedCache) -> SharedCache {

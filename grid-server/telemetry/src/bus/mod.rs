@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
+pub use self::statsd::line as statsd_line;
 use crate::Metrics;
 
 /// How many samples may wait to be written.

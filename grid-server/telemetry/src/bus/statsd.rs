@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use super::{BusOptions, Sample, TagFormat, Value, full_name, tags};
 
-/// A sample's line, without its end.
-pub(super) fn line(options: &BusOptions, sample: &Sample) -> String {
+/// A sample's line, without its end: whatever its texts hold, it is one line and has the tags that it was given.
+#[must_use]
+pub fn line(options: &BusOptions, sample: &Sample) -> String {
     let tags = tags(sample, &options.additional_tags);
     let (value, kind) = match sample.value {
         Value::Count(count) => (count.to_string(), "c"),

@@ -1,0 +1,84 @@
+//! `fuzz`: each target of `fuzz/` under libFuzzer for a while, guided by the coverage of the workspace's own code.
+//!
+//! What a run finds out about a target is kept in the cache, and the next run goes on from there. A target that has had its
+//! time on these sources is not run again.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::record::Records;
+use crate::{shell, workspace};
+
+/// For how many seconds each target runs, where the variable doesn't say.
+const SECONDS: u64 = 600;
+const VARIABLE: &str = "GRID_FUZZ_SECONDS";
+const LIMITS: [&str; 4] = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=16384", "-print_final_stats=1"];
+
+/// What is fuzzed.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Targets, by the names of the folders in `fuzz/corpus`; all where none is named.
+    targets: Vec<String>,
+}
+
+/// Builds the targets, and runs each for `GRID_FUZZ_SECONDS`, 600 by default.
+///
+/// # Errors
+/// Where one fails: the input that it failed on is named, and belongs into the target's corpus once that is mended.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let seconds = std::env::var(VARIABLE).map_or(Ok(SECONDS), |text| text.parse());
+    let seconds = seconds.with_context(|| format!("{VARIABLE} is a number of seconds"))?;
+    let known = targets()?;
+    for name in &options.targets {
+        ensure!(known.contains(name), "there is no target {name:?}: {}", known.join(", "));
+    }
+    let records = Records::open()?;
+    let program = build()?;
+    for target in known.iter().filter(|name| options.targets.is_empty() || options.targets.contains(name)) {
+        let record = format!("fuzz-{target}-{seconds}");
+        if records.passed(&record).is_some() {
+            println!("==> fuzz {target}: has had its {seconds} s on these sources");
+            continue;
+        }
+        shell::step(&format!("fuzz {target} for {seconds} s"), || fuzz(&program, target, seconds))?;
+        records.pass(&record, "clean\n")?;
+    }
+    Ok(())
+}
+
+/// The targets' names.
+fn targets() -> Result<Vec<String>> {
+    let entries =
+        std::fs::read_dir(workspace::root().join("fuzz/corpus")).context("fuzz/corpus can't be read")?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// Builds the fuzzer, its own crates instrumented.
+fn build() -> Result<PathBuf> {
+    let build =
+        ["build", "--locked", "--quiet", "--profile", "e2e", "-p", "grid-fuzz", "--features", "engine"];
+    let wrapper = workspace::root().join("fuzz/instrument");
+    shell::step("build the fuzzer", || {
+        shell::run(shell::command("cargo", build)?.env("RUSTC_WORKSPACE_WRAPPER", &wrapper))
+    })?;
+    Ok(workspace::target()?.join("e2e/grid-fuzz"))
+}
+
+fn fuzz(program: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
+    let kept = workspace::cache()?.join("fuzz").join(target);
+    std::fs::create_dir_all(&kept)?;
+    let mut arguments = vec![kept.display().to_string(), format!("fuzz/corpus/{target}")];
+    if target == "config" {
+        arguments.push("grid-server/config/tests/fixtures/examples".to_owned());
+    }
+    arguments.extend(LIMITS.map(str::to_owned));
+    arguments.push(format!("-max_total_time={seconds}"));
+    arguments.push(format!("-artifact_prefix={}-failed-", kept.display()));
+    let program = program.to_str().context("the cache's path is not UTF-8")?;
+    shell::run(shell::command(program, arguments)?.env("GRID_FUZZ_TARGET", target))
+}
