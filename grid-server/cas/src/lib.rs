@@ -15,12 +15,14 @@ pub mod content;
 pub mod decorators;
 pub mod error;
 mod fan_out;
+pub mod form;
 pub mod fsck;
 mod groups;
 pub mod index;
 pub mod inventory;
 pub mod janitor;
 pub mod observer;
+pub mod packing;
 pub mod redis_client;
 pub mod s3_client;
 #[cfg(feature = "sql")]

@@ -52,19 +52,24 @@ pub(crate) fn json_keys(digests: &[Digest]) -> String {
     json(digests, |digest| format!("\"{}\"", hex::encode(key(digest))))
 }
 
+/// Keys as a JSON array of hexadecimal texts.
+pub(crate) fn json_list(keys: &[Vec<u8>]) -> String {
+    json(keys, |key| format!("\"{}\"", hex::encode(key)))
+}
+
 /// Keys and sizes of blobs as a JSON array of pairs.
 pub(crate) fn json_blobs(digests: &[Digest]) -> String {
     json(digests, |digest| format!("[\"{}\",{}]", hex::encode(key(digest)), digest.size()))
 }
 
-fn json(digests: &[Digest], element: impl Fn(&Digest) -> String) -> String {
-    let mut json = String::with_capacity(digests.len() * 80 + 2);
+fn json<T>(items: &[T], element: impl Fn(&T) -> String) -> String {
+    let mut json = String::with_capacity(items.len() * 80 + 2);
     json.push('[');
-    for digest in digests {
+    for item in items {
         if json.len() > 1 {
             json.push(',');
         }
-        json.push_str(&element(digest));
+        json.push_str(&element(item));
     }
     json.push(']');
     json

@@ -1,27 +1,14 @@
-//! Zstandard on the wire: whole blobs in batches, and streams on `ByteStream`.
-//!
-//! A compressed upload says how long it will be once unpacked; unpacking stops at the first byte past that, and a
-//! frame that asks for a window above [`WINDOW_LOG`] is refused, so that no upload costs more than it announced.
-//! Whether the content is the blob is not checked here: the store's `verify` decorator does that.
-
-use std::io;
+//! Zstandard on the wire: whole blobs in batches, and streams on `ByteStream`. What packs and unpacks is
+//! [`grid_cas::packing`].
 
 use bytes::Bytes;
-use futures::stream::{self, TryStreamExt};
 use grid_cas::{ByteStream, StoreError};
-use grid_core::Digest;
 use grid_proto::reapi::compressor::Value;
-use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
-/// The largest window that an upload's frames may ask for, as a power of two: what RFC 8878 wants every decoder
-/// to support, 8 MiB.
-pub const WINDOW_LOG: u32 = 23;
+pub use grid_cas::packing::{WINDOW_LOG, decompress, decompress_stream};
 
 /// How hard the server compresses: the fastest of zstd's ordinary levels.
 const LEVEL: i32 = 1;
-
-/// The size of the pieces that come out of a stream, in bytes.
-const PIECE: usize = 128 << 10;
 
 /// The compressors that the server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +37,6 @@ impl Compression {
     }
 }
 
-fn malformed(error: &io::Error) -> StoreError {
-    StoreError::Malformed(format!("not valid zstd data: {error}").into())
-}
-
-fn internal(error: &io::Error) -> StoreError {
-    StoreError::Internal { backend: "zstd".into(), message: error.to_string() }
-}
-
 /// `content` compressed, where that makes it smaller.
 #[must_use]
 pub fn compress(content: &[u8]) -> Option<Bytes> {
@@ -65,269 +44,17 @@ pub fn compress(content: &[u8]) -> Option<Bytes> {
     (packed.len() < content.len()).then(|| packed.into())
 }
 
-/// The blob that `packed` holds, which must be exactly as long as `digest` says.
-///
-/// # Errors
-/// [`StoreError::Malformed`] for what is no zstd data; [`StoreError::SizeMismatch`].
-pub fn decompress(digest: &Digest, packed: &[u8]) -> Result<Bytes, StoreError> {
-    let mut unpacked = Vec::new();
-    let mut decoder = Unpacker::new(*digest, digest.size())?;
-    let mut input = InBuffer::around(packed);
-    while let Some(piece) = decoder.next_piece(&mut input)? {
-        unpacked.extend_from_slice(&piece);
-    }
-    let last = decoder.finish()?;
-    if unpacked.is_empty() {
-        return Ok(last);
-    }
-    unpacked.extend_from_slice(&last);
-    Ok(unpacked.into())
-}
-
-/// Unpacks frames of one blob, piece by piece.
-struct Unpacker {
-    decoder: Decoder<'static>,
-    digest: Digest,
-    expected: u64,
-    out: Vec<u8>,
-    produced: u64,
-    between_frames: bool,
-}
-
-impl Unpacker {
-    fn new(digest: Digest, expected: u64) -> Result<Self, StoreError> {
-        let mut decoder = Decoder::new().map_err(|e| internal(&e))?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|e| internal(&e))?;
-        let out = Self::buffer(expected);
-        Ok(Self { decoder, digest, expected, out, produced: 0, between_frames: false })
-    }
-
-    // One byte more than can be right, so that a blob that is too long shows.
-    fn buffer(left: u64) -> Vec<u8> {
-        Vec::with_capacity(usize::try_from(left).unwrap_or(PIECE).saturating_add(1).min(PIECE))
-    }
-
-    /// The next full piece, or `None` once `input` is used up.
-    fn next_piece(&mut self, input: &mut InBuffer<'_>) -> Result<Option<Bytes>, StoreError> {
-        loop {
-            let start = self.out.len();
-            let consumed = input.pos();
-            let mut output = OutBuffer::around_pos(&mut self.out, start);
-            let hint = self.decoder.run(input, &mut output).map_err(|e| malformed(&e))?;
-            self.produced += (self.out.len() - start) as u64;
-            if self.produced > self.expected {
-                return Err(self.mismatch());
-            }
-            let moved = input.pos() > consumed || self.out.len() > start;
-            if moved {
-                self.between_frames = hint == 0;
-            }
-            if self.out.len() == self.out.capacity() {
-                let fresh = Self::buffer(self.expected - self.produced);
-                return Ok(Some(std::mem::replace(&mut self.out, fresh).into()));
-            }
-            if input.pos() == input.src.len() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// What is left once the input has ended.
-    fn finish(self) -> Result<Bytes, StoreError> {
-        if !self.between_frames {
-            return Err(StoreError::Malformed("the zstd data ends in the middle of a frame".into()));
-        }
-        if self.produced != self.expected {
-            return Err(self.mismatch());
-        }
-        Ok(self.out.into())
-    }
-
-    fn mismatch(&self) -> StoreError {
-        let before = self.digest.size() - self.expected;
-        StoreError::SizeMismatch { expected: self.digest, actual: before + self.produced }
-    }
-}
-
-/// The last `expected` bytes of the blob `digest`, out of their compressed form.
-///
-/// The stream ends in [`StoreError::Malformed`] or [`StoreError::SizeMismatch`] where the content is no zstd data or
-/// of another length; it unpacks no more than one piece ahead of its reader.
-///
-/// # Errors
-/// [`StoreError::Internal`] where zstd gives no context.
-pub fn decompress_stream(
-    digest: Digest,
-    expected: u64,
-    packed: ByteStream,
-) -> Result<ByteStream, StoreError> {
-    let unpacker = Some(Unpacker::new(digest, expected.min(digest.size()))?);
-    let state = Unpacking { unpacker, packed, input: Bytes::new(), at: 0 };
-    Ok(Box::pin(stream::try_unfold(state, Unpacking::step)))
-}
-
-struct Unpacking {
-    unpacker: Option<Unpacker>,
-    packed: ByteStream,
-    input: Bytes,
-    at: usize,
-}
-
-impl Unpacking {
-    async fn step(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
-        let Some(mut unpacker) = self.unpacker.take() else { return Ok(None) };
-        loop {
-            let mut input = InBuffer { src: &self.input, pos: self.at };
-            let piece = unpacker.next_piece(&mut input)?;
-            self.at = input.pos();
-            if let Some(piece) = piece {
-                self.unpacker = Some(unpacker);
-                return Ok(Some((piece, self)));
-            }
-            match self.packed.try_next().await? {
-                Some(next) => (self.input, self.at) = (next, 0),
-                None => {
-                    let last = unpacker.finish()?;
-                    return Ok((!last.is_empty()).then_some((last, self)));
-                }
-            }
-        }
-    }
-}
-
 /// `plain`, `size` bytes of it, in one zstd frame.
 ///
 /// # Errors
 /// [`StoreError::Internal`] where zstd gives no context.
 pub fn compress_stream(size: u64, plain: ByteStream) -> Result<ByteStream, StoreError> {
-    let mut encoder = Encoder::new(LEVEL).map_err(|e| internal(&e))?;
-    encoder.set_pledged_src_size(Some(size)).map_err(|e| internal(&e))?;
-    // A large window pays off only with levels that search far, and each reader would hold one.
-    encoder.set_parameter(CParameter::WindowLog(19)).map_err(|e| internal(&e))?;
-    let state = Packing { encoder: Some(encoder), plain, input: Bytes::new(), at: 0 };
-    Ok(Box::pin(stream::try_unfold(state, Packing::step)))
-}
-
-struct Packing {
-    encoder: Option<Encoder<'static>>,
-    plain: ByteStream,
-    input: Bytes,
-    at: usize,
-}
-
-impl Packing {
-    async fn step(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
-        let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
-        let mut out = Vec::with_capacity(PIECE);
-        loop {
-            let mut input = InBuffer { src: &self.input, pos: self.at };
-            let end = out.len();
-            let mut output = OutBuffer::around_pos(&mut out, end);
-            encoder.run(&mut input, &mut output).map_err(|e| internal(&e))?;
-            self.at = input.pos();
-            if out.len() == out.capacity() {
-                self.encoder = Some(encoder);
-                return Ok(Some((out.into(), self)));
-            }
-            if self.at < self.input.len() {
-                continue;
-            }
-            match self.plain.try_next().await? {
-                Some(next) => (self.input, self.at) = (next, 0),
-                None => return self.finish(encoder, out),
-            }
-        }
-    }
-
-    fn finish(
-        mut self,
-        mut encoder: Encoder<'static>,
-        mut out: Vec<u8>,
-    ) -> Result<Option<(Bytes, Self)>, StoreError> {
-        (self.input, self.at) = (Bytes::new(), 0);
-        let mut left = 1;
-        while left > 0 {
-            // The frame's end may need more room than the piece has left.
-            out.reserve(PIECE / 8);
-            let end = out.len();
-            left =
-                encoder.finish(&mut OutBuffer::around_pos(&mut out, end), false).map_err(|e| internal(&e))?;
-        }
-        Ok((!out.is_empty()).then_some((out.into(), self)))
-    }
+    grid_cas::packing::compress_stream(size, LEVEL, plain)
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::executor::block_on;
-    use grid_core::DigestFunction;
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn digest(content: &[u8]) -> Digest {
-        Digest::of(DigestFunction::Sha256, content)
-    }
-
-    fn pieces(content: &[u8], size: usize) -> ByteStream {
-        let pieces: Vec<_> = content.chunks(size.max(1)).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
-        Box::pin(stream::iter(pieces))
-    }
-
-    fn gather(stream: ByteStream) -> Result<Vec<u8>, StoreError> {
-        let parts: Vec<Bytes> = block_on(stream.try_collect())?;
-        Ok(parts.concat())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn streams_round_trip(content in prop::collection::vec(0..4_u8, 0..400_000), size in 1..70_000_usize) {
-            let packed = gather(compress_stream(content.len() as u64, pieces(&content, size)).unwrap()).unwrap();
-            let unpacked = decompress_stream(digest(&content), content.len() as u64, pieces(&packed, size)).unwrap();
-            prop_assert_eq!(gather(unpacked).unwrap(), content.clone());
-            prop_assert_eq!(decompress(&digest(&content), &packed).unwrap().to_vec(), content);
-        }
-
-        #[test]
-        fn garbage_is_refused_without_a_panic(garbage in prop::collection::vec(any::<u8>(), 1..2_000)) {
-            let unpacked = decompress_stream(digest(b"something"), 9, pieces(&garbage, 100)).unwrap();
-            prop_assert!(gather(unpacked).is_err());
-            prop_assert!(decompress(&digest(b"something"), &garbage).is_err());
-        }
-    }
-
-    #[test]
-    fn a_bomb_stops_at_its_announced_size() {
-        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap();
-        let small = digest(&[0; 1000]);
-        assert!(matches!(decompress(&small, &bomb), Err(StoreError::SizeMismatch { .. })));
-        let unpacked = gather(decompress_stream(small, 1000, pieces(&bomb, 500)).unwrap());
-        assert!(matches!(unpacked, Err(StoreError::SizeMismatch { actual, .. }) if actual < 200_000));
-    }
-
-    #[test]
-    fn frames_with_a_huge_window_are_refused() {
-        let content: Vec<u8> = (0..40_000_000_u32).map(|i| (i % 251) as u8).collect();
-        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.window_log(25).unwrap();
-        io::Write::write_all(&mut encoder, &content).unwrap();
-        let packed = encoder.finish().unwrap();
-        let unpacked = gather(
-            decompress_stream(digest(&content), content.len() as u64, pieces(&packed, 100_000)).unwrap(),
-        );
-        assert!(matches!(unpacked, Err(StoreError::Malformed(_))));
-    }
-
-    #[test]
-    fn a_cut_frame_is_refused_and_several_frames_are_one_blob() {
-        let packed = zstd::bulk::compress(b"hello hello hello", 3).unwrap();
-        let cut = &packed[..packed.len() - 1];
-        assert!(matches!(decompress(&digest(b"hello hello hello"), cut), Err(StoreError::Malformed(_))));
-        let twice = [packed.clone(), packed].concat();
-        let whole = b"hello hello hellohello hello hello";
-        assert_eq!(&decompress(&digest(whole), &twice).unwrap()[..], whole);
-    }
 
     #[test]
     fn content_that_does_not_shrink_stays_as_it_is() {

@@ -223,7 +223,9 @@ fn parts(storage: &Storage) -> Vec<&Shared<Storage>> {
         | Storage::Redis(_)
         | Storage::S3(_)
         | Storage::Sql(_)
-        | Storage::Remote(_) => Vec::new(),
+        | Storage::Remote(_)
+        // Its backend is its own, and can't be seen apart from it.
+        | Storage::Zstd(_) => Vec::new(),
         Storage::WithCache(with) => vec![&with.fallback],
         Storage::SizeDifferentiated(sized) => {
             sized.limited.iter().map(|entry| &entry.storage).chain([&sized.fallback]).collect()

@@ -34,7 +34,12 @@ impl Composer<'_> {
 pub(super) fn behind_storage(item: &Shared<Storage>) -> Option<(&Remote, &Place)> {
     match &item.value {
         Storage::Remote(storage) => Some((&storage.remote, &item.place)),
-        Storage::Lru(_) | Storage::Disk(_) | Storage::Redis(_) | Storage::S3(_) | Storage::Sql(_) => None,
+        Storage::Lru(_)
+        | Storage::Disk(_)
+        | Storage::Redis(_)
+        | Storage::S3(_)
+        | Storage::Sql(_)
+        | Storage::Zstd(_) => None,
         Storage::WithCache(with) => behind_storage(&with.fallback),
         Storage::SizeDifferentiated(sized) => behind_storage(&sized.fallback),
         Storage::Sharded(sharded) => sharded.shards.iter().find_map(|shard| behind_storage(&shard.storage)),
@@ -111,7 +116,12 @@ fn connect(remote: &Remote, instance: &str, place: &Place) -> Result<Connection,
 pub(super) fn storage_varies(storage: &Storage) -> bool {
     match storage {
         Storage::Remote(remote) => remote.remote.instance_name.is_none(),
-        Storage::Lru(_) | Storage::Disk(_) | Storage::Redis(_) | Storage::S3(_) | Storage::Sql(_) => false,
+        Storage::Lru(_)
+        | Storage::Disk(_)
+        | Storage::Redis(_)
+        | Storage::S3(_)
+        | Storage::Sql(_)
+        | Storage::Zstd(_) => false,
         Storage::WithCache(with) => storage_varies(&with.cache) || storage_varies(&with.fallback),
         Storage::SizeDifferentiated(sized) => {
             storage_varies(&sized.fallback)

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use grid_cache::backends::s3::S3Values;
 use grid_cas::StoreError;
 use grid_cas::backends::s3::{S3, S3Options};
+use grid_cas::form::Form;
 use grid_cas::s3_client::layout::Layout;
 use grid_cas::s3_client::{S3Connection, S3ConnectionOptions, S3Credentials, TimeLimit};
 use grid_config::model::{Place, S3ActionCache, S3Storage, Secret};
 
 /// A storage in S3.
-pub(super) async fn storage(storage: &S3Storage, place: &Place) -> Result<S3, StoreError> {
+pub(super) async fn storage(storage: &S3Storage, place: &Place, form: Form) -> Result<S3, StoreError> {
     let options = S3ConnectionOptions {
         reads: TimeLimit { least: storage.read_timeout_min, per_kilobyte: storage.read_timeout_per_kilobyte },
         writes: TimeLimit {
@@ -26,7 +27,7 @@ pub(super) async fn storage(storage: &S3Storage, place: &Place) -> Result<S3, St
         path_prefix: prefix.filter(|prefix| !prefix.is_empty()).map(str::to_owned),
         hash_prefix_size: storage.hash_prefix_size,
     };
-    Ok(S3::new(connection, S3Options { layout, versioned_deletes: storage.versioned_deletes }))
+    Ok(S3::new(connection, S3Options { layout, versioned_deletes: storage.versioned_deletes, form }))
 }
 
 /// An action cache's values in S3.

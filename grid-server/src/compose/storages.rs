@@ -16,6 +16,8 @@ use grid_cas::decorators::sharded::Sharded;
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::verify::Verify;
 use grid_cas::decorators::with_cache::{Journal, WithCache, WithCacheOptions};
+use grid_cas::decorators::zstd::Zstd;
+use grid_cas::form::Form;
 use grid_cas::{Inventory, SharedStore, StoreError};
 use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
@@ -74,9 +76,14 @@ impl Composer<'_> {
         let place = &item.place;
         match &item.value {
             Storage::Lru(lru) => Ok(self.lru(lru, place)),
-            Storage::Disk(disk) => {
-                let disk = self.disk(disk, place).await?;
-                Ok(self.backend(item, disk))
+            Storage::Disk(_) | Storage::S3(_) | Storage::Redis(_) | Storage::Sql(_) => {
+                let made = self.made(item, Form::Plain).await?;
+                Ok(self.backend(item, made))
+            }
+            Storage::Zstd(storage) => {
+                let backend = self.made(&storage.storage, Form::Packed).await?;
+                let zstd = Zstd::new(backend, i32::from(storage.level), place.to_string().into());
+                Ok(self.backend(item, Arc::new(zstd)))
             }
             Storage::Remote(storage) => {
                 Ok(Arc::new(Remote::new(self.connection(&storage.remote, instance, place)?)))
@@ -85,27 +92,32 @@ impl Composer<'_> {
             Storage::SizeDifferentiated(storage) => self.size_differentiated(storage, instance).await,
             Storage::Sharded(storage) => self.sharded(storage, place, instance).await,
             Storage::Replicated(storage) => self.replicated(storage, place, instance).await,
-            Storage::S3(storage) => {
-                let s3 = s3::storage(storage, place).await.map_err(at(place))?;
-                Ok(self.backend(item, s3))
-            }
-            Storage::Redis(storage) => {
-                let redis = Redis::new(self.redis(&storage.redis));
-                Ok(self.backend(item, redis))
-            }
             Storage::SqlIndex(_) | Storage::RedisIndex(_) => self.index(item, instance).await,
             Storage::RedisFmbCache(storage) => self.redis_fmb_cache(storage, instance).await,
-            Storage::Sql(storage) => {
-                let pool = pool(self.sql(&storage.sql).await?);
-                Ok(self.backend(item, Sql::new(pool, Arc::new(SystemClock), place.to_string().into())))
-            }
         }
     }
 
-    /// A backend that tells what it holds, for those who ask.
-    fn backend(&mut self, item: &Shared<Storage>, made: impl Inventory + 'static) -> SharedStore {
-        let made = Arc::new(made);
-        self.inventories.insert(key(item, None), made.clone());
+    /// A backend that tells what it holds, with its blobs in one of the forms.
+    async fn made(&mut self, item: &Shared<Storage>, form: Form) -> Result<Arc<dyn Inventory>, ComposeError> {
+        let place = &item.place;
+        Ok(match &item.value {
+            Storage::Disk(disk) => Arc::new(self.disk(disk, place, form).await?),
+            Storage::S3(storage) => Arc::new(s3::storage(storage, place, form).await.map_err(at(place))?),
+            Storage::Redis(storage) => Arc::new(Redis::new(self.redis(&storage.redis)).in_form(form)),
+            Storage::Sql(storage) => {
+                let pool = pool(self.sql(&storage.sql).await?);
+                Arc::new(Sql::new(pool, Arc::new(SystemClock), place.to_string().into()).in_form(form))
+            }
+            _ => {
+                let what = "it is no backend that tells what it holds".to_owned();
+                return Err(ComposeError::Contradiction { place: place.to_string(), what });
+            }
+        })
+    }
+
+    /// Keeps a backend for those who ask what it holds.
+    fn backend(&mut self, item: &Shared<Storage>, made: Arc<dyn Inventory>) -> SharedStore {
+        self.inventories.insert(key(item, None), Arc::clone(&made));
         made
     }
 
@@ -114,11 +126,12 @@ impl Composer<'_> {
         Arc::new(Lru::new(LruOptions { size: lru.size, name: place.to_string().into(), observer }))
     }
 
-    async fn disk(&self, disk: &model::DiskStorage, place: &Place) -> Result<Disk, ComposeError> {
+    async fn disk(&self, disk: &model::DiskStorage, place: &Place, form: Form) -> Result<Disk, ComposeError> {
         let options = DiskOptions {
             path: disk.path.clone(),
             max_size: disk.max_size,
             sync: true,
+            form,
             beside: self.beside,
             name: format!("{place} at {}", disk.path.display()).into(),
             observer: Arc::clone(&self.observer),
@@ -245,5 +258,6 @@ const fn label(storage: &Storage) -> &'static str {
         Storage::SqlIndex(_) => "sql_index",
         Storage::RedisIndex(_) => "redis_index",
         Storage::RedisFmbCache(_) => "redis_fmb_cache",
+        Storage::Zstd(_) => "zstd",
     }
 }

@@ -11,3 +11,4 @@ pub mod size_differentiated;
 pub mod sql_index;
 pub mod verify;
 pub mod with_cache;
+pub mod zstd;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use grid_cas::backends::s3::{S3, S3Options};
 use grid_cas::conformance::{Subject, blob, blob_of, pieces};
+use grid_cas::form::Form;
 use grid_cas::s3_client::layout::Layout;
 use grid_cas::s3_client::{S3Connection, TimeLimit};
 use grid_cas::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
@@ -138,7 +139,7 @@ async fn what_is_wrong_with_the_bucket_or_the_keys_is_said() {
     server.bucket("main");
     let wrong = super::s3_server::options(&server.endpoint, "AKIAGRID", "wrong-secret");
     let connection = Arc::new(S3Connection::new(wrong).await.unwrap());
-    let options = S3Options { layout: Layout::plain("main"), versioned_deletes: false };
+    let options = S3Options { layout: Layout::plain("main"), versioned_deletes: false, form: Form::Plain };
     let store: SharedStore = Arc::new(S3::new(connection, options));
     let error = store.write(&digest, pieces(&bytes, 10)).await.unwrap_err().to_string();
     assert!(error.contains("access-key"), "{error}");
@@ -177,7 +178,10 @@ async fn an_answer_that_takes_too_long_is_given_up() {
     let mut options = super::s3_server::options(&endpoint, "a", "b");
     options.reads = TimeLimit { least: Duration::from_secs(41), per_kilobyte: None };
     let connection = Arc::new(S3Connection::new(options).await.unwrap());
-    let store = S3::new(connection, S3Options { layout: Layout::plain("main"), versioned_deletes: false });
+    let store = S3::new(
+        connection,
+        S3Options { layout: Layout::plain("main"), versioned_deletes: false, form: Form::Plain },
+    );
     let error = store.find_missing(&[blob(1, 10).0]).await.unwrap_err();
     assert!(error.to_string().contains("no answer within 41s"), "{error}");
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use grid_cas::SharedStore;
 use grid_cas::backends::s3::{S3, S3Options};
 use grid_cas::conformance::Subject;
+use grid_cas::form::Form;
 use grid_cas::s3_client::layout::Layout;
 use grid_cas::s3_client::{S3Connection, S3ConnectionOptions, S3Credentials, TimeLimit};
 use http::{Method, Request, Response};
@@ -108,7 +109,7 @@ impl Server {
 
 pub(crate) async fn store(options: S3ConnectionOptions, layout: Layout) -> SharedStore {
     let connection = Arc::new(S3Connection::new(options).await.unwrap());
-    Arc::new(S3::new(connection, S3Options { layout, versioned_deletes: false }))
+    Arc::new(S3::new(connection, S3Options { layout, versioned_deletes: false, form: Form::Plain }))
 }
 
 async fn answer(
@@ -136,6 +137,12 @@ pub(crate) fn options(endpoint: &str, access: &str, secret: &str) -> S3Connectio
     }
 }
 
+/// Packed blobs in a bucket.
+pub(crate) async fn packed(server: &Server) -> S3 {
+    let options = S3Options { layout: Layout::plain("main"), versioned_deletes: false, form: Form::Packed };
+    S3::new(server.connection().await, options)
+}
+
 /// A store in an empty bucket: of the server that the environment names, else of one of its own.
 pub(crate) async fn subject(versioned_deletes: bool) -> Subject {
     let set = |name: &str| std::env::var(name).ok();
@@ -148,6 +155,6 @@ pub(crate) async fn subject(versioned_deletes: bool) -> Subject {
     let connection = Arc::new(S3Connection::new(options(&endpoint, &access, &secret)).await.unwrap());
     let bucket = format!("grid-test-{}", uuid::Uuid::new_v4());
     connection.client().create_bucket().bucket(&bucket).send().await.unwrap();
-    let options = S3Options { layout: Layout::plain(&bucket), versioned_deletes };
+    let options = S3Options { layout: Layout::plain(&bucket), versioned_deletes, form: Form::Plain };
     Subject::new(Arc::new(S3::new(connection, options)))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use grid_cas::backends::s3::{S3, S3Options};
 use grid_cas::conformance::{Subject, blob};
+use grid_cas::form::Form;
 use grid_cas::s3_client::layout::Layout;
 use parking_lot::Mutex;
 use s3s::dto::*;
@@ -104,7 +105,7 @@ async fn a_versioned_delete_removes_every_version_and_nothing_else() {
     let versions = Arc::clone(&bucket.0);
     let server = Server::serve(bucket, tempfile::tempdir().unwrap()).await;
     let store = async |versioned_deletes| {
-        let options = S3Options { layout: Layout::plain("main"), versioned_deletes };
+        let options = S3Options { layout: Layout::plain("main"), versioned_deletes, form: Form::Plain };
         Subject::new(Arc::new(S3::new(server.connection().await, options)))
     };
     let (plain, versioned) = (store(false).await, store(true).await);

@@ -16,6 +16,7 @@ use grid_cas::decorators::sharded::Sharded;
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::verify::Verify;
 use grid_cas::decorators::with_cache::{WithCache, WithCacheOptions};
+use grid_cas::form::Form;
 use grid_cas::observer::{SharedObserver, unobserved};
 use grid_cas::redis_client::RedisConnection;
 use grid_cas::{SharedStore, StoreError};
@@ -31,7 +32,15 @@ pub(crate) fn lru(size: u64) -> SharedStore {
 pub(crate) fn disk_options(path: &Path, max_size: Option<u64>) -> DiskOptions {
     let observer = unobserved();
     let sync = max_size.is_some();
-    DiskOptions { path: path.into(), max_size, sync, beside: false, name: "disk".into(), observer }
+    DiskOptions {
+        path: path.into(),
+        max_size,
+        sync,
+        form: Form::Plain,
+        beside: false,
+        name: "disk".into(),
+        observer,
+    }
 }
 
 pub(crate) async fn disk(

@@ -11,6 +11,7 @@ use grid_cas::backends::s3::{S3, S3Options};
 use grid_cas::backends::sql::Sql;
 use grid_cas::conformance::{blob, blob_of, pieces};
 use grid_cas::content::from_bytes;
+use grid_cas::form::Form;
 use grid_cas::fsck::{self, Indexed, fsck};
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql::SqlPool;
@@ -69,7 +70,10 @@ impl Fixture {
             ..Layout::plain("main-{digest[0]}")
         };
         layout.buckets().unwrap().iter().for_each(|bucket| server.bucket(bucket));
-        let backend = S3::new(server.connection().await, S3Options { layout, versioned_deletes: false });
+        let backend = S3::new(
+            server.connection().await,
+            S3Options { layout, versioned_deletes: false, form: Form::Plain },
+        );
         let (pool, _) = postgres_pool().await;
         Self::new(Arc::new(backend), sql_index(pool), server)
     }

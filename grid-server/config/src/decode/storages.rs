@@ -8,7 +8,7 @@ use super::{Fields, inline, record};
 use crate::model::{
     DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
     S3Storage, Secret, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,
-    Storage, WithCacheStorage,
+    Storage, WithCacheStorage, ZstdStorage,
 };
 use crate::table::{Kind, SHARD, SIZE_LIMITED, Ty};
 use crate::yaml::Child;
@@ -38,6 +38,7 @@ impl Tagged for Storage {
             "sql-index" => sql_index(f).map(Self::SqlIndex),
             "redis-index" => redis_index(f).map(Self::RedisIndex),
             "redis-fmb-cache" => fmb_cache(f).map(Self::RedisFmbCache),
+            "zstd-storage" => zstd(f).map(Self::Zstd),
             _ => {
                 f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
                 None
@@ -214,6 +215,23 @@ fn sql_index(f: &mut Fields<'_, '_>) -> Option<SqlIndex> {
         refresh_access_after: refresh?,
         promised_lifetime: promised_lifetime?,
     })
+}
+
+fn zstd(f: &mut Fields<'_, '_>) -> Option<ZstdStorage> {
+    let storage = record!(f => ZstdStorage { storage: req("storage"), level: or("level") })?;
+    let holds = matches!(
+        storage.storage.value,
+        Storage::Disk(_) | Storage::Redis(_) | Storage::S3(_) | Storage::Sql(_)
+    );
+    if !holds {
+        f.error_at(
+            "storage",
+            "expected the backend that holds the packed blobs: !disk-storage, !redis-storage, !s3-storage or \
+             !sql-storage; whatever else there is stands in front of !zstd-storage"
+                .to_owned(),
+        );
+    }
+    holds.then_some(storage)
 }
 
 fn redis_index(f: &mut Fields<'_, '_>) -> Option<RedisIndex> {

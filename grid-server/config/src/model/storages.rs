@@ -35,6 +35,8 @@ pub enum Storage {
     RedisIndex(RedisIndex),
     /// `!redis-fmb-cache`
     RedisFmbCache(RedisFmbCache),
+    /// `!zstd-storage`
+    Zstd(ZstdStorage),
 }
 
 /// Blobs in memory.
@@ -202,4 +204,13 @@ pub struct RedisFmbCache {
     pub ttl: Duration,
     /// What its keys start with.
     pub prefix: String,
+}
+
+/// Packed blobs.
+#[derive(Debug, PartialEq)]
+pub struct ZstdStorage {
+    /// The backend that holds them: a disk, Redis, S3 or a database.
+    pub storage: Shared<Storage>,
+    /// How hard they are packed.
+    pub level: u16,
 }

@@ -273,6 +273,19 @@ static REDIS_FMB: Section = storage(
     ],
 );
 
+static ZSTD: Section = storage(
+    "!zstd-storage",
+    "Blobs packed by Zstandard in the backend behind it, whose limits count packed bytes. Packed blobs have names of their own: those that were there before are others, and not seen. Our own.",
+    &[
+        required(
+            "storage",
+            STORAGE,
+            "The backend: `!disk-storage`, `!redis-storage`, `!s3-storage` or `!sql-storage`; nothing else uses it.",
+        ),
+        default("level", Ty::Whole(1, 19), "3", "How hard blobs are packed: 1 is fast, 19 is small."),
+    ],
+);
+
 pub(super) const SECTIONS: &[&Section] = &[
     &LRU,
     &DISK,
@@ -289,4 +302,5 @@ pub(super) const SECTIONS: &[&Section] = &[
     &SQL_INDEX,
     &REDIS_INDEX,
     &REDIS_FMB,
+    &ZSTD,
 ];

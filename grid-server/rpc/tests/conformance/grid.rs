@@ -253,6 +253,7 @@ impl Grid {
                     path,
                     max_size: None,
                     sync: false,
+                    form: grid_cas::form::Form::Plain,
                     beside: false,
                     name: "disk".into(),
                     observer,

@@ -45,7 +45,7 @@ impl Core {
     /// Makes the folders, and throws away what uploads of an earlier process left.
     pub(super) fn open(options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let mut core = Self {
-            layout: Layout::new(&options.path),
+            layout: Layout::new(&options.path, options.form),
             index: Index::new(),
             clock,
             loaded: AtomicBool::new(false),
@@ -122,13 +122,15 @@ impl Core {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            let named = |size| Layout::digest(function, prefix, &name.to_string_lossy(), size);
+            let named = |length| self.layout.digest(function, prefix, &name.to_string_lossy(), length);
             let Some(nominal) = named(0) else { continue };
             let _stripe = self.stripe(&nominal).lock();
             // Under the lock, so that a file which is deleted now doesn't enter the index.
             let Ok(metadata) = entry.metadata() else { continue };
-            if let (true, Some(digest)) = (metadata.is_file(), named(metadata.len())) {
-                self.index.insert_found(&digest, last_used(&metadata));
+            if let (true, Some(digest)) = (metadata.is_file(), named(metadata.len()))
+                && self.options.form.fits(&digest, metadata.len())
+            {
+                self.index.insert_found(&digest, metadata.len(), last_used(&metadata));
             }
         }
         Ok(())
@@ -147,8 +149,8 @@ impl Core {
         let path = self.layout.path(digest);
         let _stripe = self.stripe(digest).lock();
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == digest.size() => {
-                self.index.insert_found(digest, self.clock.now());
+            Ok(metadata) if self.options.form.fits(digest, metadata.len()) => {
+                self.index.insert_found(digest, metadata.len(), self.clock.now());
                 Ok(true)
             }
             Ok(_) => Ok(false),
@@ -157,8 +159,9 @@ impl Core {
         }
     }
 
-    /// Opens a blob at `offset`. A file of the wrong size is none: it was torn by a crash.
-    pub(super) fn open_blob(&self, digest: &Digest, offset: u64) -> Result<File, StoreError> {
+    /// Opens a blob at `offset`, and tells how many bytes its file has. A file of the wrong length is none: it was torn by
+    /// a crash.
+    pub(super) fn open_blob(&self, digest: &Digest, offset: u64) -> Result<(File, u64), StoreError> {
         let path = self.layout.path(digest);
         let trouble = |error: io::Error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -169,14 +172,15 @@ impl Core {
         };
         let opened = File::open(&path).map_err(trouble).and_then(|file| {
             let actual = file.metadata().map_err(trouble)?.len();
-            if actual == digest.size() { Ok(file) } else { Err(StoreError::NotFound(*digest)) }
+            let fits = self.options.form.fits(digest, actual);
+            if fits { Ok((file, actual)) } else { Err(StoreError::NotFound(*digest)) }
         });
         match opened {
-            Ok(mut file) => {
+            Ok((mut file, length)) => {
                 if offset > 0 {
                     file.seek(SeekFrom::Start(offset)).map_err(trouble)?;
                 }
-                Ok(file)
+                Ok((file, length))
             }
             Err(error) => {
                 if matches!(error, StoreError::NotFound(_)) {
@@ -189,8 +193,7 @@ impl Core {
 
     /// Those of `digests` that have no file, and no entry any more.
     pub(super) fn gone(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
-        digests
-            .retain(|digest| !is_empty_blob(digest) && !has_size(&self.layout.path(digest), digest.size()));
+        digests.retain(|digest| !is_empty_blob(digest) && !self.is_whole(digest, &self.layout.path(digest)));
         digests.iter().for_each(|digest| self.forget_if_gone(digest));
         digests
     }
@@ -198,9 +201,13 @@ impl Core {
     /// Drops an entry whose file somebody took away behind our back.
     fn forget_if_gone(&self, digest: &Digest) {
         let _stripe = self.stripe(digest).lock();
-        if !has_size(&self.layout.path(digest), digest.size()) {
+        if !self.is_whole(digest, &self.layout.path(digest)) {
             self.index.remove(digest);
         }
+    }
+
+    fn is_whole(&self, digest: &Digest, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| self.options.form.fits(digest, metadata.len()))
     }
 
     /// The next `count` bytes of an open blob.
@@ -265,10 +272,12 @@ impl Core {
     /// Removes a blob unless it was used since it was found to be old.
     fn evict(&self, digest: &Digest, seen: Timestamp) -> Result<(), StoreError> {
         let _stripe = self.stripe(digest).lock();
-        if self.index.used(digest) == Some(seen) {
+        if let Some((used, bytes)) = self.index.used(digest)
+            && used == seen
+        {
             self.unlink(digest)?;
             let unused_for = self.clock.now().since(seen);
-            self.options.observer.event("disk", StoreEvent::Evicted { bytes: digest.size(), unused_for });
+            self.options.observer.event("disk", StoreEvent::Evicted { bytes, unused_for });
         }
         Ok(())
     }
@@ -282,7 +291,7 @@ impl Core {
     fn unlink(&self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.layout.path(digest);
         self.index.remove(digest);
-        if !has_size(&path, digest.size()) {
+        if !self.is_whole(digest, &path) {
             return Ok(());
         }
         match fs::remove_file(&path) {
@@ -297,8 +306,8 @@ impl Core {
         file.map_err(|error| self.error(folder, &error))
     }
 
-    /// Makes a finished temporary file the blob.
-    pub(super) fn commit(&self, digest: &Digest, file: NamedTempFile) -> Result<(), StoreError> {
+    /// Makes a finished temporary file of `length` bytes the blob.
+    pub(super) fn commit(&self, digest: &Digest, length: u64, file: NamedTempFile) -> Result<(), StoreError> {
         let path = self.layout.path(digest);
         let trouble = |error: io::Error| self.error(&path, &error);
         if self.options.sync {
@@ -313,7 +322,7 @@ impl Core {
             }
             persisted => drop(persisted.map_err(|error| trouble(error.error))?),
         }
-        self.index.insert(digest, self.clock.now());
+        self.index.insert(digest, length, self.clock.now());
         if self.options.sync {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(trouble)?;
         }
@@ -357,10 +366,6 @@ impl Core {
 const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
 const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
 const ESTALE: i32 = rustix::io::Errno::STALE.raw_os_error();
-
-pub(super) fn has_size(path: &Path, size: u64) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.len() == size)
-}
 
 /// The later of a file's times of access and of change: file systems that don't keep the first keep the second.
 fn last_used(metadata: &fs::Metadata) -> Timestamp {

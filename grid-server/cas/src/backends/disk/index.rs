@@ -1,4 +1,4 @@
-//! What lies on the disk and when it was last used, in memory: about 130 bytes a blob, so that existence costs no
+//! What lies on the disk and when it was last used, in memory: about 140 bytes a blob, so that existence costs no
 //! system call and eviction finds the oldest without reading folders.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,8 @@ const SHARDS: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Access {
+    /// How many bytes its file has.
+    length: u64,
     used: Timestamp,
     /// What the file's time of access says.
     stamped: Timestamp,
@@ -41,7 +43,7 @@ impl Index {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), bytes: AtomicU64::new(0) }
     }
 
-    /// The size of all blobs in bytes.
+    /// The length of all files in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
@@ -62,41 +64,41 @@ impl Index {
         Touch::PresentStale
     }
 
-    /// Notes a blob that is on the disk, last used (as its file says, too) at `used`.
-    pub(super) fn insert(&self, digest: &Digest, used: Timestamp) {
-        let access = Access { used, stamped: used };
-        if self.shard(digest).lock().insert(*digest, access).is_none() {
-            self.bytes.fetch_add(digest.size(), Ordering::AcqRel);
-        }
+    /// Notes a blob whose file has `length` bytes, last used (as the file says, too) at `used`.
+    pub(super) fn insert(&self, digest: &Digest, length: u64, used: Timestamp) {
+        let access = Access { length, used, stamped: used };
+        let replaced = self.shard(digest).lock().insert(*digest, access);
+        self.bytes.fetch_add(length, Ordering::AcqRel);
+        self.bytes.fetch_sub(replaced.map_or(0, |replaced| replaced.length), Ordering::AcqRel);
     }
 
     /// As [`Index::insert`], without touching an entry that is there.
-    pub(super) fn insert_found(&self, digest: &Digest, used: Timestamp) {
+    pub(super) fn insert_found(&self, digest: &Digest, length: u64, used: Timestamp) {
         let mut shard = self.shard(digest).lock();
         shard.entry(*digest).or_insert_with(|| {
-            self.bytes.fetch_add(digest.size(), Ordering::AcqRel);
-            Access { used, stamped: used }
+            self.bytes.fetch_add(length, Ordering::AcqRel);
+            Access { length, used, stamped: used }
         });
     }
 
     pub(super) fn remove(&self, digest: &Digest) {
-        if self.shard(digest).lock().remove(digest).is_some() {
-            self.bytes.fetch_sub(digest.size(), Ordering::AcqRel);
+        if let Some(removed) = self.shard(digest).lock().remove(digest) {
+            self.bytes.fetch_sub(removed.length, Ordering::AcqRel);
         }
     }
 
-    /// When the blob was last used, if it is there.
-    pub(super) fn used(&self, digest: &Digest) -> Option<Timestamp> {
-        self.shard(digest).lock().get(digest).map(|access| access.used)
+    /// When the blob was last used, if it is there, and how many bytes its file has.
+    pub(super) fn used(&self, digest: &Digest) -> Option<(Timestamp, u64)> {
+        self.shard(digest).lock().get(digest).map(|access| (access.used, access.length))
     }
 
-    /// The least recently used blobs that together have `bytes` bytes or a little more, oldest first.
+    /// The least recently used blobs whose files together have `bytes` bytes or a little more, oldest first.
     ///
     /// Two passes, so that only those found are held whole: the first looks for the time up to which to go.
     pub(super) fn oldest(&self, bytes: u64) -> Vec<(Timestamp, Digest)> {
         let mut ages: Vec<(Timestamp, u64)> = Vec::new();
         for shard in &self.shards {
-            ages.extend(shard.lock().iter().map(|(digest, access)| (access.used, digest.size())));
+            ages.extend(shard.lock().iter().map(|(_, access)| (access.used, access.length)));
         }
         ages.sort_unstable();
         let mut sum = 0_u64;
@@ -108,17 +110,18 @@ impl Index {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            found.extend(shard.iter().filter(|(_, a)| a.used <= cutoff).map(|(digest, a)| (a.used, *digest)));
+            let old = shard.iter().filter(|(_, access)| access.used <= cutoff);
+            found.extend(old.map(|(digest, access)| (access.used, *digest, access.length)));
         }
         found.sort_unstable();
         let mut sum = 0_u64;
-        let surplus = found.iter().position(|(_, digest)| {
+        let surplus = found.iter().position(|(_, _, length)| {
             let enough = sum >= bytes;
-            sum += digest.size();
+            sum += length;
             enough
         });
         found.truncate(surplus.unwrap_or(found.len()));
-        found
+        found.into_iter().map(|(used, digest, _)| (used, digest)).collect()
     }
 }
 
@@ -143,7 +146,7 @@ mod tests {
         ) {
             let index = Index::new();
             let mut model: Vec<_> = (0_u16..).zip(&blobs).map(|(n, (used, size))| (Timestamp(*used), digest(n, *size))).collect();
-            model.iter().for_each(|(used, digest)| index.insert(digest, *used));
+            model.iter().for_each(|(used, digest)| index.insert(digest, digest.size(), *used));
             model.sort_unstable();
             let found = index.oldest(bytes);
             prop_assert_eq!(&model[..found.len()], &found[..]);
@@ -161,7 +164,7 @@ mod tests {
         let start = Timestamp::from_parts(1_000_000, 0);
         let at = |seconds| start.after(Duration::from_secs(seconds));
         assert_eq!(index.touch(&blob, start), Touch::Absent);
-        index.insert(&blob, start);
+        index.insert(&blob, 1, start);
         let touches =
             [10, 3_599, 3_600, 3_700, 7_199, 7_200].map(|s| index.touch(&blob, at(s)) == Touch::PresentStale);
         assert_eq!(touches, [false, false, true, false, false, true]);

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use grid_core::{Digest, DigestFunction};
 
+use crate::form::Form;
+
 /// What the names of our temporary files start with: others' are never touched.
 pub(super) const TEMPORARY: &str = "grid-";
 
@@ -12,11 +14,12 @@ pub(super) const TEMPORARY: &str = "grid-";
 pub(super) struct Layout {
     objects: PathBuf,
     temporary: PathBuf,
+    form: Form,
 }
 
 impl Layout {
-    pub(super) fn new(root: &Path) -> Self {
-        Self { objects: root.join("cas").join("objects"), temporary: root.join("tmp") }
+    pub(super) fn new(root: &Path, form: Form) -> Self {
+        Self { objects: root.join("cas").join("objects"), temporary: root.join("tmp"), form }
     }
 
     pub(super) fn temporary(&self) -> &Path {
@@ -24,10 +27,14 @@ impl Layout {
     }
 
     /// `cas/objects/{hash[0:2]}/{hash[2:]}` under the root; other functions have a folder of their own, whose name
-    /// can't be that of the first two digits of a hash.
+    /// can't be that of the first two digits of a hash. The file of a packed blob has the blob's size in its name.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         let hash = digest.hash_hex();
-        self.function_folder(digest.function()).join(&hash[..2]).join(&hash[2..])
+        let name = match self.form {
+            Form::Plain => hash[2..].to_owned(),
+            Form::Packed => self.form.name(format!("{}_{}", &hash[2..], digest.size())),
+        };
+        self.function_folder(digest.function()).join(&hash[..2]).join(name)
     }
 
     pub(super) fn function_folder(&self, function: DigestFunction) -> PathBuf {
@@ -50,9 +57,22 @@ impl Layout {
         })
     }
 
-    /// The digest of the file `name` in the folder `prefix`; `None` for files that are no blobs.
-    pub(super) fn digest(function: DigestFunction, prefix: &str, name: &str, size: u64) -> Option<Digest> {
-        Digest::parse(function, &format!("{prefix}{name}"), i64::try_from(size).ok()?).ok()
+    /// The digest of the file `name` of so many bytes in the folder `prefix`; `None` for files that are no blobs.
+    pub(super) fn digest(
+        &self,
+        function: DigestFunction,
+        prefix: &str,
+        name: &str,
+        length: u64,
+    ) -> Option<Digest> {
+        let (rest, size) = match self.form {
+            Form::Plain => (name, i64::try_from(length).ok()?),
+            Form::Packed => {
+                let (rest, size) = self.form.plain_name(name)?.rsplit_once('_')?;
+                (rest, size.parse().ok()?)
+            }
+        };
+        Digest::parse(function, &format!("{prefix}{rest}"), size).ok()
     }
 }
 
@@ -62,7 +82,7 @@ mod tests {
 
     #[test]
     fn sha256_lies_where_buildgrid_puts_it() {
-        let layout = Layout::new(Path::new("/cas"));
+        let layout = Layout::new(Path::new("/cas"), Form::Plain);
         let path = |function| layout.path(&Digest::of(function, b"abc"));
         assert_eq!(
             path(DigestFunction::Sha256),
@@ -76,11 +96,18 @@ mod tests {
 
     #[test]
     fn a_path_gives_its_digest_back() {
-        for function in DigestFunction::ALL {
-            let digest = Digest::of(function, b"abc");
-            let hash = digest.hash_hex();
-            assert_eq!(Layout::digest(function, &hash[..2], &hash[2..], 3), Some(digest));
-            assert_eq!(Layout::digest(function, &hash[..2], "README", 3), None);
+        for (form, length) in [(Form::Plain, 3), (Form::Packed, 99)] {
+            let layout = Layout::new(Path::new("/cas"), form);
+            for function in DigestFunction::ALL {
+                let digest = Digest::of(function, b"abc");
+                let path = layout.path(&digest);
+                let name = path.file_name().unwrap().to_str().unwrap();
+                let folder = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+                assert_eq!(layout.digest(function, folder, name, length), Some(digest));
+                assert_eq!(layout.digest(function, folder, "README", 3), None);
+                let other = if form == Form::Plain { Form::Packed } else { Form::Plain };
+                assert_eq!(Layout::new(Path::new("/cas"), other).digest(function, folder, name, 3), None);
+            }
         }
     }
 }

@@ -10,7 +10,6 @@ use grid_core::{Digest, DigestFunction, Timestamp};
 
 use super::Disk;
 use super::core::Core;
-use super::layout::Layout;
 use crate::StoreError;
 use crate::inventory::{Inventory, Pages, Stored};
 
@@ -49,7 +48,8 @@ impl Core {
             // One that is deleted meanwhile is none.
             let Ok(metadata) = entry.metadata() else { continue };
             let name = entry.file_name();
-            let digest = Layout::digest(function, &prefix, &name.to_string_lossy(), metadata.len());
+            let digest = self.layout.digest(function, &prefix, &name.to_string_lossy(), metadata.len());
+            let digest = digest.filter(|digest| self.options.form.fits(digest, metadata.len()));
             if let (true, Some(digest)) = (metadata.is_file(), digest) {
                 found.push(Stored { digest, since: since(&metadata) });
             }
@@ -60,7 +60,9 @@ impl Core {
     fn stored(&self, digest: Digest) -> Result<Option<Stored>, StoreError> {
         let path = self.layout.path(&digest);
         match fs::metadata(&path) {
-            Ok(file) if file.len() == digest.size() => Ok(Some(Stored { digest, since: since(&file) })),
+            Ok(file) if self.options.form.fits(&digest, file.len()) => {
+                Ok(Some(Stored { digest, since: since(&file) }))
+            }
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.error(&path, &error)),

@@ -24,6 +24,7 @@ use self::core::Core;
 use self::index::Touch;
 use self::upload::Upload;
 use crate::content::{self, is_empty_blob};
+use crate::form::Form;
 use crate::observer::SharedObserver;
 use crate::{BlobStore, ByteRange, ByteStream, StoreError};
 
@@ -40,6 +41,8 @@ pub struct DiskOptions {
     /// Whether an acknowledged blob must survive the end of the machine (`sync`, ours; off by default: what a cache
     /// loses is built again).
     pub sync: bool,
+    /// How blobs are held.
+    pub form: Form,
     /// Whether another process may be serving this disk: then nothing is read ahead, tidied up or evicted, and existence
     /// is asked of the file system.
     pub beside: bool,
@@ -124,11 +127,14 @@ impl Disk {
 
     fn check_size(&self, digest: &Digest) -> Result<(), StoreError> {
         match self.core.options.max_size {
-            Some(limit) if digest.size() > limit => Err(StoreError::TooLarge {
-                digest: *digest,
-                limit,
-                backend: Arc::clone(&self.core.options.name),
-            }),
+            // How long a packed blob becomes is seen when it comes.
+            Some(limit) if self.core.options.form == Form::Plain && digest.size() > limit => {
+                Err(StoreError::TooLarge {
+                    digest: *digest,
+                    limit,
+                    backend: Arc::clone(&self.core.options.name),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -182,13 +188,15 @@ impl BlobStore for Disk {
         if start == end {
             return Ok(content::from_bytes(Bytes::new()));
         }
-        let (digest, first) = (*digest, (end - start).min(READ));
+        let (digest, form) = (*digest, self.core.options.form);
         let opened = self.blocking(move |core| {
-            let mut file = core.open_blob(&digest, start)?;
+            let (mut file, length) = core.open_blob(&digest, start)?;
+            let end = if form == Form::Plain { end } else { length };
+            let first = (end - start).min(READ);
             let piece = core.read_exactly(&mut file, &digest, to_usize(first))?;
-            Ok((file, piece))
+            Ok((file, piece, first, end))
         });
-        let (file, piece) = opened.await?;
+        let (file, piece, first, end) = opened.await?;
         if start + first == end {
             return Ok(content::from_bytes(piece));
         }
@@ -201,7 +209,7 @@ impl BlobStore for Disk {
             return Ok(());
         }
         self.check_size(digest)?;
-        let mut content = content::exact(*digest, content);
+        let mut content = self.core.options.form.checked(digest, content);
         let mut upload = Upload::new(Arc::clone(&self.core), *digest);
         while let Some(piece) = content.try_next().await? {
             if upload.push(piece) {
@@ -226,8 +234,8 @@ impl BlobStore for Disk {
                 if missing.contains(digest) {
                     return Err(StoreError::NotFound(*digest));
                 }
-                let mut file = core.open_blob(digest, 0)?;
-                core.read_exactly(&mut file, digest, to_usize(digest.size()))
+                let (mut file, length) = core.open_blob(digest, 0)?;
+                core.read_exactly(&mut file, digest, to_usize(length))
             };
             Ok(digests.iter().map(one).collect())
         });
@@ -248,7 +256,7 @@ impl BlobStore for Disk {
                 }
                 size?;
                 let actual = bytes.len() as u64;
-                if actual != digest.size() {
+                if !core.options.form.fits(&digest, actual) {
                     return Err(StoreError::SizeMismatch { expected: digest, actual });
                 }
                 let mut upload = Upload::new(Arc::clone(core), digest);

@@ -63,7 +63,7 @@ impl Upload {
     pub(super) fn finish(self) -> Result<(), StoreError> {
         let mut upload = self.flush()?;
         match upload.file.take() {
-            Some(file) => upload.core.commit(&upload.digest, file),
+            Some(file) => upload.core.commit(&upload.digest, upload.reserved, file),
             None => Ok(()),
         }
     }

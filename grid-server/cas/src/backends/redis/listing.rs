@@ -15,7 +15,7 @@ impl Redis {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("COUNT").arg(KEYS).arg("TYPE").arg("string");
         let (next, names): (u64, Vec<Vec<u8>>) = self.connection.command(&scan).await?;
-        let digest = |name: &Vec<u8>| keys::to_blob(std::str::from_utf8(name).ok()?);
+        let digest = |name: &Vec<u8>| keys::to_blob(self.form.plain_name(std::str::from_utf8(name).ok()?)?);
         let digests: Vec<Digest> = names.iter().filter_map(digest).collect();
         Ok((next, self.stored(&digests).await?))
     }
@@ -38,13 +38,13 @@ impl Inventory for Redis {
             let mut pipeline = redis::pipe();
             for digest in part {
                 // In this order: a look at the length is a use.
-                pipeline.cmd("OBJECT").arg("IDLETIME").arg(keys::of_blob(digest));
-                pipeline.strlen(keys::of_blob(digest));
+                pipeline.cmd("OBJECT").arg("IDLETIME").arg(self.key(digest));
+                pipeline.strlen(self.key(digest));
             }
             let answers: Vec<Option<u64>> = self.connection.pipeline(&pipeline).await?;
             for (digest, answer) in part.iter().zip(answers.chunks(2)) {
                 if let [Some(idle), Some(size)] = answer
-                    && *size == digest.size()
+                    && self.form.fits(digest, *size)
                 {
                     let since = now.before(std::time::Duration::from_secs(*idle));
                     found.push(Stored { digest: *digest, since });

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, TryStreamExt};
 use grid_core::Digest;
 
 use crate::content::{self, DigestMap, DigestSet, PIECE, is_empty_blob};
+use crate::form::Form;
 use crate::groups::within;
 use crate::redis_client::{RedisConnection, keys};
 use crate::{BlobStore, ByteRange, ByteStream, StoreError};
@@ -30,13 +31,24 @@ const KEYS: usize = 1_000;
 #[derive(Clone, Debug)]
 pub struct Redis {
     connection: Arc<RedisConnection>,
+    form: Form,
 }
 
 impl Redis {
     /// The storage behind `connection`.
     #[must_use]
     pub fn new(connection: Arc<RedisConnection>) -> Self {
-        Self { connection }
+        Self { connection, form: Form::Plain }
+    }
+
+    /// The same with its blobs in this form.
+    #[must_use]
+    pub fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    fn key(&self, digest: &Digest) -> String {
+        self.form.name(keys::of_blob(digest))
     }
 
     /// The sizes of the values of these keys; 0 for those that aren't there.
@@ -45,7 +57,7 @@ impl Redis {
         for part in digests.chunks(KEYS) {
             let mut pipeline = redis::pipe();
             for digest in part {
-                pipeline.strlen(keys::of_blob(digest));
+                pipeline.strlen(self.key(digest));
             }
             sizes.extend(self.connection.pipeline::<Vec<u64>>(&pipeline).await?);
         }
@@ -56,7 +68,7 @@ impl Redis {
     fn checked(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
         match size {
             0 => Err(StoreError::NotFound(*digest)),
-            size if size == digest.size() => Ok(()),
+            size if self.form.fits(digest, size) => Ok(()),
             _ => Err(self.corrupt(digest)),
         }
     }
@@ -78,7 +90,7 @@ impl Redis {
     async fn piece(&self, digest: &Digest, start: u64, end: u64) -> Result<Bytes, StoreError> {
         let end = end.min(start + PIECE as u64);
         let command = redis::Cmd::getrange(
-            keys::of_blob(digest),
+            self.key(digest),
             isize::try_from(start).unwrap_or(isize::MAX),
             isize::try_from(end - 1).unwrap_or(isize::MAX),
         );
@@ -90,14 +102,14 @@ impl Redis {
     }
 
     async fn read_group(&self, group: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        let keys: Vec<String> = group.iter().map(keys::of_blob).collect();
+        let keys: Vec<String> = group.iter().map(|digest| self.key(digest)).collect();
         self.connection.command(&redis::Cmd::mget(keys)).await
     }
 
     async fn write_group(&self, group: &[(Digest, Bytes)]) -> Result<(), StoreError> {
         let mut pipeline = redis::pipe();
         for (digest, bytes) in group {
-            pipeline.set(keys::of_blob(digest), bytes.as_ref()).ignore();
+            pipeline.set(self.key(digest), bytes.as_ref()).ignore();
         }
         self.connection.pipeline(&pipeline).await
     }
@@ -108,7 +120,7 @@ impl BlobStore for Redis {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let asked = content::missing_of(digests, |_| false);
         let sizes = self.sizes(&asked).await?;
-        let whole = asked.iter().zip(sizes).filter(|(digest, size)| digest.size() == *size);
+        let whole = asked.iter().zip(sizes).filter(|(digest, size)| self.form.fits(digest, *size));
         let present: DigestSet = whole.map(|(digest, _)| *digest).collect();
         Ok(content::missing_of(&asked, |digest| present.contains(digest)))
     }
@@ -120,6 +132,7 @@ impl BlobStore for Redis {
         }
         let size = self.sizes(&[*digest]).await?.first().copied().unwrap_or(0);
         self.checked(digest, size)?;
+        let end = if self.form == Form::Plain { end } else { size };
         let state = (self.clone(), *digest, start);
         Ok(Box::pin(stream::try_unfold(state, move |(store, digest, position)| async move {
             if position == end {
@@ -137,9 +150,13 @@ impl BlobStore for Redis {
         }
         self.check_size(digest)?;
         if digest.size() > PIECE as u64 {
-            return upload::write(&self.connection, digest, content).await;
+            let content = self.form.checked(digest, content);
+            return upload::write(&self.connection, &self.key(digest), content).await;
         }
-        let bytes = content::collect(digest, content).await?;
+        let bytes = match self.form {
+            Form::Plain => content::collect(digest, content).await?,
+            Form::Packed => content.try_collect::<Vec<Bytes>>().await?.concat().into(),
+        };
         self.write_group(&[(*digest, bytes)]).await
     }
 
@@ -160,7 +177,7 @@ impl BlobStore for Redis {
 
     async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
         let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
-        let (blobs, wrong) = content::sized(blobs);
+        let (blobs, wrong) = self.form.sized(blobs);
         let mut answers: DigestMap<Result<(), StoreError>> = DigestMap::default();
         let (small, large): (Vec<_>, Vec<_>) =
             blobs.into_iter().partition(|(digest, _)| digest.size() <= BATCH);
@@ -177,7 +194,7 @@ impl BlobStore for Redis {
     async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
         let mut answers = Vec::with_capacity(digests.len());
         for part in digests.chunks(KEYS) {
-            let keys: Vec<String> = part.iter().map(keys::of_blob).collect();
+            let keys: Vec<String> = part.iter().map(|digest| self.key(digest)).collect();
             let answer = self.connection.command::<()>(&redis::Cmd::unlink(keys)).await;
             answers.extend(part.iter().map(|_| answer.clone()));
         }

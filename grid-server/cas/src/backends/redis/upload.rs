@@ -7,13 +7,12 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use futures::TryStreamExt;
-use grid_core::Digest;
 use redis::Script;
 use uuid::Uuid;
 
 use crate::content::PIECE;
-use crate::redis_client::{RedisConnection, keys};
-use crate::{ByteStream, StoreError, content};
+use crate::redis_client::RedisConnection;
+use crate::{ByteStream, StoreError};
 
 /// How long an upload may stand still, in seconds.
 const EXPIRY: u32 = 3_600;
@@ -43,10 +42,9 @@ static COMMIT: LazyLock<Script> = LazyLock::new(|| {
 
 pub(super) async fn write(
     connection: &Arc<RedisConnection>,
-    digest: &Digest,
-    content: ByteStream,
+    key: &str,
+    mut content: ByteStream,
 ) -> Result<(), StoreError> {
-    let mut content = content::exact(*digest, content);
     let mut upload = Upload::new(connection);
     let mut piece = BytesMut::with_capacity(PIECE);
     while let Some(mut bytes) = content.try_next().await? {
@@ -60,7 +58,7 @@ pub(super) async fn write(
         }
     }
     upload.append(&piece).await?;
-    upload.commit(digest).await
+    upload.commit(key).await
 }
 
 /// An upload; dropped before its end, it is removed.
@@ -85,9 +83,9 @@ impl Upload {
         if size == self.size { Ok(()) } else { Err(self.lost()) }
     }
 
-    async fn commit(mut self, digest: &Digest) -> Result<(), StoreError> {
+    async fn commit(mut self, key: &str) -> Result<(), StoreError> {
         let mut script = COMMIT.prepare_invoke();
-        script.key(&self.key).key(keys::of_blob(digest)).arg(self.size);
+        script.key(&self.key).key(key).arg(self.size);
         let size: u64 = self.connection.script(&script).await?;
         self.committed = true;
         if size == self.size { Ok(()) } else { Err(self.lost()) }

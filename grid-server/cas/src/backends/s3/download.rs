@@ -7,11 +7,20 @@ use futures::stream;
 use grid_core::Digest;
 
 use super::{Place, S3};
+use crate::form::Form;
 use crate::s3_client::Fault;
 use crate::{ByteStream, StoreError};
 
 /// How often a transfer may break off without a byte in between.
 const BREAKS: u32 = 3;
+
+/// Some bytes of an object of so many.
+#[derive(Clone, Copy)]
+struct Part {
+    start: u64,
+    end: u64,
+    of: u64,
+}
 
 /// A transfer: what is open, and which bytes are still to come.
 struct Transfer {
@@ -19,16 +28,16 @@ struct Transfer {
     digest: Digest,
     place: Place,
     body: Body,
-    position: u64,
-    end: u64,
+    left: Part,
     breaks: u32,
 }
 
-/// The bytes of a blob from `start` to `end`; there is at least one.
+/// The bytes of a blob from `start` to `end`, of which there is at least one; of a packed one all that are stored.
 pub(super) async fn read(store: S3, digest: Digest, start: u64, end: u64) -> Result<ByteStream, StoreError> {
     let place = store.place(&digest);
-    let body = open(&store, &digest, &place, start, end).await?;
-    let transfer = Transfer { store, digest, place, body, position: start, end, breaks: 0 };
+    let wanted = (store.form() == Form::Plain).then_some(Part { start, end, of: digest.size() });
+    let (body, left) = open(&store, &digest, &place, wanted).await?;
+    let transfer = Transfer { store, digest, place, body, left, breaks: 0 };
     Ok(Box::pin(stream::try_unfold(transfer, |mut transfer| async move {
         Ok(transfer.next().await?.map(|piece| (piece, transfer)))
     })))
@@ -36,14 +45,15 @@ pub(super) async fn read(store: S3, digest: Digest, start: u64, end: u64) -> Res
 
 impl Transfer {
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        while self.position < self.end {
-            let limit = self.store.connection().read_limit(self.end - self.position);
+        while self.left.start < self.left.end {
+            let limit = self.store.connection().read_limit(self.left.end - self.left.start);
             let trouble = match tokio::time::timeout(limit, self.body.next()).await {
                 Ok(Some(Ok(piece))) if piece.is_empty() => continue,
                 Ok(Some(Ok(piece))) => {
-                    self.position += piece.len() as u64;
+                    self.left.start += piece.len() as u64;
                     self.breaks = 0;
-                    return if self.position > self.end { Err(self.corrupt()) } else { Ok(Some(piece)) };
+                    let too_long = self.left.start > self.left.end;
+                    return if too_long { Err(corrupt(&self.store, &self.digest)) } else { Ok(Some(piece)) };
                 }
                 Ok(Some(Err(error))) => error.to_string(),
                 Ok(None) => "the object ended too soon".to_owned(),
@@ -53,13 +63,9 @@ impl Transfer {
             if self.breaks > BREAKS {
                 return Err(self.store.connection().unavailable(trouble));
             }
-            self.body = open(&self.store, &self.digest, &self.place, self.position, self.end).await?;
+            (self.body, self.left) = open(&self.store, &self.digest, &self.place, Some(self.left)).await?;
         }
         Ok(None)
-    }
-
-    fn corrupt(&self) -> StoreError {
-        corrupt(&self.store, &self.digest)
     }
 }
 
@@ -67,25 +73,41 @@ fn corrupt(store: &S3, digest: &Digest) -> StoreError {
     StoreError::Corrupt { digest: *digest, backend: store.connection().name().clone() }
 }
 
-async fn open(store: &S3, digest: &Digest, place: &Place, start: u64, end: u64) -> Result<Body, StoreError> {
-    let (connection, whole) = (store.connection(), start == 0 && end == digest.size());
-    let range = (!whole).then(|| format!("bytes={start}-{}", end - 1));
+/// A part of an object, or all of it, however long it is.
+async fn open(
+    store: &S3,
+    digest: &Digest,
+    place: &Place,
+    wanted: Option<Part>,
+) -> Result<(Body, Part), StoreError> {
+    let connection = store.connection();
+    let range = wanted.filter(|part| part.start > 0 || part.end < part.of);
+    let range = range.map(|part| format!("bytes={}-{}", part.start, part.end - 1));
     let request = || {
         let request = connection.client().get_object().bucket(&place.bucket).key(&place.key);
         request.set_range(range.clone()).send()
     };
-    match connection.call(connection.read_limit(end - start), request).await {
-        Ok(answer) if is_of(&answer, digest, end - start) => Ok(answer.body),
-        Ok(_) => Err(corrupt(store, digest)),
+    let bytes = wanted.map_or(0, |part| part.end - part.start);
+    match connection.call(connection.read_limit(bytes), request).await {
+        Ok(answer) => match (given(&answer), wanted) {
+            (Some(given), None) if given > 0 => Ok((answer.body, Part { start: 0, end: given, of: given })),
+            (Some(given), Some(part)) if given == bytes && total(&answer) == Some(part.of) => {
+                Ok((answer.body, part))
+            }
+            _ => Err(corrupt(store, digest)),
+        },
         Err(Fault::Absent) => Err(store.not_found(digest, place).await),
         Err(fault) => Err(store.error(fault)),
     }
 }
 
-/// Whether an answer gives so many bytes, of an object that has the blob's size.
-fn is_of(answer: &GetObjectOutput, digest: &Digest, length: u64) -> bool {
+/// How many bytes an answer gives.
+fn given(answer: &GetObjectOutput) -> Option<u64> {
+    u64::try_from(answer.content_length()?).ok()
+}
+
+/// How many bytes the object has that an answer is of.
+fn total(answer: &GetObjectOutput) -> Option<u64> {
     let total = answer.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
-    let total = total.unwrap_or_else(|| answer.content_length().unwrap_or(-1));
-    let length_fits = answer.content_length().and_then(|given| u64::try_from(given).ok()) == Some(length);
-    total == digest.size_signed() && length_fits
+    total.or_else(|| given(answer))
 }

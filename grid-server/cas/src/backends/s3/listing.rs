@@ -44,8 +44,8 @@ impl S3 {
             fault => self.error(fault),
         })?;
         let stored = page.contents().iter().filter_map(|object| {
-            let digest = layout.digest_of(object.key()?)?;
-            let ours = object.size() == Some(digest.size_signed()) && layout.bucket_of(&digest) == *bucket;
+            let digest = layout.digest_of(self.form().plain_name(object.key()?)?)?;
+            let ours = self.is_whole(&digest, object.size()) && layout.bucket_of(&digest) == *bucket;
             ours.then(|| Stored { digest, since: timestamp(object.last_modified()) })
         });
         let stored = stored.collect();
@@ -56,11 +56,17 @@ impl S3 {
         Ok(Some((stored, walk)))
     }
 
+    /// Whether an object of this length is the whole of a blob.
+    fn is_whole(&self, digest: &Digest, length: Option<i64>) -> bool {
+        let length = length.and_then(|length| u64::try_from(length).ok());
+        length.is_some_and(|length| self.form().fits(digest, length))
+    }
+
     pub(super) async fn look(&self, digest: Digest) -> Result<Option<Stored>, StoreError> {
         let (place, client) = (self.place(&digest), self.connection().client());
         let request = || client.head_object().bucket(&place.bucket).key(&place.key).send();
         match self.connection().call(self.connection().read_limit(0), request).await {
-            Ok(answer) if answer.content_length() == Some(digest.size_signed()) => {
+            Ok(answer) if self.is_whole(&digest, answer.content_length()) => {
                 Ok(Some(Stored { digest, since: timestamp(answer.last_modified()) }))
             }
             Ok(_) => Ok(None),

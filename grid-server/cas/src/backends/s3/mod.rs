@@ -8,6 +8,7 @@
 mod delete;
 mod download;
 mod listing;
+mod unmeasured;
 mod upload;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use grid_core::{Digest, DigestFunction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::content::{self, DigestMap, DigestSet, is_empty_blob};
+use crate::form::Form;
 use crate::s3_client::layout::Layout;
 use crate::s3_client::{Fault, KnownBuckets, S3Connection};
 use crate::{BlobStore, ByteRange, ByteStream, StoreError};
@@ -43,6 +45,8 @@ pub struct S3Options {
     pub layout: Layout,
     /// Whether a deletion removes all versions of an object (`versioned-deletes`); else the service decides.
     pub versioned_deletes: bool,
+    /// How blobs are held.
+    pub form: Form,
 }
 
 /// Blobs in S3.
@@ -72,13 +76,17 @@ impl S3 {
         Self(Arc::new(Inner { connection, options, buckets: KnownBuckets::default(), buffers }))
     }
 
+    fn form(&self) -> Form {
+        self.0.options.form
+    }
+
     fn connection(&self) -> &S3Connection {
         &self.0.connection
     }
 
     fn place(&self, digest: &Digest) -> Place {
-        let layout = &self.0.options.layout;
-        Place { bucket: layout.bucket_of(digest), key: layout.key_of(digest) }
+        let S3Options { layout, form, .. } = &self.0.options;
+        Place { bucket: layout.bucket_of(digest), key: form.name(layout.key_of(digest)) }
     }
 
     /// Room to hold so many bytes, if there is some left.
@@ -106,7 +114,8 @@ impl S3 {
 
     async fn read_one(&self, digest: Digest) -> (Digest, Result<Bytes, StoreError>) {
         let bytes = match self.read(&digest, ByteRange::default()).await {
-            Ok(content) => content::collect(&digest, content).await,
+            Ok(content) if self.form() == Form::Plain => content::collect(&digest, content).await,
+            Ok(content) => content.try_collect::<Vec<Bytes>>().await.map(|pieces| pieces.concat().into()),
             Err(error) => Err(error),
         };
         (digest, bytes)
@@ -149,7 +158,10 @@ impl BlobStore for S3 {
         if is_empty_blob(digest) || (digest.size() >= ASK_FIRST && self.has(digest).await?) {
             return Ok(());
         }
-        upload::write(self, digest, content).await
+        match self.form() {
+            Form::Plain => upload::write(self, digest, content).await,
+            Form::Packed => unmeasured::write(self, digest, content).await,
+        }
     }
 
     async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
@@ -162,7 +174,7 @@ impl BlobStore for S3 {
 
     async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
         let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
-        let (blobs, wrong) = content::sized(blobs);
+        let (blobs, wrong) = self.form().sized(blobs);
         let writes = blobs.into_iter().map(|(digest, bytes)| self.write_one(digest, bytes));
         let answers: DigestMap<_> = stream::iter(writes).buffer_unordered(BLOBS_AT_ONCE).collect().await;
         content::answers(&digests, &answers, wrong)

@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU64;
 
-use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream as Body, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
@@ -21,14 +21,14 @@ use crate::s3_client::{Answer, Fault};
 use crate::{ByteStream, StoreError, content};
 
 /// How many parts an upload may have at most (S3 API, multipart upload limits).
-const PARTS: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
+pub(super) const PARTS: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
 /// How many parts of one upload are sent at a time.
 const PARTS_AT_ONCE: usize = 4;
 /// How many pieces a streaming request may be behind.
 const AHEAD: usize = 2;
 
 pub(super) async fn write(store: &S3, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
-    let mut source = Source { content: content::exact(*digest, content), rest: Bytes::new() };
+    let mut source = Source::new(content::exact(*digest, content));
     if digest.size() > PART {
         return Multipart::start(store, digest).await?.write(source).await;
     }
@@ -44,12 +44,24 @@ pub(super) async fn write(store: &S3, digest: &Digest, content: ByteStream) -> R
 
 /// Puts an object whose content is in memory.
 pub(super) async fn put(store: &S3, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
+    let length = bytes.len() as u64;
+    put_body(store, digest, length, || std::future::ready(Ok(Body::from(bytes.clone())))).await
+}
+
+/// Puts an object of so many bytes, which `body` gives as often as it takes.
+pub(super) async fn put_body<F: Future<Output = Result<Body, BoxError>>>(
+    store: &S3,
+    digest: &Digest,
+    length: u64,
+    body: impl Fn() -> F,
+) -> Result<(), StoreError> {
     let (connection, place) = (store.connection(), store.place(digest));
     let request = || {
         let request = connection.client().put_object().bucket(&place.bucket).key(&place.key);
-        request.body(Body::from(bytes.clone())).send()
+        let body = body();
+        async move { request.body(body.await.map_err(SdkError::construction_failure)?).send().await }
     };
-    let answer = connection.call(connection.write_limit(digest.size()), request).await;
+    let answer = connection.call(connection.write_limit(length), request).await;
     answer.map(drop).map_err(|fault| store.error(fault))
 }
 
@@ -95,14 +107,18 @@ fn body() -> (Pieces, Body) {
 }
 
 /// Content that is taken part by part.
-struct Source {
+pub(super) struct Source {
     content: ByteStream,
     rest: Bytes,
 }
 
 impl Source {
-    /// The next piece, of at most so many bytes. The content is known to be as long as it should be.
-    async fn piece(&mut self, most: u64) -> Result<Bytes, StoreError> {
+    pub(super) fn new(content: ByteStream) -> Self {
+        Self { content, rest: Bytes::new() }
+    }
+
+    /// The next piece, of at most so many bytes; an empty one where there is no more.
+    pub(super) async fn piece(&mut self, most: u64) -> Result<Bytes, StoreError> {
         while self.rest.is_empty() {
             match self.content.try_next().await? {
                 Some(piece) => self.rest = piece,
@@ -154,7 +170,7 @@ impl Source {
 }
 
 /// An upload in parts; dropped before its completion, it is given up.
-struct Multipart<'a> {
+pub(super) struct Multipart<'a> {
     store: &'a S3,
     digest: &'a Digest,
     place: Place,
@@ -163,7 +179,7 @@ struct Multipart<'a> {
 }
 
 impl<'a> Multipart<'a> {
-    async fn start(store: &'a S3, digest: &'a Digest) -> Result<Self, StoreError> {
+    pub(super) async fn start(store: &'a S3, digest: &'a Digest) -> Result<Self, StoreError> {
         let (connection, place) = (store.connection(), store.place(digest));
         let create = connection.client().create_multipart_upload().bucket(&place.bucket).key(&place.key);
         let answer = connection.call(connection.write_limit(0), || create.clone().send()).await;
@@ -171,7 +187,7 @@ impl<'a> Multipart<'a> {
         Ok(Self { store, digest, place, id, completed: false })
     }
 
-    async fn write(mut self, mut source: Source) -> Result<(), StoreError> {
+    async fn write(self, mut source: Source) -> Result<(), StoreError> {
         let part_size = PART.max(self.digest.size().div_ceil(PARTS.get()));
         let (mut done, mut sending) = (Vec::new(), FuturesUnordered::new());
         let mut left = self.digest.size();
@@ -198,9 +214,7 @@ impl<'a> Multipart<'a> {
         drop(sending);
         source.end().await?;
         done.sort_unstable_by_key(CompletedPart::part_number);
-        self.complete(done).await?;
-        self.completed = true;
-        Ok(())
+        self.complete(done).await
     }
 
     async fn send(
@@ -209,13 +223,24 @@ impl<'a> Multipart<'a> {
         bytes: Bytes,
         _room: OwnedSemaphorePermit,
     ) -> Result<CompletedPart, StoreError> {
+        let length = bytes.len() as u64;
+        self.send_body(number, length, || std::future::ready(Ok(Body::from(bytes.clone())))).await
+    }
+
+    /// Sends a part of so many bytes, which `body` gives as often as it takes.
+    pub(super) async fn send_body<F: Future<Output = Result<Body, BoxError>>>(
+        &self,
+        number: i32,
+        length: u64,
+        body: impl Fn() -> F,
+    ) -> Result<CompletedPart, StoreError> {
         let connection = self.store.connection();
         let request = || {
             let request = connection.client().upload_part().bucket(&self.place.bucket).key(&self.place.key);
-            let request = request.upload_id(&self.id).part_number(number);
-            request.body(Body::from(bytes.clone())).send()
+            let (request, body) = (request.upload_id(&self.id).part_number(number), body());
+            async move { request.body(body.await.map_err(SdkError::construction_failure)?).send().await }
         };
-        let answer = connection.call(connection.write_limit(bytes.len() as u64), request).await;
+        let answer = connection.call(connection.write_limit(length), request).await;
         Ok(part(number, answer.map_err(|fault| self.gone(fault))?.e_tag))
     }
 
@@ -229,7 +254,7 @@ impl<'a> Multipart<'a> {
         Ok(part(number, answer.e_tag))
     }
 
-    async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
+    pub(super) async fn complete(mut self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
         let connection = self.store.connection();
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = || {
@@ -238,11 +263,13 @@ impl<'a> Multipart<'a> {
             request.multipart_upload(parts.clone()).send()
         };
         match connection.call(connection.write_limit(self.digest.size()), request).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             // The answer to an earlier attempt may have been lost on its way.
-            Err(Fault::Absent) if self.store.has(self.digest).await? => Ok(()),
-            Err(fault) => Err(self.gone(fault)),
+            Err(Fault::Absent) if self.store.has(self.digest).await? => {}
+            Err(fault) => return Err(self.gone(fault)),
         }
+        self.completed = true;
+        Ok(())
     }
 
     /// An upload that is gone was given up by somebody else: a rule of the bucket, an operator.

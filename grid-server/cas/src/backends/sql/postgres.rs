@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use grid_core::Digest;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Rows, Small, Value, stored_of};
+use super::{Key, Rows, Small, Value};
 use crate::StoreError;
-use crate::content::DigestSet;
-use crate::inventory::Stored;
-use crate::sql::{digest, error, key, signed, unsigned};
+use crate::sql::{error, unsigned};
 
 const PRESENT: &str = "SELECT key, size FROM cas_values WHERE key = ANY($1::bytea[])";
 const VALUE: &str = "SELECT size, content FROM cas_values WHERE key = $1";
@@ -46,7 +43,7 @@ DELETE FROM cas_parts p WHERE p.stored < $1
 
 const LIST: &str = "
 SELECT v.key, v.size, coalesce((SELECT p.stored FROM cas_parts p WHERE p.content = v.content AND p.part = 0), 0)
-FROM cas_values v WHERE v.key > $1 ORDER BY v.key LIMIT $2";
+FROM cas_values v WHERE v.key > $1 AND v.key < $3 ORDER BY v.key LIMIT $2";
 const STORED: &str = "
 SELECT v.key, v.size, p.stored FROM cas_values v JOIN cas_parts p ON p.content = v.content AND p.part = 0
 WHERE v.key = ANY($1::bytea[])";
@@ -63,19 +60,11 @@ impl PostgresRows {
     }
 }
 
-fn keys(digests: &[Digest]) -> Vec<Vec<u8>> {
-    digests.iter().map(key).collect()
-}
-
 #[async_trait]
 impl Rows for PostgresRows {
-    async fn present(&self, digests: &[Digest]) -> Result<DigestSet, StoreError> {
-        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(PRESENT)
-            .bind(keys(digests))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| self.error(&e))?;
-        rows.iter().map(|(key, size)| digest(&self.name, key, *size)).collect()
+    async fn present(&self, keys: &[Key]) -> Result<Vec<(Key, i64)>, StoreError> {
+        let query = sqlx::query_as(PRESENT).bind(keys.to_vec());
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
     async fn value(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
@@ -90,16 +79,9 @@ impl Rows for PostgresRows {
         Ok(data.map(Bytes::from))
     }
 
-    async fn small(&self, digests: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError> {
-        let rows: Vec<(Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(SMALL)
-            .bind(keys(digests))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| self.error(&e))?;
-        let blob = |(key, size, data): (Vec<u8>, i64, Vec<u8>)| {
-            digest(&self.name, &key, size).map(|digest| (digest, Bytes::from(data)))
-        };
-        rows.into_iter().map(blob).collect()
+    async fn small(&self, keys: &[Key]) -> Result<Vec<(Key, i64, Vec<u8>)>, StoreError> {
+        let query = sqlx::query_as(SMALL).bind(keys.to_vec());
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
     async fn put_part(&self, content: Uuid, part: i32, data: &[u8], now: i64) -> Result<(), StoreError> {
@@ -107,15 +89,15 @@ impl Rows for PostgresRows {
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn name(&self, digest: &Digest, content: Uuid) -> Result<bool, StoreError> {
-        let query = sqlx::query(NAME).bind(key(digest)).bind(digest.size_signed()).bind(content);
+    async fn name(&self, key: &[u8], size: i64, content: Uuid) -> Result<bool, StoreError> {
+        let query = sqlx::query(NAME).bind(key).bind(size).bind(content);
         let named = query.execute(&self.pool).await.map_err(|e| self.error(&e))?;
         Ok(named.rows_affected() > 0)
     }
 
     async fn put_small(&self, blobs: &[Small], now: i64) -> Result<(), StoreError> {
-        let keys: Vec<Vec<u8>> = blobs.iter().map(|blob| key(&blob.digest)).collect();
-        let sizes: Vec<i64> = blobs.iter().map(|blob| blob.digest.size_signed()).collect();
+        let keys: Vec<Vec<u8>> = blobs.iter().map(|blob| blob.key.clone()).collect();
+        let sizes: Vec<i64> = blobs.iter().map(|blob| blob.size).collect();
         let contents: Vec<Uuid> = blobs.iter().map(|blob| blob.content).collect();
         let data: Vec<&[u8]> = blobs.iter().map(|blob| &blob.data[..]).collect();
         let query = sqlx::query(PUT_SMALL).bind(keys).bind(sizes).bind(contents).bind(data).bind(now);
@@ -127,8 +109,8 @@ impl Rows for PostgresRows {
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn delete(&self, digests: &[Digest]) -> Result<(), StoreError> {
-        let query = sqlx::query(DELETE).bind(keys(digests));
+    async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let query = sqlx::query(DELETE).bind(keys.to_vec());
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
@@ -137,16 +119,19 @@ impl Rows for PostgresRows {
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn list(&self, after: &[u8], limit: usize) -> Result<Vec<Stored>, StoreError> {
-        let query = sqlx::query_as(LIST).bind(after).bind(signed(limit as u64));
-        let rows: Vec<(Vec<u8>, i64, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
-        rows.into_iter().map(|row| stored_of(&self.name, row)).collect()
+    async fn list(
+        &self,
+        after: &[u8],
+        before: &[u8],
+        limit: i64,
+    ) -> Result<Vec<(Key, i64, i64)>, StoreError> {
+        let query = sqlx::query_as(LIST).bind(after).bind(limit).bind(before);
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
-    async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError> {
-        let query = sqlx::query_as(STORED).bind(keys(digests));
-        let rows: Vec<(Vec<u8>, i64, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
-        rows.into_iter().map(|row| stored_of(&self.name, row)).collect()
+    async fn stored(&self, keys: &[Key]) -> Result<Vec<(Key, i64, i64)>, StoreError> {
+        let query = sqlx::query_as(STORED).bind(keys.to_vec());
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

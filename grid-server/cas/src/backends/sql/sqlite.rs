@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use grid_core::Digest;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
-use super::{Rows, Small, Value, stored_of};
+use super::{Key, Rows, Small, Value};
 use crate::StoreError;
-use crate::content::DigestSet;
-use crate::inventory::Stored;
-use crate::sql::{digest, error, json_keys, key, signed, unsigned};
+use crate::sql::{error, json_list, unsigned};
 
 const PRESENT: &str =
     "SELECT key, size FROM cas_values WHERE key IN (SELECT unhex(value) FROM json_each(?1))";
@@ -39,7 +36,7 @@ DELETE FROM cas_parts WHERE stored < ?1
 
 const LIST: &str = "
 SELECT v.key, v.size, coalesce((SELECT p.stored FROM cas_parts p WHERE p.content = v.content AND p.part = 0), 0)
-FROM cas_values v WHERE v.key > ?1 ORDER BY v.key LIMIT ?2";
+FROM cas_values v WHERE v.key > ?1 AND v.key < ?3 ORDER BY v.key LIMIT ?2";
 const STORED: &str = "
 SELECT v.key, v.size, p.stored FROM cas_values v JOIN cas_parts p ON p.content = v.content AND p.part = 0
 WHERE v.key IN (SELECT unhex(value) FROM json_each(?1))";
@@ -65,7 +62,7 @@ impl SqliteRows {
         blob: &Small,
         now: i64,
     ) -> Result<(), sqlx::Error> {
-        let name = sqlx::query(NEW_NAME).bind(key(&blob.digest)).bind(blob.digest.size_signed());
+        let name = sqlx::query(NEW_NAME).bind(&blob.key).bind(blob.size);
         let named = name.bind(blob.content).execute(&mut **transaction).await?;
         if named.rows_affected() > 0 {
             let part = sqlx::query(PUT_PART).bind(blob.content).bind(0).bind(&blob.data[..]).bind(now);
@@ -77,10 +74,9 @@ impl SqliteRows {
 
 #[async_trait]
 impl Rows for SqliteRows {
-    async fn present(&self, digests: &[Digest]) -> Result<DigestSet, StoreError> {
-        let query = sqlx::query_as(PRESENT).bind(json_keys(digests));
-        let rows: Vec<(Vec<u8>, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
-        rows.iter().map(|(key, size)| digest(&self.name, key, *size)).collect()
+    async fn present(&self, keys: &[Key]) -> Result<Vec<(Key, i64)>, StoreError> {
+        let query = sqlx::query_as(PRESENT).bind(json_list(keys));
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
     async fn value(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
@@ -95,14 +91,9 @@ impl Rows for SqliteRows {
         Ok(data.map(Bytes::from))
     }
 
-    async fn small(&self, digests: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError> {
-        let query = sqlx::query_as(SMALL).bind(json_keys(digests));
-        let rows: Vec<(Vec<u8>, i64, Vec<u8>)> =
-            query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
-        let blob = |(key, size, data): (Vec<u8>, i64, Vec<u8>)| {
-            digest(&self.name, &key, size).map(|digest| (digest, Bytes::from(data)))
-        };
-        rows.into_iter().map(blob).collect()
+    async fn small(&self, keys: &[Key]) -> Result<Vec<(Key, i64, Vec<u8>)>, StoreError> {
+        let query = sqlx::query_as(SMALL).bind(json_list(keys));
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
     async fn put_part(&self, content: Uuid, part: i32, data: &[u8], now: i64) -> Result<(), StoreError> {
@@ -110,8 +101,8 @@ impl Rows for SqliteRows {
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn name(&self, digest: &Digest, content: Uuid) -> Result<bool, StoreError> {
-        let query = sqlx::query(NAME).bind(key(digest)).bind(digest.size_signed()).bind(content);
+    async fn name(&self, key: &[u8], size: i64, content: Uuid) -> Result<bool, StoreError> {
+        let query = sqlx::query(NAME).bind(key).bind(size).bind(content);
         let named = query.execute(&self.pool).await.map_err(|e| self.error(&e))?;
         Ok(named.rows_affected() > 0)
     }
@@ -129,8 +120,8 @@ impl Rows for SqliteRows {
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn delete(&self, digests: &[Digest]) -> Result<(), StoreError> {
-        let keys = json_keys(digests);
+    async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let keys = json_list(keys);
         let mut transaction = self.begin().await?;
         for statement in [DELETE_PARTS, DELETE] {
             let query = sqlx::query(statement).bind(&keys);
@@ -144,16 +135,19 @@ impl Rows for SqliteRows {
         query.execute(&self.pool).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn list(&self, after: &[u8], limit: usize) -> Result<Vec<Stored>, StoreError> {
-        let query = sqlx::query_as(LIST).bind(after).bind(signed(limit as u64));
-        let rows: Vec<(Vec<u8>, i64, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
-        rows.into_iter().map(|row| stored_of(&self.name, row)).collect()
+    async fn list(
+        &self,
+        after: &[u8],
+        before: &[u8],
+        limit: i64,
+    ) -> Result<Vec<(Key, i64, i64)>, StoreError> {
+        let query = sqlx::query_as(LIST).bind(after).bind(limit).bind(before);
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
-    async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError> {
-        let query = sqlx::query_as(STORED).bind(json_keys(digests));
-        let rows: Vec<(Vec<u8>, i64, i64)> = query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))?;
-        rows.into_iter().map(|row| stored_of(&self.name, row)).collect()
+    async fn stored(&self, keys: &[Key]) -> Result<Vec<(Key, i64, i64)>, StoreError> {
+        let query = sqlx::query_as(STORED).bind(json_list(keys));
+        query.fetch_all(&self.pool).await.map_err(|e| self.error(&e))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
