@@ -39,5 +39,5 @@ pub use shared::{Item, Place, Secret, Shared};
 pub use storages::{
     DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
     S3Storage, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, Storage,
-    WithCacheStorage,
+    WithCacheStorage, ZstdStorage,
 };

@@ -98,7 +98,7 @@ impl Index {
     pub(super) fn oldest(&self, bytes: u64) -> Vec<(Timestamp, Digest)> {
         let mut ages: Vec<(Timestamp, u64)> = Vec::new();
         for shard in &self.shards {
-            ages.extend(shard.lock().iter().map(|(_, access)| (access.used, access.length)));
+            ages.extend(shard.lock().values().map(|access| (access.used, access.length)));
         }
         ages.sort_unstable();
         let mut sum = 0_u64;

@@ -1,33 +1,9 @@
-//! The table is true: each key that it calls done or mapped is read, and changes what comes of a document; each that it
-//! calls warned or refused is told so; and a value of a wrong type is an error everywhere.
-
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    clippy::too_many_lines,
-    reason = "tests: a table of samples, and helpers that fail them"
-)]
-
-use std::io;
-use std::path::Path;
+//! Values to try the table with, and the smallest sound documents around them.
 
 use grid_config::table::{Key, Kind, Need, Section, Side, Status, Ty, sections};
-use grid_config::{Diagnostic, Loaded, ServerConfig, Severity, Surroundings, load};
-
-struct Nowhere;
-
-impl Surroundings for Nowhere {
-    fn variable(&self, _name: &str) -> Option<String> {
-        None
-    }
-
-    fn read(&self, _path: &Path) -> io::Result<String> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
 
 /// Two different values of a type, as flow YAML.
-fn samples(section: &Section, key: &Key) -> [String; 2] {
+pub(crate) fn samples(section: &Section, key: &Key) -> [String; 2] {
     if let Some(pair) = special(section.name, key.name) {
         return pair.map(str::to_owned);
     }
@@ -45,6 +21,7 @@ fn special(section: &str, key: &str) -> Option<[&'static str; 2]> {
             "[!lru-storage {size: 1}, !lru-storage {size: 2}]",
             "[!lru-storage {size: 3}, !lru-storage {size: 2}]",
         ],
+        ("!zstd-storage", "storage") => ["!disk-storage {path: /a}", "!disk-storage {path: /b}"],
         ("property-labels[]", "properties") => ["[[a, b]]", "[[a, c]]"],
         ("cleanup[]", "index") => [
             "!redis-index {storage: !lru-storage {size: 1}, redis: !redis-connection {host: a, port: 1}}",
@@ -131,7 +108,7 @@ fn objects(kind: Kind) -> [String; 2] {
 }
 
 /// Keys that a key only makes sense beside, as flow YAML; and, where the required keys are in its way, without them.
-fn companions(section: &str, key: &str) -> &'static str {
+pub(crate) fn companions(section: &str, key: &str) -> &'static str {
     match (section, key) {
         ("!channel", "address" | "port") => "",
         ("!channel", "credentials") => "address: 'unix:a', insecure-mode: no",
@@ -180,7 +157,7 @@ fn companions(section: &str, key: &str) -> &'static str {
 }
 
 /// A mapping with the required keys, the key's companions, and the key itself with a value.
-fn mapping(section: &Section, probe: Option<(&str, &str)>) -> String {
+pub(crate) fn mapping(section: &Section, probe: Option<(&str, &str)>) -> String {
     let name = probe.map_or("", |(name, _)| name);
     let mut pairs: Vec<String> = Vec::new();
     let beside = companions(section.name, name);
@@ -220,7 +197,7 @@ fn richer(section: &Section) -> String {
 }
 
 /// The smallest document around a section's mapping.
-fn document(section: &Section, text: &str) -> String {
+pub(crate) fn document(section: &Section, text: &str) -> String {
     const SERVES: &str = "server: [!channel {address: 'unix:s'}]\n";
     let lru = "!lru-storage {size: 1}";
     let instance = |rest: &str| format!("{SERVES}instances: [{{name: '', {rest}}}]");
@@ -298,7 +275,7 @@ fn document(section: &Section, text: &str) -> String {
 }
 
 /// A probe of the document itself stands beside what every document needs.
-fn whole(section: &Section, key: &Key, value: &str) -> String {
+pub(crate) fn whole(section: &Section, key: &Key, value: &str) -> String {
     if section.name != "the document" {
         return document(section, &mapping(section, Some((key.name, value))));
     }
@@ -310,39 +287,8 @@ fn whole(section: &Section, key: &Key, value: &str) -> String {
     format!("{}{}: {value}", rest.collect::<String>(), key.name)
 }
 
-fn read(text: &str) -> Loaded {
-    load(text, &Nowhere)
-}
-
-fn sound(text: &str) -> ServerConfig {
-    let loaded = read(text);
-    loaded.config.unwrap_or_else(|| panic!("{text}\n{:#?}", loaded.diagnostics))
-}
-
-/// Whether objects with this tag can be made at all.
-fn usable(section: &Section) -> bool {
-    matches!(section.status, Status::Done | Status::Mapped(_))
-}
-
-#[test]
-fn every_key_that_is_done_or_mapped_changes_the_configuration() {
-    for section in sections().filter(|section| usable(section)) {
-        for key in section.keys {
-            let at = format!("{} {}", section.name, key.name);
-            if !matches!(key.status, Status::Done | Status::Mapped(_)) || only_refused(key) {
-                continue;
-            }
-            let [first, second] = samples(section, key).map(|value| whole(section, key, &value));
-            assert!(sound(&first) != sound(&second), "{at} is ignored:\n{first}\n{second}");
-            let quiet =
-                read(&first).diagnostics.iter().all(|d| !d.message.starts_with(&format!("`{}`", key.name)));
-            assert!(quiet, "{at} is warned about: {:?}", read(&first).diagnostics);
-        }
-    }
-}
-
 /// Keys whose only tags are refused: there is no value to try.
-fn only_refused(key: &Key) -> bool {
+pub(crate) fn only_refused(key: &Key) -> bool {
     let kinds = match key.ty {
         Ty::Object(kind) => vec![kind],
         Ty::List(Ty::Object(kind)) => vec![*kind],
@@ -351,124 +297,7 @@ fn only_refused(key: &Key) -> bool {
     sections().filter(|s| s.kind.is_some_and(|kind| kinds.contains(&kind))).all(|s| !usable(s))
 }
 
-#[test]
-fn every_key_that_is_warned_or_refused_is_told() {
-    for section in sections() {
-        for key in section.keys {
-            let severity = match key.status {
-                Status::Warned(_) => Severity::Warning,
-                Status::Refused(_) => Severity::Error,
-                Status::Done | Status::Mapped(_) => continue,
-            };
-            let [first, _] = samples(section, key);
-            let text = whole(section, key, &first);
-            let loaded = read(&text);
-            let told = loaded
-                .diagnostics
-                .iter()
-                .any(|d| d.severity == severity && d.message.starts_with(&format!("`{}` ", key.name)));
-            assert!(told, "{} {}: {:#?}", section.name, key.name, loaded.diagnostics);
-        }
-    }
-}
-
-#[test]
-fn every_tag_that_is_warned_or_refused_is_told() {
-    for section in sections() {
-        let severity = match section.status {
-            Status::Warned(_) => Severity::Warning,
-            Status::Refused(_) => Severity::Error,
-            Status::Done | Status::Mapped(_) => continue,
-        };
-        let loaded = read(&document(section, &mapping(section, None)));
-        let told = loaded.diagnostics.iter().any(|d| {
-            d.severity == severity && (d.message.starts_with(&format!("{} ", section.name)) || by_its_key(d))
-        });
-        assert!(told, "{}: {:#?}", section.name, loaded.diagnostics);
-    }
-}
-
-/// A refused tag whose only place is under a key that is refused itself.
-fn by_its_key(diagnostic: &Diagnostic) -> bool {
-    diagnostic.message.contains("` is not supported: ")
-}
-
-#[test]
-fn the_default_of_the_table_is_what_leaving_a_key_out_means() {
-    for section in sections().filter(|section| usable(section) && section.name != "period") {
-        for key in section.keys.iter().filter(|key| key.status == Status::Done) {
-            let Need::Default(value) = key.need else { continue };
-            let value = if value.is_empty() { "''" } else { value };
-            let with = whole(section, key, value);
-            let without = if section.name == "the document" {
-                "server: [!channel {address: 'unix:s'}]\ninstances: []".to_owned()
-            } else {
-                let beside = companions(section.name, key.name);
-                let text = mapping(section, Some((key.name, "null")));
-                assert!(beside.is_empty() || text.contains(beside));
-                document(section, &text)
-            };
-            // Positions differ where the text does, so what is compared leaves them out.
-            assert_eq!(
-                placeless(&sound(&with)),
-                placeless(&sound(&without)),
-                "{} {}",
-                section.name,
-                key.name
-            );
-        }
-    }
-}
-
-fn placeless(config: &ServerConfig) -> String {
-    let text = format!("{config:?}");
-    let mut out = String::new();
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find("mark: Mark {") {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        rest = &rest[rest.find('}').unwrap() + 1..];
-    }
-    out + rest
-}
-
-#[test]
-fn a_missing_required_key_is_named() {
-    for section in sections().filter(|section| usable(section)) {
-        for key in section.keys.iter().filter(|key| key.need == Need::Required) {
-            let text = document(section, &mapping(section, Some((key.name, "null"))));
-            let loaded = read(&text);
-            let named = loaded
-                .diagnostics
-                .iter()
-                .any(|d| d.message.starts_with(&format!("`{}` is missing", key.name)));
-            assert!(named, "{} {}: {:#?}", section.name, key.name, loaded.diagnostics);
-        }
-    }
-}
-
-#[test]
-fn a_value_of_a_wrong_type_is_an_error() {
-    for section in sections().filter(|section| usable(section)) {
-        for key in section.keys {
-            let wrong = match key.ty {
-                Ty::Names => "{a: b}",
-                Ty::TextMap | Ty::ChannelOptions(_) | Ty::Record(_) | Ty::Period => "[a]",
-                _ => "{a: [b]}",
-            };
-            let loaded = read(&whole(section, key, wrong));
-            assert!(loaded.config.is_none(), "{} {} takes {wrong}", section.name, key.name);
-        }
-    }
-}
-
-#[test]
-fn no_key_is_described_twice() {
-    for section in sections() {
-        let mut names: Vec<_> = section.keys.iter().map(|key| key.name).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count, "{}", section.name);
-    }
+/// Whether objects with this tag can be made at all.
+pub(crate) fn usable(section: &Section) -> bool {
+    matches!(section.status, Status::Done | Status::Mapped(_))
 }
