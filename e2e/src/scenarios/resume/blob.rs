@@ -40,11 +40,12 @@ pub(super) fn upload(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> {
     let kept = i64::try_from(CUT / PART * PART)?;
     remote.until("the parts are kept", async || committed(&remote.channel, &name).await, |at| *at == kept)?;
     replicas.kill_busy("cas", "Write")?;
+    // Traefik tells of a cut only when it has something to pass on: what comes next, or the end.
+    drop(pieces);
     match remote.runtime.block_on(writing)? {
         Ok(answer) => anyhow::bail!("the upload was answered without its end: {answer:?}"),
         Err(status) => ensure!(was_cut(&status), "the upload was refused: {status}"),
     }
-    drop(pieces);
     let start = remote.retried("QueryWriteStatus", async || committed(&remote.channel, &name).await)?;
     let start = usize::try_from(start)?;
     let twice = CUT.checked_sub(start).context("more is committed than was sent")?;

@@ -41,11 +41,12 @@ pub(super) fn followed(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> {
     remote.runtime.block_on(messages.send(message(name, &content, 0, half)))?;
     remote.until("the reader has half of the log", async || Ok(seen.lock().len()), |read| *read == half)?;
     replicas.kill_busy("cas", "Write")?;
+    // Traefik tells of a cut only when it has something to pass on: what comes next, or the end.
+    drop(messages);
     match remote.runtime.block_on(writing)? {
         Ok(answer) => bail!("the write was answered without its end: {answer:?}"),
         Err(status) => ensure!(was_cut(&status), "the write was refused: {status}"),
     }
-    drop(messages);
     let start = remote.retried("QueryWriteStatus", async || committed(&remote.channel, name).await)?;
     let start = usize::try_from(start)?;
     ensure!(start == half, "{start} bytes of the log are committed; a reader has had {half}");
