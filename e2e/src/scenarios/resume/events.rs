@@ -46,11 +46,12 @@ pub(super) fn published(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> 
         Ok(())
     })?;
     replicas.kill_busy("execution", "PublishBuildToolEventStream")?;
+    // Traefik tells of a cut only when it has something to pass on: what comes next, or the end.
+    drop(events);
     match remote.runtime.block_on(acknowledged.message()) {
         Ok(answer) => anyhow::bail!("the stream went on without its server: {answer:?}"),
         Err(status) => ensure!(was_cut(&status), "the stream was refused: {status}"),
     }
-    drop(events);
     let numbers = remote.retried("PublishBuildToolEventStream", async || {
         let rest = tokio_stream::iter((AGAIN..=LAST).map(event).collect::<Vec<_>>());
         let mut client = PublishBuildEventClient::new(remote.channel.clone());
