@@ -1,5 +1,6 @@
-//! Three replicas on one PostgreSQL, killed one after the other while the database crashes too: 100 bots and 20 clients
-//! lose nothing, and no action is run twice. `GRID_CRASH_MINUTES` says for how long; without it one round of crashes.
+//! Three replicas on one PostgreSQL, killed one after the other while the database crashes too, and its standby takes over:
+//! 100 bots and 20 clients lose nothing, and no action is run twice. `GRID_CRASH_MINUTES` says for how long; without it
+//! one round of crashes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail them")]
 
@@ -7,7 +8,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use grid_proto::any::pack;
@@ -21,12 +22,16 @@ use grid_scheduler_sql::testing::Postgres;
 use grid_scheduler_sql::{Database, DatabaseOptions, PostgresQueue};
 use parking_lot::Mutex;
 use support::{Server, exit_code, store_action};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
 const REPLICAS: usize = 3;
+/// What is written is not flushed: processes crash here, not machines.
+const OPTIONS: [&str; 1] = ["-F"];
 const BOTS: usize = 100;
 const CLIENTS: usize = 20;
 /// What every action ends with: no default.
@@ -155,22 +160,110 @@ async fn last(mut stream: Streaming<Operation>, known: &mut Option<Operation>) -
     }
 }
 
-/// Kills replicas in turn, and now and then the database; gives the replicas back, all of them up.
-async fn crash(mut replicas: Vec<Server>, config: &str, postgres: &Postgres, until: Instant) -> Vec<Server> {
-    let mut rounds = 0_u32;
-    while rounds < 4 || Instant::now() < until {
+/// A primary with its standby, and the address that is always the primary's, as a Service's is.
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+    gate: Arc<Gate>,
+}
+
+/// A port, and the port to which it leads now.
+struct Gate {
+    port: u16,
+    leads_to: AtomicU16,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let (primary, standby) = apart(|| {
+            let primary = Postgres::start(&OPTIONS);
+            let standby = primary.standby(&OPTIONS);
+            (primary, standby)
+        })
+        .await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let gate = Arc::new(Gate { port, leads_to: AtomicU16::new(primary.port()) });
+        tokio::spawn(lead(listener, Arc::clone(&gate)));
+        Self { primary, standby, gate }
+    }
+
+    /// Creates a database and gives the URL that outlives the primary.
+    fn create(&self, name: &str) -> String {
+        let port = |port: u16| format!(":{port}/");
+        self.primary.create(name).replace(&port(self.primary.port()), &port(self.gate.port))
+    }
+
+    /// The primary crashes and starts again.
+    async fn crash(self) -> Self {
+        let pair = apart(move || {
+            self.primary.stop();
+            self
+        })
+        .await;
         sleep(PAUSE).await;
-        if rounds % 4 == 3 {
-            postgres.stop();
-            sleep(PAUSE).await;
-            postgres.launch(&["-F"]);
-        } else {
-            let killed = replicas.remove(0).kill().await;
-            replicas.push(killed.restart(config).await);
+        apart(move || {
+            pair.primary.launch(&OPTIONS);
+            pair
+        })
+        .await
+    }
+
+    /// The primary crashes and never comes back; its standby takes over and gets a standby of its own.
+    async fn fail_over(self) -> Self {
+        apart(move || {
+            let Self { primary, standby: next, gate } = self;
+            primary.stop();
+            next.promote();
+            gate.leads_to.store(next.port(), Ordering::Relaxed);
+            drop(primary);
+            Self { standby: next.standby(&OPTIONS), primary: next, gate }
+        })
+        .await
+    }
+}
+
+/// Runs other programs without keeping the bots and clients from running.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+async fn lead(listener: TcpListener, gate: Arc<Gate>) {
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let gate = Arc::clone(&gate);
+        tokio::spawn(async move {
+            // Whoever is not there, or goes, is what the test is about.
+            if let Ok(mut server) =
+                TcpStream::connect(("127.0.0.1", gate.leads_to.load(Ordering::Relaxed))).await
+            {
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+            }
+        });
+    }
+}
+
+/// Kills replicas in turn, and now and then the database; gives everything back, all of it up, and how often that was.
+async fn crash(
+    mut replicas: Vec<Server>,
+    config: &str,
+    mut databases: Pair,
+    until: Instant,
+) -> (Vec<Server>, Pair, u32) {
+    let mut rounds = 0_u32;
+    while rounds < 5 || Instant::now() < until {
+        sleep(PAUSE).await;
+        match rounds % 5 {
+            3 => databases = databases.crash().await,
+            4 => databases = databases.fail_over().await,
+            _ => {
+                let killed = replicas.remove(0).kill().await;
+                replicas.push(killed.restart(config).await);
+            }
         }
         rounds += 1;
     }
-    replicas
+    (replicas, databases, rounds)
 }
 
 fn replica_config(url: &str, store: &Server) -> String {
@@ -198,8 +291,8 @@ instances:
     services: [!cas {storage: *cas}, !bytestream {storage: *cas}]
 ";
     let store = Arc::new(Server::start(store).await);
-    let postgres = Postgres::start(&["-F"]);
-    let url = postgres.create("queue");
+    let databases = Pair::start().await;
+    let url = databases.create("queue");
     let config = replica_config(&url, &store);
     let mut replicas = Vec::new();
     for _ in 0..REPLICAS {
@@ -222,7 +315,7 @@ instances:
     (0..CLIENTS).for_each(|n| drop(clients.spawn(client(Arc::clone(&world), Arc::clone(&store), n))));
 
     let trouble = async {
-        let replicas = crash(replicas, &config, &postgres, until).await;
+        let all = crash(replicas, &config, databases, until).await;
         world.over.store(true, Ordering::Relaxed);
         timeout(PATIENCE, async {
             while let Some(ended) = clients.join_next().await {
@@ -232,13 +325,14 @@ instances:
         .await
         .expect("every client gets its answer");
         settled(&url).await;
-        replicas
+        all
     };
-    tokio::select! {
+    let (_, _, crashes) = tokio::select! {
         died = bots.join_next() => panic!("a bot failed: {died:?}"),
-        replicas = trouble => drop(replicas),
-    }
+        all = trouble => all,
+    };
     let finished = world.finished.load(Ordering::Relaxed);
+    println!("{crashes} crashes, {finished} actions");
     assert!(finished > CLIENTS as u64, "only {finished} actions got through");
 }
 

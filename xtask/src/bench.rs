@@ -1,6 +1,7 @@
 //! `bench`: measures, and prints tables as `docs/performance.md` has them.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
@@ -14,34 +15,60 @@ const VERSION: &str = "v2.6.2";
 pub(crate) struct Options {
     /// What is measured.
     what: What,
-    /// Which part: of the scheduler `postgres` or `sqlite`, of storage a column's name or `cleanup`; all where none is named.
+    /// Which part: of the scheduler `postgres`, `sqlite`, `beside` or `waiters`, of storage a column's name or `cleanup`; all
+    /// where none is named.
     parts: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// The scheduler over a database: actions a second, their cost, pick-up, idle bots, a long queue.
+    /// The scheduler over a database: actions a second, their cost, pick-up, idle bots, a long queue; servers beside
+    /// BuildGrid, by gRPC; the memory of clients that wait.
     Scheduler,
     /// Storage: what requests cost in memory, on a disk, with an index, beside bazel-remote and BuildGrid; cleanup.
     Storage,
 }
 
-/// Builds the measuring program, optimised, and runs it.
+/// Builds the measuring programs, optimised, and runs them one after the other.
 ///
 /// # Errors
-/// Where it can't be built or fails.
+/// Where one can't be built or fails.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (package, bench) = match options.what {
-        What::Scheduler => ("grid-scheduler-sql", "scheduler"),
-        What::Storage => ("grid-server", "storage"),
-    };
-    let build = ["bench", "--profile", "e2e", "--locked", "-p", package, "--bench", bench, "--"];
-    let arguments: Vec<&str> = build.into_iter().chain(options.parts.iter().map(String::as_str)).collect();
-    let mut command = shell::command("cargo", &arguments)?;
-    if matches!(options.what, What::Storage) {
-        command.env("GRID_BAZEL_REMOTE", bazel_remote()?).env("GRID_BUILDGRID", buildgrid::installed()?);
+    match options.what {
+        What::Storage => {
+            let mut command = program("grid-server", "storage", &options.parts)?;
+            command.env("GRID_BAZEL_REMOTE", bazel_remote()?).env("GRID_BUILDGRID", buildgrid::installed()?);
+            shell::run(&mut command)
+        }
+        What::Scheduler => scheduler(&options.parts),
     }
-    shell::run(&mut command)
+}
+
+/// Databases under the scheduler itself; then servers, by gRPC. Each program takes the parts that it knows.
+fn scheduler(parts: &[String]) -> anyhow::Result<()> {
+    let wanted = |known: [&str; 2]| -> Option<Vec<String>> {
+        let named: Vec<String> =
+            parts.iter().filter(|part| known.contains(&part.as_str())).cloned().collect();
+        (parts.is_empty() || !named.is_empty()).then_some(named)
+    };
+    let (databases, servers) = (wanted(["postgres", "sqlite"]), wanted(["beside", "waiters"]));
+    anyhow::ensure!(
+        databases.is_some() || servers.is_some(),
+        "parts of the scheduler: postgres, sqlite, beside, waiters"
+    );
+    if let Some(parts) = databases {
+        shell::run(&mut program("grid-scheduler-sql", "scheduler", &parts)?)?;
+    }
+    if let Some(parts) = servers {
+        let mut command = program("grid-server", "execution", &parts)?;
+        shell::run(command.env("GRID_BUILDGRID", buildgrid::installed()?))?;
+    }
+    Ok(())
+}
+
+fn program(package: &str, bench: &str, parts: &[String]) -> anyhow::Result<Command> {
+    let build = ["bench", "--profile", "e2e", "--locked", "-p", package, "--bench", bench, "--"];
+    shell::command("cargo", build.into_iter().chain(parts.iter().map(String::as_str)))
 }
 
 /// The program of bazel-remote, built once by Go in the cache, as the one dependency of a module of its own.

@@ -1,4 +1,5 @@
-//! `import`: installs BuildGrid from its wheel, and runs the test in which it hands a storage over to ours and back.
+//! `import` and `bgd`: install BuildGrid from its wheel; run the test in which it hands a storage over to ours and back,
+//! and the scenarios with its client commands.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +22,16 @@ pub(crate) fn run() -> Result<()> {
     let programs = installed()?;
     let test = ["test", "--locked", "-p", "grid-server", "--test", "import", "--", "--ignored"];
     shell::run(shell::command("cargo", test)?.env("GRID_BUILDGRID", programs))
+}
+
+/// Installs, and runs a scenario of the end-to-end tests with BuildGrid's programs at hand.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn scenario(name: &str) -> Result<()> {
+    let programs = installed()?;
+    let run = ["run", "--quiet", "--locked", "-p", "grid-e2e", "--", "run", name];
+    shell::run(shell::command("cargo", run)?.env("GRID_BUILDGRID", programs))
 }
 
 /// The folder of BuildGrid's programs, in an environment of its own in the cache.

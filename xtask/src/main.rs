@@ -49,8 +49,16 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Install BuildGrid from its wheel, and have it hand a storage over to ours and back.
     Import,
+    /// Install BuildGrid from its wheel, and run a scenario with its client commands: `bgd` or `bgd-ingress`.
+    Bgd {
+        /// The scenario.
+        scenario: String,
+    },
     /// Break each rule of the scheduler in a copy of the sources, and see that its simulation fails.
-    Mutations,
+    Mutations {
+        /// Only the rules that contain this text.
+        filter: Option<String>,
+    },
     /// Install the programs that the tests and the demo start, from Debian's packages.
     Setup,
 }
@@ -63,8 +71,9 @@ fn main() -> anyhow::Result<()> {
         Command::Codegen(options) => codegen::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Import => buildgrid::run(),
+        Command::Bgd { scenario } => buildgrid::scenario(&scenario),
         Command::Images(options) => images::run(&options),
-        Command::Mutations => mutations::run(),
+        Command::Mutations { filter } => mutations::run(filter.as_deref()),
         Command::Setup => setup::run(),
     }
 }

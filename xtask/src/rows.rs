@@ -37,7 +37,7 @@ impl Row {
 
     /// Whether it runs clients or the cluster.
     pub(crate) fn uses_cluster(&self) -> bool {
-        self.command.contains(&"grid-e2e")
+        self.command.contains(&"grid-e2e") || self.command.starts_with(&["xtask", "bgd"])
     }
 
     fn prepare(&self) -> Result<Command> {
@@ -163,6 +163,22 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 7, 6 and issue 8, 3: buildbox-worker as a bot of the grid",
         scenario!("buildbox-worker"),
     ),
+    full("bgd", "issue 7, 6: BuildGrid's own bgd, on this machine", &["xtask", "bgd", "bgd"]),
+    full(
+        "sparc",
+        "issue 7, 5: an action that no pool can run, told by grid why at once and by Bazel when the grace ends",
+        scenario!("sparc"),
+    ),
+    full(
+        "fairness",
+        "issue 7, 4: 1,000 and 1,000 actions and 10 on 8 slots, in simulation",
+        &["cargo", "test", "--locked", "-p", "grid-scheduler", "--test", "fairness"],
+    ),
+    full(
+        "served",
+        "issue 7, 4 and faults: the same on PostgreSQL and SQLite; quotas of three replicas; news that is lost",
+        &["cargo", "test", "--locked", "-p", "grid-scheduler-sql", "--test", "served"],
+    ),
     full(
         "buildbox-tools",
         "issue 5, 6: buildbox-casd before and behind the grid; BuildBox's tools",
@@ -184,6 +200,11 @@ pub(crate) const ROWS: &[Row] = &[
         "sandboxes",
         "issue 4, A9 and issue 8, 3: BuildStream through the TLS ingress, in bubblewrap pods",
         scenario!("sandboxes"),
+    ),
+    full(
+        "bgd-ingress",
+        "issue 7, 6: BuildGrid's own bgd through the ingress",
+        &["xtask", "bgd", "bgd-ingress"],
     ),
     full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
     full(

@@ -68,7 +68,10 @@ pub(crate) fn calls() -> Result<()> {
 }
 
 /// grpcurl, built once for its version.
-fn installed() -> Result<PathBuf> {
+///
+/// # Errors
+/// Where Go can't build it.
+pub(super) fn installed() -> Result<PathBuf> {
     let folder = environment::cache()?.join("clients").join(format!("grpcurl-{VERSION}"));
     let binary = folder.join("grpcurl");
     if !binary.is_file() {
@@ -88,7 +91,11 @@ fn command(grpcurl: &Path, target: &str, words: &[&str]) -> Command {
     command
 }
 
-fn run(grpcurl: &Path, target: &str, words: &[&str]) -> Result<Output> {
+/// What it prints, which must succeed.
+///
+/// # Errors
+/// Where it fails.
+pub(super) fn run(grpcurl: &Path, target: &str, words: &[&str]) -> Result<Output> {
     let output = process::capture(&mut command(grpcurl, target, words))?;
     ensure!(output.success, "grpcurl {} failed:\n{}", words.join(" "), output.text);
     Ok(output)

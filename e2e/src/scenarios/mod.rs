@@ -3,6 +3,7 @@
 mod assets;
 mod backup;
 mod bare;
+mod bgd;
 mod big;
 mod broken;
 mod buildbox;
@@ -24,6 +25,7 @@ mod recc;
 mod resume;
 mod scale;
 mod topologies;
+mod unplaceable;
 mod upgrade;
 mod variants;
 
@@ -76,6 +78,17 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "buildbox-tools",
         shows: "buildbox-casd before and behind the grid, casupload, casdownload, trexe, log streams",
         run: buildbox::tools,
+    },
+    Scenario { name: "bgd", shows: "BuildGrid's own client commands, without a cluster", run: bgd::local },
+    Scenario {
+        name: "bgd-ingress",
+        shows: "BuildGrid's own client commands through the TLS ingress of a grid on a cluster",
+        run: bgd::through_ingress,
+    },
+    Scenario {
+        name: "sparc",
+        shows: "an action that no declared pool can run: grid why and Bazel's user read the reason",
+        run: unplaceable::sparc,
     },
     Scenario {
         name: "grpcurl",

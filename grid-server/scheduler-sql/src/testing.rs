@@ -3,6 +3,8 @@
 //! Panics where a database can't be made: a test without one has nothing to say.
 #![allow(clippy::expect_used, clippy::panic, reason = "for tests only")]
 
+mod cpu;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +14,8 @@ use tempfile::TempDir;
 
 use crate::database::{Database, DatabaseOptions};
 use crate::migrate::migrate;
+
+pub use cpu::Cpu;
 
 /// An SQLite database of the test's own, migrated, and the folder that it lies in for as long as it is held.
 ///
@@ -68,17 +72,23 @@ impl Postgres {
     /// As [`postgres`].
     #[must_use]
     pub fn start(options: &[&str]) -> Self {
-        let folder = TempDir::with_prefix("grid-pg-").expect("a temporary folder").keep();
-        let mut instance = Self { folder, port: free_port(), watchdog: idle() };
-        if is_root() {
-            let folder = instance.folder_text();
-            assert!(run(Command::new("chown").args(["postgres", &folder])), "chown {folder}");
-        }
+        let mut instance = Self::nowhere();
         let data = instance.data();
         let common = ["-A", "trust", "-U", "grid", "--no-sync", "-E", "UTF8", "-D"];
         instance.run("initdb", &[&common[..], &[&data]].concat());
         instance.launch(options);
         instance.watchdog = instance.watch();
+        instance
+    }
+
+    /// A folder and a port for an instance.
+    fn nowhere() -> Self {
+        let folder = TempDir::with_prefix("grid-pg-").expect("a temporary folder").keep();
+        let instance = Self { folder, port: free_port(), watchdog: idle() };
+        if is_root() {
+            let folder = instance.folder_text();
+            assert!(run(Command::new("chown").args(["postgres", &folder])), "chown {folder}");
+        }
         instance
     }
 
@@ -115,6 +125,47 @@ impl Postgres {
     /// Where it does not run.
     pub fn stop(&self) {
         self.run("pg_ctl", &["-w", "-m", "immediate", "-D", &self.data(), "stop"]);
+    }
+
+    /// A standby that follows it. From now on a commit waits until the standby has it too: nothing that was committed is lost
+    /// when the standby takes over.
+    ///
+    /// # Panics
+    /// Where it can't be made or does not follow.
+    #[must_use]
+    pub fn standby(&self, options: &[&str]) -> Self {
+        let mut standby = Self::nowhere();
+        let (host, port, data) = (self.folder_text(), self.port.to_string(), standby.data());
+        let from = ["-h", &host, "-p", &port, "-D", &data, "-R", "-X", "stream", "-c", "fast", "--no-sync"];
+        standby.run("pg_basebackup", &from);
+        standby.launch(options);
+        standby.watchdog = standby.watch();
+        self.say("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.say("SELECT pg_reload_conf()");
+        self.say(
+            "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync') \
+             LOOP PERFORM pg_sleep(0.05); END LOOP; END $$",
+        );
+        standby
+    }
+
+    /// Has a standby take its primary's place.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn promote(&self) {
+        self.run("pg_ctl", &["-w", "-s", "-D", &self.data(), "promote"]);
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn say(&self, statement: &str) {
+        let (host, port) = (self.folder_text(), self.port.to_string());
+        self.run("psql", &["-q", "-h", &host, "-p", &port, "-d", "postgres", "-c", statement]);
     }
 
     /// Starts it again after [`Postgres::stop`], with these options of `postgres`.

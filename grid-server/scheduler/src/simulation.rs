@@ -3,6 +3,7 @@
 //! Transactions are serial. Each call may stall; a commit may fail before or after it took effect; news may be
 //! lost, late or doubled. Time is tokio's, so that under a paused runtime a schedule depends on its seed alone.
 
+pub mod load;
 mod tables;
 mod tx;
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,7 +45,9 @@ struct World {
     /// Which session each lease was shown to.
     leases: Mutex<HashMap<(JobId, u32), SessionId>>,
     /// Trouble is over: bots stay, calls succeed.
-    calm: std::sync::atomic::AtomicBool,
+    calm: AtomicBool,
+    /// No action comes to its end by itself: a drain has to end it.
+    endless: AtomicBool,
 }
 
 impl World {
@@ -261,6 +263,7 @@ async fn serve(world: &World, session: SessionId, bot_id: &str) {
         for ((_, attempt), news) in &mut running {
             let finished = || News::Finished(Bytes::from(attempt.to_string()));
             *news = match world.below(if world.calm() { 4 } else { 10 }) {
+                _ if world.endless.load(Ordering::Relaxed) => News::Running(None),
                 0..4 => finished(),
                 4 => News::Failed(Cause::Internal),
                 5 => News::Failed(Cause::GivenBack),
@@ -293,6 +296,7 @@ async fn operator(world: Arc<World>) {
 async fn drain_all(world: &World) {
     let targets = vec![DrainTarget::Pool(POOL.to_owned())];
     let order = DrainOrder { targets, grace: Duration::from_secs(5), reason: DrainReason::Manual };
+    world.endless.store(true, Ordering::Relaxed);
     world.replica().drain(&order).await.expect("no trouble any more");
     // A sweep, a poll and a bot's pause later every bot has heard of it and given back what it ran.
     sleep(Duration::from_mins(2)).await;
@@ -301,6 +305,7 @@ async fn drain_all(world: &World) {
         let progress = drain.progress(&view.bots);
         assert_eq!(progress.state, DrainState::Drained, "{progress:?}");
     }
+    world.endless.store(false, Ordering::Relaxed);
     let targets: Vec<DrainTarget> = view.drains.iter().map(|drain| drain.target.clone()).collect();
     world.replica().undrain(&targets).await.expect("no trouble any more");
 }
@@ -334,6 +339,7 @@ async fn schedule(seed: u64) {
         rng: Mutex::new(rng),
         leases: Mutex::default(),
         calm: false.into(),
+        endless: false.into(),
     });
     let mut trouble = JoinSet::new();
     trouble.spawn(crashes(world.clone()));

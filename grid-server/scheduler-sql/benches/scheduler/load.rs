@@ -1,20 +1,15 @@
 //! Clients and bots that do nothing but call the scheduler.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use grid_core::{Digest, DigestFunction};
 use grid_scheduler::Scheduler;
-use grid_scheduler::engine::BotReport;
 use grid_scheduler::history::Usage;
-use grid_scheduler::ids::JobId;
-use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
-use grid_scheduler::properties::Properties;
-use grid_scheduler::service::{ExecuteRequest, Poll, Standing};
-use grid_scheduler::session::{BotStatus, News, ReportedLease, Session};
+use grid_scheduler::service::{ExecuteRequest, Poll};
+use grid_scheduler::session::{News, Session};
+use grid_scheduler::simulation::load::{self as simulation, Asker};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -65,23 +60,8 @@ fn action() -> Bytes {
 }
 
 async fn request(scheduler: &Scheduler, system: &str, invocation: &str) -> ExecuteRequest {
-    let platform = vec![("OSFamily".to_owned(), system.to_owned())];
-    let action = action();
-    ExecuteRequest {
-        instance: String::new(),
-        action_digest: Digest::of(DigestFunction::Sha256, &action),
-        action,
-        command: "cc -c -o file.o file.c".to_owned(),
-        requirement: scheduler.requirement("", &platform).await.expect("a known platform"),
-        platform,
-        priority: 0,
-        cacheable: true,
-        timeout: None,
-        locality: String::new(),
-        client: ClientIdentity::default(),
-        metadata: RequestMetadata { invocation_id: invocation.to_owned(), ..RequestMetadata::default() },
-        cached: None,
-    }
+    let asker = Asker { system, ..Asker::new(invocation) };
+    asker.request(scheduler, action()).await.expect("a known platform")
 }
 
 async fn execute(scheduler: &Scheduler, system: &str, invocation: &str) {
@@ -93,34 +73,15 @@ async fn execute(scheduler: &Scheduler, system: &str, invocation: &str) {
 }
 
 async fn open(scheduler: &Scheduler, name: &str, system: &str, capacity: u32) -> Session {
-    let standing = Standing {
-        instance: String::new(),
-        bot_id: name.to_owned(),
-        properties: Properties::from([("OSFamily".to_owned(), [system.to_owned()].into())]),
-        capacity,
-        priority: 0,
-        status: BotStatus::Ok,
-        worker_pool: String::new(),
-        node: String::new(),
-        version: String::new(),
-    };
-    scheduler.open_session(standing).await.expect("a session")
+    scheduler.open_session(simulation::standing(name, system, capacity)).await.expect("a session")
 }
 
 /// A bot that finishes at once whatever it is given, and tells `heard` of it.
 async fn work(scheduler: Arc<Scheduler>, session: Session, heard: Option<mpsc::UnboundedSender<Instant>>) {
-    let mut done: BTreeMap<(JobId, u32), News> = BTreeMap::new();
+    let usage = Usage { cpu: Duration::from_millis(700), memory: 90 << 20 };
+    let mut done = Vec::new();
     loop {
-        let leases = std::mem::take(&mut done).into_iter();
-        let report = BotReport {
-            session: session.id,
-            bot_id: session.bot_id.clone(),
-            properties: None,
-            capacity: None,
-            status: BotStatus::Ok,
-            leases: leases.map(|((job, attempt), news)| lease(job, attempt, news)).collect(),
-            lifetime: scheduler.lifetime(),
-        };
+        let report = simulation::report(&session, scheduler.lifetime(), std::mem::take(&mut done));
         let poll = Poll { wait: POLL, when_full: true };
         let synced = scheduler.report(report, poll).await.expect("an answer");
         let now = Instant::now();
@@ -129,13 +90,9 @@ async fn work(scheduler: Arc<Scheduler>, session: Session, heard: Option<mpsc::U
                 // The receiver has all that it wants.
                 let _ = heard.send(now);
             }
-            done.insert((job.id, job.state.attempts), News::Finished(Bytes::from_static(RESPONSE)));
+            done.push(simulation::lease(job, News::Finished(Bytes::from_static(RESPONSE)), usage));
         }
     }
-}
-
-fn lease(job: JobId, attempt: u32, news: News) -> ReportedLease {
-    ReportedLease { job, attempt, news, usage: Usage { cpu: Duration::from_millis(700), memory: 90 << 20 } }
 }
 
 /// How long it took a waiting bot to hear of each of so many jobs, one after the other.

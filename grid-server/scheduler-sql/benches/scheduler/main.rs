@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that fails is no measurement")]
 #![allow(clippy::print_stdout, reason = "a table is its purpose")]
 
-mod cpu;
 mod load;
 
 use std::sync::Arc;
@@ -15,10 +14,9 @@ use std::time::{Duration, Instant};
 use grid_scheduler::ids::TimeOrderedIds;
 use grid_scheduler::store::QueueStore;
 use grid_scheduler::{Scheduler, SchedulerOptions};
-use grid_scheduler_sql::testing::{self, Postgres};
+use grid_scheduler_sql::testing::{self, Cpu, Postgres};
 use grid_scheduler_sql::{Database, DatabaseOptions, PostgresQueue, SqliteQueue, migrate};
 
-use cpu::Cpu;
 use load::Load;
 
 /// A database, its name in the table, and replicas on it.
@@ -94,14 +92,14 @@ async fn postgres() {
     let Database::Postgres(pool) = database else { return };
     let other = PostgresQueue::new(pool.clone());
     let stores: Vec<Arc<dyn QueueStore>> = vec![Arc::new(PostgresQueue::new(pool)), Arc::new(other)];
-    Bench { name: "PostgreSQL", stores, cpu: Cpu::with_server(instance.pid()) }.run().await;
+    Bench { name: "PostgreSQL", stores, cpu: Cpu::of([std::process::id(), instance.pid()]) }.run().await;
 }
 
 async fn sqlite() {
     let (database, _folder) = testing::sqlite().await;
     let Database::Sqlite(pool) = database else { return };
     let stores: Vec<Arc<dyn QueueStore>> = vec![Arc::new(SqliteQueue::new(pool))];
-    Bench { name: "SQLite", stores, cpu: Cpu::own() }.run().await;
+    Bench { name: "SQLite", stores, cpu: Cpu::of([std::process::id()]) }.run().await;
 }
 
 #[tokio::main]

@@ -29,10 +29,10 @@ pub(super) async fn lock_shares(
     if locked.rows_affected() == 0 {
         return Ok(Vec::new());
     }
-    let query = sqlx::query_as(rows::shares_sql!("$1")).bind(evicted_since.0);
-    let rows: Vec<rows::ShareRow> = query.fetch_all(tx).await.map_err(map)?;
-    let shares = rows.into_iter().map(rows::share);
-    Ok(shares.filter(|share| cohorts.contains(&share.quota.cohort)).collect())
+    let query = sqlx::query_as(rows::shares_sql!("$1", "WHERE q.cohort = ANY($2)"));
+    let rows: Vec<rows::ShareRow> =
+        query.bind(evicted_since.0).bind(cohorts).fetch_all(tx).await.map_err(map)?;
+    Ok(rows.into_iter().map(rows::share).collect())
 }
 
 pub(super) async fn save_quota(tx: &mut PgConnection, quota: &Quota) -> StoreResult<()> {

@@ -5,16 +5,18 @@ use grid_scheduler::quota::{Quota, Share};
 /// `cohort, instance, least, most`, the leases in use and those taken.
 pub(crate) type ShareRow = (String, String, i64, i64, i64, i64);
 
-/// Every quota as a [`ShareRow`], with what was taken after the parameter.
+/// Quotas as [`ShareRow`]s, with what was taken after the parameter: those of some cohorts, or all.
 macro_rules! shares_sql {
-    ($since:literal) => {
+    ($since:literal $(, $of:literal)?) => {
         concat!(
             "SELECT q.cohort, q.instance, q.least, q.most, (SELECT count(*) FROM jobs j WHERE j.stage = 3 \
              AND j.cohort <> '' AND j.cohort = q.cohort AND j.instance = q.instance), \
              (SELECT count(*) FROM evictions e WHERE e.cohort = q.cohort AND e.instance = q.instance \
              AND e.evicted_at > ",
             $since,
-            ") FROM quotas q ORDER BY q.cohort, q.instance"
+            ") FROM quotas q ",
+            $($of,)?
+            " ORDER BY q.cohort, q.instance"
         )
     };
 }

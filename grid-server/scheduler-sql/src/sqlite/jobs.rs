@@ -43,30 +43,39 @@ pub(super) async fn insert(tx: &mut SqliteConnection, job: &Job) -> StoreResult<
     Ok(done.rows_affected() == 1)
 }
 
-/// Writes the state of a job.
+/// What is written of a job's state, after what is written first.
+macro_rules! save_sql {
+    ($first:literal) => {
+        concat!(
+            "UPDATE jobs SET ",
+            $first,
+            "stage = ?, priority = ?, turn = ?, session = ?, started_at = ?, deadline = ?, completed_at = ?, \
+             watched_until = ?, state = ?, response = ?, worker_pool = ?, cohort = ? WHERE id = ?"
+        )
+    };
+}
+
+/// Writes the state of a job. Its merge key is written only where it ends: whatever names the column rewrites its place
+/// in an index without any locality, and a long queue makes that dear.
 pub(super) async fn save(tx: &mut SqliteConnection, job: &Job) -> StoreResult<()> {
     let c = rows::columns(job)?;
-    sqlx::query(
-        "UPDATE jobs SET merge_key = ?, stage = ?, priority = ?, turn = ?, session = ?, started_at = ?, \
-         deadline = ?, completed_at = ?, watched_until = ?, state = ?, response = ?, worker_pool = ?, \
-         cohort = ? WHERE id = ?",
-    )
-    .bind(c.merge_key)
-    .bind(c.stage)
-    .bind(c.priority)
-    .bind(c.turn)
-    .bind(c.session)
-    .bind(c.started_at)
-    .bind(c.deadline)
-    .bind(c.completed_at)
-    .bind(c.watched_until)
-    .bind(c.state)
-    .bind(c.response.as_deref())
-    .bind(c.worker_pool)
-    .bind(c.cohort)
-    .bind(c.id)
-    .execute(tx)
-    .await
-    .map(|_| ())
-    .map_err(map)
+    let ends = c.merge_key.is_none() && job.spec.cacheable;
+    sqlx::query(if ends { save_sql!("merge_key = NULL, ") } else { save_sql!("") })
+        .bind(c.stage)
+        .bind(c.priority)
+        .bind(c.turn)
+        .bind(c.session)
+        .bind(c.started_at)
+        .bind(c.deadline)
+        .bind(c.completed_at)
+        .bind(c.watched_until)
+        .bind(c.state)
+        .bind(c.response.as_deref())
+        .bind(c.worker_pool)
+        .bind(c.cohort)
+        .bind(c.id)
+        .execute(tx)
+        .await
+        .map(|_| ())
+        .map_err(map)
 }

@@ -20,10 +20,11 @@ pub(super) async fn lock_shares(
     cohorts: &[String],
     evicted_since: Timestamp,
 ) -> StoreResult<Vec<Share>> {
-    let query = sqlx::query_as(rows::shares_sql!("?")).bind(evicted_since.0);
-    let rows: Vec<rows::ShareRow> = query.fetch_all(tx).await.map_err(map)?;
-    let shares = rows.into_iter().map(rows::share);
-    Ok(shares.filter(|share| cohorts.contains(&share.quota.cohort)).collect())
+    let query = sqlx::query_as(rows::shares_sql!("?", "WHERE q.cohort IN (SELECT value FROM json_each(?))"));
+    let cohorts = crate::rows::encode(&cohorts)?;
+    let rows: Vec<rows::ShareRow> =
+        query.bind(evicted_since.0).bind(cohorts).fetch_all(tx).await.map_err(map)?;
+    Ok(rows.into_iter().map(rows::share).collect())
 }
 
 pub(super) async fn save_quota(tx: &mut SqliteConnection, quota: &Quota) -> StoreResult<()> {

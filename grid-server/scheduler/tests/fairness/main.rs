@@ -4,20 +4,15 @@
 mod quotas;
 mod turns;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid_core::{Digest, DigestFunction};
-use grid_scheduler::engine::BotReport;
 use grid_scheduler::history::Usage;
-use grid_scheduler::ids::JobId;
 use grid_scheduler::job::Job;
-use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
-use grid_scheduler::properties::Properties;
-use grid_scheduler::service::{ExecuteRequest, Poll, Standing};
-use grid_scheduler::session::{BotStatus, News, ReportedLease, Session};
+use grid_scheduler::service::Poll;
+use grid_scheduler::session::{News, Session};
+use grid_scheduler::simulation::load::{self, Asker};
 use grid_scheduler::simulation::{Faults, SimIds, SimStore};
 use grid_scheduler::{Scheduler, SchedulerOptions, Watch};
 use tokio::task::JoinSet;
@@ -54,26 +49,12 @@ impl Grid {
         priority: i32,
         actions: u32,
     ) -> Vec<Watch> {
-        let linux = [("OSFamily".to_owned(), "linux".to_owned())];
+        let asker = Asker { instance, priority, ..Asker::new(invocation) };
         let mut watches = Vec::new();
         for _ in 0..actions {
             self.asked += 1;
             let action = Bytes::copy_from_slice(&self.asked.to_le_bytes());
-            let request = ExecuteRequest {
-                instance: instance.to_owned(),
-                action_digest: Digest::of(DigestFunction::Sha256, &action),
-                action,
-                command: String::new(),
-                platform: Vec::new(),
-                requirement: self.scheduler.requirement(instance, &linux).await.unwrap(),
-                priority,
-                cacheable: true,
-                timeout: None,
-                locality: String::new(),
-                client: ClientIdentity::default(),
-                metadata: RequestMetadata { invocation_id: invocation.to_owned(), ..Default::default() },
-                cached: None,
-            };
+            let request = asker.request(&self.scheduler, action).await.unwrap();
             watches.push(self.scheduler.execute(request).await.unwrap());
             sleep(Duration::from_micros(1)).await;
         }
@@ -105,59 +86,26 @@ impl Grid {
 }
 
 async fn bot(scheduler: Arc<Scheduler>, number: usize, action: Duration) {
-    let standing = Standing {
-        instance: String::new(),
-        bot_id: format!("bot-{number}"),
-        properties: Properties::from([("OSFamily".to_owned(), ["linux".to_owned()].into())]),
-        capacity: 1,
-        priority: 0,
-        status: BotStatus::Ok,
-        worker_pool: String::new(),
-        node: String::new(),
-        version: String::new(),
-    };
+    let standing = load::standing(&format!("bot-{number}"), "linux", 1);
     let session = scheduler.open_session(standing).await.unwrap();
-    let mut done: BTreeMap<(JobId, u32), News> = BTreeMap::new();
+    let mut done = Vec::new();
     loop {
-        let leases = std::mem::take(&mut done).into_iter();
-        let report = BotReport {
-            session: session.id,
-            bot_id: session.bot_id.clone(),
-            properties: None,
-            capacity: None,
-            status: BotStatus::Ok,
-            leases: leases
-                .map(|((job, attempt), news)| ReportedLease { job, attempt, news, usage: Usage::default() })
-                .collect(),
-            lifetime: scheduler.lifetime(),
-        };
+        let report = load::report(&session, scheduler.lifetime(), std::mem::take(&mut done));
         let poll = Poll { wait: Duration::from_secs(20), when_full: true };
         let synced = scheduler.report(report, poll).await.unwrap();
         if !synced.held.is_empty() && hears_of_a_loss(&scheduler, &session, &synced.held, action).await {
             continue;
         }
-        let finished = |job: &Job| ((job.id, job.state.attempts), News::Finished(Bytes::from_static(b"1")));
+        let finished =
+            |job: &Job| load::lease(job, News::Finished(Bytes::from_static(b"1")), Usage::default());
         done.extend(synced.held.iter().map(finished));
     }
 }
 
 /// Runs the actions that a bot holds. Says whether they were taken away before their end.
 async fn hears_of_a_loss(scheduler: &Scheduler, session: &Session, held: &[Job], action: Duration) -> bool {
-    let running = held.iter().map(|job| ReportedLease {
-        job: job.id,
-        attempt: job.state.attempts,
-        news: News::Running(None),
-        usage: Usage::default(),
-    });
-    let report = BotReport {
-        session: session.id,
-        bot_id: session.bot_id.clone(),
-        properties: None,
-        capacity: None,
-        status: BotStatus::Ok,
-        leases: running.collect(),
-        lifetime: scheduler.lifetime(),
-    };
+    let running = held.iter().map(|job| load::lease(job, News::Running(None), Usage::default())).collect();
+    let report = load::report(session, scheduler.lifetime(), running);
     let synced = scheduler.report(report, Poll { wait: action, when_full: true }).await.unwrap();
     synced.held.len() < held.len()
 }
