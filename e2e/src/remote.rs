@@ -37,6 +37,19 @@ impl Remote {
         Ok(Self { runtime, channel })
     }
 
+    /// Connects without TLS to `address`, as soon as somebody listens there.
+    ///
+    /// # Errors
+    /// Where the address is none.
+    pub(crate) fn plain(address: &str) -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        let within = runtime.enter();
+        let channel = endpoint.connect_lazy();
+        drop(within);
+        Ok(Self { runtime, channel })
+    }
+
     /// Makes a call again and again until somebody answers it.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
 use grid_proto::bytestream::{ReadRequest, WriteRequest};
+use grid_proto::logstream::CreateLogStreamRequest;
+use grid_proto::logstream::log_stream_service_client::LogStreamServiceClient;
 use grid_proto::reapi::action_cache_client::ActionCacheClient;
 use grid_proto::reapi::capabilities_client::CapabilitiesClient;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -16,6 +18,31 @@ use grid_proto::reapi::{
     UpdateActionResultRequest,
 };
 use support::{Server, digest};
+
+/// No storage, no scheduler, no database is named.
+#[tokio::test]
+async fn a_server_of_log_streams_alone_serves_them() {
+    let server = Server::start("instances: [{name: main, services: [!logstream {}]}]").await;
+    let channel = server.channel().await;
+    let create = CreateLogStreamRequest { parent: "main/build".to_owned() };
+    let stream =
+        LogStreamServiceClient::new(channel.clone()).create_log_stream(create).await.unwrap().into_inner();
+    let mut bytes = ByteStreamClient::new(channel);
+    let line = WriteRequest {
+        resource_name: stream.write_resource_name,
+        finish_write: true,
+        data: "a line\n".into(),
+        ..WriteRequest::default()
+    };
+    bytes.write(futures::stream::iter([line])).await.unwrap();
+    let read = ReadRequest { resource_name: stream.name, ..ReadRequest::default() };
+    let mut answers = bytes.read(read).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().data, "a line\n");
+    let blob =
+        ReadRequest { resource_name: format!("main/blobs/{}/1", "a".repeat(64)), ..ReadRequest::default() };
+    assert_eq!(bytes.read(blob).await.unwrap_err().code(), tonic::Code::InvalidArgument, "it has no blobs");
+    server.stop().await;
+}
 
 #[tokio::test]
 async fn a_server_without_configuration_serves_a_whole_grid() {

@@ -15,8 +15,8 @@ const VERSION: &str = "v2.6.2";
 pub(crate) struct Options {
     /// What is measured.
     what: What,
-    /// Which part: of the scheduler `postgres`, `sqlite`, `beside` or `waiters`, of storage a column's name or `cleanup`; all
-    /// where none is named.
+    /// Which part: of the scheduler `postgres`, `sqlite`, `beside` or `waiters`, of storage a column's name or `cleanup`,
+    /// of services a column's name or `layers`; all where none is named.
     parts: Vec<String>,
 }
 
@@ -27,6 +27,8 @@ enum What {
     Scheduler,
     /// Storage: what requests cost in memory, on a disk, with an index, beside bazel-remote and BuildGrid; cleanup.
     Storage,
+    /// Trees, results and a build's mix, beside bazel-remote and BuildGrid; what tokens, metrics and spans add.
+    Services,
 }
 
 /// Builds the measuring programs, optimised, and runs them one after the other.
@@ -35,8 +37,9 @@ enum What {
 /// Where one can't be built or fails.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     match options.what {
-        What::Storage => {
-            let mut command = program("grid-server", "storage", &options.parts)?;
+        What::Storage | What::Services => {
+            let bench = if matches!(options.what, What::Storage) { "storage" } else { "services" };
+            let mut command = program("grid-server", bench, &options.parts)?;
             command.env("GRID_BAZEL_REMOTE", bazel_remote()?).env("GRID_BUILDGRID", buildgrid::installed()?);
             shell::run(&mut command)
         }
@@ -72,7 +75,7 @@ fn program(package: &str, bench: &str, parts: &[String]) -> anyhow::Result<Comma
 }
 
 /// The program of bazel-remote, built once by Go in the cache, as the one dependency of a module of its own.
-fn bazel_remote() -> anyhow::Result<PathBuf> {
+pub(crate) fn bazel_remote() -> anyhow::Result<PathBuf> {
     let folder = workspace::cache()?.join("bazel-remote");
     let program = folder.join("bazel-remote");
     if !program.is_file() {

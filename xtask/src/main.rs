@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask demo | test | codegen | images | bench | fuzz | import | mutations`.
+//! Development commands: `cargo xtask demo | test | codegen | conformance | images | bench | fuzz | import | mutations`.
 //!
 //! Everything here starts other programs and says what it does and how long that took. It refuses to hold
 //! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
@@ -7,6 +7,7 @@
 mod bench;
 mod buildgrid;
 mod codegen;
+mod conformance;
 mod debian;
 mod demo;
 mod fuzz;
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::Options),
     /// Make the generated files anew: CRDs, descriptors, the configuration reference.
     Codegen(codegen::Options),
+    /// Run the conformance suite against bazel-remote and BuildGrid too, and write `docs/conformance.md` anew.
+    Conformance,
     /// Make the container images as OCI archives, and load or push them.
     Images(images::Options),
     /// Feed the parsers of outside bytes with inputs that reach ever more of their code.
@@ -69,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Codegen(options) => codegen::run(&options),
+        Command::Conformance => conformance::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Import => buildgrid::run(),
         Command::Bgd { scenario } => buildgrid::scenario(&scenario),

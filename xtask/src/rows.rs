@@ -127,6 +127,11 @@ pub(crate) const ROWS: &[Row] = &[
         &["xtask", "fuzz"],
     ),
     full(
+        "crowd",
+        "issue 6, 7: slow readers, waiters, bots, rubbish; the good client's p99 is held to five times its own",
+        long_test!("GRID_CROWD=1", "grid-server", "crowd"),
+    ),
+    full(
         "fault-loop",
         "issue 8, 2: worker and runner killed at random for half an hour of builds",
         &[
@@ -184,6 +189,7 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 5, 6: buildbox-casd before and behind the grid; BuildBox's tools",
         scenario!("buildbox-tools"),
     ),
+    full("nginx", "issue 6, C10: streams through Debian's nginx outlive its timeouts", scenario!("nginx")),
     full("grpcurl", "issue 6, 2 and C8: grpcurl by reflection", scenario!("grpcurl")),
     full(
         "buildstream",

@@ -21,7 +21,8 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// What only `test --full` needs.
-const NEEDED_BY_FULL: &[(&str, &str)] = &[("docker-registry", "docker-registry")];
+const NEEDED_BY_FULL: &[(&str, &str)] =
+    &[("docker-registry", "docker-registry"), ("/usr/sbin/nginx", "nginx-light")];
 
 /// Installs what only `test --full` needs.
 ///

@@ -19,6 +19,7 @@ mod identities;
 mod ingress;
 mod kills;
 mod moving;
+mod nginx;
 mod on_cluster;
 mod push;
 mod recc;
@@ -89,6 +90,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "sparc",
         shows: "an action that no declared pool can run: grid why and Bazel's user read the reason",
         run: unplaceable::sparc,
+    },
+    Scenario {
+        name: "nginx",
+        shows: "streams through nginx outlive its timeouts with the settings that the documentation names",
+        run: nginx::streams,
     },
     Scenario {
         name: "grpcurl",

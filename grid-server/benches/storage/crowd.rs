@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::loads::{Large, MIB, noise, uuid, write};
+use crate::blobs::{noise, uuid};
+use crate::loads::{Large, MIB, write};
 use crate::servers::Server;
 
 const CLIENTS: usize = 1_000;

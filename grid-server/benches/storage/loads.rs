@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use grid_core::{DigestFunction, Hasher};
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
 use grid_proto::bytestream::{ReadRequest, WriteRequest};
 use grid_proto::reapi::batch_update_blobs_request::Request as Blob;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use grid_proto::reapi::{BatchReadBlobsRequest, BatchUpdateBlobsRequest, Digest, FindMissingBlobsRequest};
 
+use crate::blobs::{digest, noise, uuid};
 use crate::servers::Server;
 
 const AT_A_TIME: usize = 16;
@@ -92,30 +92,8 @@ impl Load {
     }
 }
 
-/// Bytes that don't compress, and differ for each number.
-pub(crate) fn noise(number: u64, size: usize) -> Bytes {
-    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut noise = BytesMut::with_capacity(size + 8);
-    while noise.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        noise.extend_from_slice(&state.to_le_bytes());
-    }
-    noise.truncate(size);
-    noise.freeze()
-}
-
 fn small(number: u64) -> Bytes {
     noise(number, SMALL)
-}
-
-fn digest(pieces: &[Bytes]) -> Digest {
-    let mut hasher = Hasher::new(DigestFunction::Sha256);
-    pieces.iter().for_each(|piece| hasher.update(piece));
-    let digest = hasher.finish();
-    let size = pieces.iter().map(Bytes::len).sum::<usize>();
-    Digest { hash: digest.hash_hex(), size_bytes: i64::try_from(size).expect("a size") }
 }
 
 /// A large blob in pieces of a mebibyte, of which the first is its own.
@@ -187,10 +165,4 @@ async fn read(server: &Server, blob: &Large) {
         size += piece.data.len();
     }
     assert_eq!(i64::try_from(size), Ok(blob.digest.size_bytes));
-}
-
-/// A name for an upload, which need not be hard to guess here.
-pub(crate) fn uuid() -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    format!("00000000-0000-4000-8000-{:012x}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }

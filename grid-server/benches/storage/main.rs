@@ -4,13 +4,35 @@
 //! Processor time is measured rather than throughput, for the load takes as much of the machine as the server does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measuring program")]
 
+mod blobs;
 mod cleanup;
 mod crowd;
 mod loads;
 mod servers;
 
+use std::pin::Pin;
+
 use loads::{LOADS, Load};
-use servers::{OURS, SERVERS, Server};
+use servers::Server;
+
+type Start = fn() -> Started;
+type Started = Pin<Box<dyn Future<Output = Option<Server>>>>;
+
+/// What is measured, in this order: the first is what the others are compared with.
+const SERVERS: &[(&str, Start)] = &[
+    ("memory", || Box::pin(servers::ours("!lru-storage &cas {size: 4G}", "", &[]))),
+    ("disk", || Box::pin(servers::ours("!disk-storage &cas {path: cas}", "", &[]))),
+    ("index", || {
+        let index = "!sql-index &cas {storage: !disk-storage {path: cas}, sql: !sql-connection {connection-string: \
+                     'sqlite:///index.db'}, refresh-accesstime-older-than: 3600}";
+        Box::pin(servers::ours(index, "", &[]))
+    }),
+    ("bazel-remote", || Box::pin(servers::bazel_remote())),
+    ("BuildGrid", || Box::pin(servers::buildgrid())),
+];
+
+/// Those of them that are ours.
+const OURS: [&str; 3] = ["memory", "disk", "index"];
 
 /// What one server took for each load, in seconds of processor time for 1,000 requests.
 struct Column {

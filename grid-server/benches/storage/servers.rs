@@ -1,7 +1,7 @@
-//! The servers that are measured: ours over memory, over a disk, over a disk with an index; and its peers.
+//! The servers that are measured: ours, over whatever storage, and its peers. The benches of storage and of services share it.
+#![allow(dead_code, reason = "neither bench asks a server for all that it can tell")]
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,26 +9,6 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
-
-type Start = fn() -> Started;
-type Started = Pin<Box<dyn Future<Output = Option<Server>>>>;
-
-/// What is measured, in this order: the first is what the others are compared with.
-pub(crate) const SERVERS: &[(&str, Start)] = &[
-    ("memory", || Box::pin(ours("!lru-storage &cas {size: 4G}"))),
-    ("disk", || Box::pin(ours("!disk-storage &cas {path: cas}"))),
-    ("index", || {
-        Box::pin(ours(
-            "!sql-index &cas {storage: !disk-storage {path: cas}, sql: !sql-connection {connection-string: \
-             'sqlite:///index.db'}, refresh-accesstime-older-than: 3600}",
-        ))
-    }),
-    ("bazel-remote", || Box::pin(bazel_remote())),
-    ("BuildGrid", || Box::pin(buildgrid())),
-];
-
-/// Those of them that are ours.
-pub(crate) const OURS: [&str; 3] = ["memory", "disk", "index"];
 
 /// A server that runs, for as long as this lives.
 pub(crate) struct Server {
@@ -65,11 +45,7 @@ impl Server {
 
     /// The processor time that it has had.
     pub(crate) fn processor_time(&self) -> Duration {
-        let stat = self.proc("stat");
-        // After the name, which may hold spaces: the 12th and 13th field are user and system time in hundredths.
-        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
-        let fields = fields.split_whitespace().skip(11).take(2);
-        Duration::from_millis(fields.map(|ticks| ticks.parse::<u64>().expect("a number") * 10).sum())
+        processor_time(&self.child.id().expect("it runs").to_string())
     }
 
     /// The most memory that it had, in MiB.
@@ -99,6 +75,15 @@ async fn connect(address: SocketAddr) -> Channel {
     endpoint.connect().await.expect("a connection")
 }
 
+/// The processor time of a process, by its number or `self`.
+pub(crate) fn processor_time(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    // After the name, which may hold spaces: the 12th and 13th field are user and system time in hundredths.
+    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+    let fields = fields.split_whitespace().skip(11).take(2);
+    Duration::from_millis(fields.map(|ticks| ticks.parse::<u64>().expect("a number") * 10).sum())
+}
+
 async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     listener.local_addr().expect("an address").port()
@@ -108,12 +93,21 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-async fn ours(storage: &str) -> Option<Server> {
+/// What ours and BuildGrid serve over the storage `cas`.
+const SERVED: &str = "caches: [!lru-action-cache &results {storage: *cas, max-cached-refs: 100000}]\n\
+    instances: [{name: '', services: [!cas {storage: *cas}, !bytestream {storage: *cas}, \
+    !action-cache {cache: *results}]}]\n";
+
+/// Ours, over this storage; `files` lie beside its configuration, of which `more` is a part.
+pub(crate) async fn ours(storage: &str, more: &str, files: &[(&str, &str)]) -> Option<Server> {
     let (folder, port) = (folder(), free_port().await);
     let config = format!(
-        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: yes}}]\nmaximum-concurrent-rpcs: 3000\nstorages: [{storage}]\n\
-         instances: [{{name: '', services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}]}}]\n"
+        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: yes}}]\nmaximum-concurrent-rpcs: 3000\n\
+         {more}\nstorages: [{storage}]\n{SERVED}"
     );
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).expect("a file");
+    }
     let path = folder.path().join("server.yml");
     std::fs::write(&path, config).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_grid-server"));
@@ -121,7 +115,8 @@ async fn ours(storage: &str) -> Option<Server> {
     Server::start(command, port, folder).await
 }
 
-async fn bazel_remote() -> Option<Server> {
+/// bazel-remote, where it is at hand.
+pub(crate) async fn bazel_remote() -> Option<Server> {
     let program = std::env::var_os("GRID_BAZEL_REMOTE")?;
     let (folder, port, http) = (folder(), free_port().await, free_port().await);
     let mut command = Command::new(program);
@@ -130,13 +125,13 @@ async fn bazel_remote() -> Option<Server> {
     Server::start(command, port, folder).await
 }
 
-async fn buildgrid() -> Option<Server> {
+/// BuildGrid, where it is at hand.
+pub(crate) async fn buildgrid() -> Option<Server> {
     let programs = std::path::PathBuf::from(std::env::var_os("GRID_BUILDGRID")?);
     let (folder, port) = (folder(), free_port().await);
     let config = format!(
         "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: true}}]\n\
-         storages: [!lru-storage &cas {{size: 4G}}]\n\
-         instances: [{{name: '', services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}]}}]\n"
+         storages: [!lru-storage &cas {{size: 4G}}]\n{SERVED}"
     );
     let path = folder.path().join("server.yml");
     std::fs::write(&path, config).expect("a file");

@@ -9,6 +9,7 @@ pub mod digest_function;
 pub mod error;
 pub mod hasher;
 pub mod instance;
+pub mod trace;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use digest::{Digest, DigestError};
@@ -16,3 +17,4 @@ pub use digest_function::DigestFunction;
 pub use error::{Coded, ErrorCode, Violation};
 pub use hasher::Hasher;
 pub use instance::{CallInstance, InstanceName, InstanceNameError};
+pub use trace::{CallTrace, TraceParent, TracedStage};

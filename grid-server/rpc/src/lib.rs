@@ -30,6 +30,7 @@ pub mod remote_capabilities;
 pub mod rpc_error;
 pub mod spans;
 pub mod transport;
+pub mod web;
 
 pub use error::to_status;
 pub use instances::Instances;

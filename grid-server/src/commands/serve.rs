@@ -15,19 +15,22 @@ use grid_rpc::http_cache::HttpCache;
 use grid_rpc::spans::CallSpans;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, TransportOptions};
+use grid_rpc::web::Web;
 use grid_telemetry::Metrics;
 use grid_telemetry::cleanup::CleanupMetrics;
 use grid_telemetry::dependencies::Dependencies;
 use grid_telemetry::http_cache::HttpMetrics;
 use grid_telemetry::process::Process;
 use grid_telemetry::rpc::RpcMetrics;
+use grid_telemetry::traces::{TraceOptions, Traces};
+use grid_telemetry::watched::Watching;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer as _, Service, ServiceBuilder};
 
 use crate::answers::Answers;
 use crate::cli::Serve;
@@ -39,17 +42,15 @@ use crate::readiness::{self, Health, Readiness};
 use crate::{admin, cleaning, monitoring, paths, settings};
 use grid_rpc::auth::AuthLayer;
 
+/// How long the last spans may take to reach their collector.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 /// How long a client may pause within a request.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let config = settings::read(arguments.config.as_deref())?.sound()?;
-    let listeners = bind(&config.channels, arguments.allow_insecure, listen::GRPC).await?;
-    anyhow::ensure!(
-        !listeners.is_empty(),
-        "the configuration has no `server`: there is nothing to listen on"
-    );
+    let listeners = listeners(&config, arguments.allow_insecure).await?;
     let http_caches = bind(&config.http_cache, arguments.allow_insecure, listen::HTTP).await?;
     let metrics = Metrics::default();
     metrics.register_collector(Box::new(Process));
@@ -66,10 +67,12 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let answers = Answers::default();
     background.spawn(answers.clone().look());
     let authorization = authorization::layer(&config)?;
+    let traces = traces(&config, &metrics, &mut background)?;
     let server = Server {
         config: &config,
         routes,
         metrics: RpcMetrics::new(&metrics, paths::all(), bus.clone()),
+        traces: traces.clone(),
         http_metrics: HttpMetrics::new(&metrics),
         authorization: authorization.clone(),
         limits: Limits::new(config.max_concurrent_calls, answers.clone()),
@@ -101,8 +104,22 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     health.end().await;
     ending.cancel();
     finish(serving, &deferring, arguments.grace).await;
+    traces.flush(LAST_SPANS).await;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What traces calls where that is asked for; what sends the spans goes to the background.
+fn traces(config: &ServerConfig, metrics: &Metrics, background: &mut JoinSet<()>) -> anyhow::Result<Traces> {
+    let Some(asked) = &config.tracing else { return Ok(Traces::off()) };
+    let options = TraceOptions {
+        endpoint: asked.endpoint.clone(),
+        sample: asked.sample,
+        service_name: asked.service_name.clone(),
+    };
+    let (traces, sending) = Traces::new(options, metrics).context("traces can't be sent")?;
+    background.spawn(sending);
+    Ok(traces)
 }
 
 /// Writes the process's id where that is asked for.
@@ -123,6 +140,17 @@ async fn admin(
         TcpListener::bind(&address).await.with_context(|| format!("can't listen on {address} (admin)"))?;
     tracing::info!("admin on http://{}", admin.local_addr()?);
     Ok(ignoring(admin::serve(admin, metrics.clone(), readiness.clone())))
+}
+
+/// The addresses of gRPC.
+async fn listeners(config: &ServerConfig, allow_insecure: bool) -> anyhow::Result<Vec<Listener>> {
+    let protocols = if config.grpc_web.is_some() { listen::HTTP } else { listen::GRPC };
+    let listeners = bind(&config.channels, allow_insecure, protocols).await?;
+    anyhow::ensure!(
+        !listeners.is_empty(),
+        "the configuration has no `server`: there is nothing to listen on"
+    );
+    Ok(listeners)
 }
 
 async fn bind(
@@ -172,6 +200,7 @@ struct Server<'a> {
     config: &'a ServerConfig,
     routes: Routes,
     metrics: RpcMetrics,
+    traces: Traces,
     http_metrics: HttpMetrics,
     authorization: AuthLayer,
     limits: Limits,
@@ -182,15 +211,25 @@ struct Server<'a> {
 impl Server<'_> {
     fn spawn(&self, listener: Listener, serving: &mut JoinSet<()>) {
         let service = ServiceBuilder::new()
-            .layer(self.metrics.clone())
+            .layer(Watching(self.metrics.clone()))
+            .layer(Watching(self.traces.clone()))
             .layer(CallSpans)
             .layer(HandOver::new(self.ending.clone()))
             .layer(self.limits.clone())
             .layer(Deadlines { idle: IDLE })
             .layer(self.authorization.clone())
             .service(self.routes.clone());
-        let options = options(&self.config.options);
-        spawn(listener, self.places.clone(), options, service, self.ending.clone(), serving);
+        let (options, places, ending) =
+            (options(&self.config.options), self.places.clone(), self.ending.clone());
+        match &self.config.grpc_web {
+            None => spawn(listener, places, options, service, ending, serving),
+            Some(web) => {
+                let web = Web::new(web.origins.iter().map(String::as_str));
+                // Browsers speak HTTP/1.1 where there is no TLS.
+                let options = TransportOptions { http1: true, ..options };
+                spawn(listener, places, options, web.layer(service), ending, serving);
+            }
+        }
     }
 
     fn spawn_http_cache(
@@ -201,7 +240,7 @@ impl Server<'_> {
         serving: &mut JoinSet<()>,
     ) {
         let service = ServiceBuilder::new()
-            .layer(self.http_metrics.clone())
+            .layer(Watching(self.http_metrics.clone()))
             .layer(CallSpans)
             .map_response(move |response: http::Response<Body>| {
                 response.map(|body| answers.watch(body, None))

@@ -18,7 +18,7 @@ use grid_rpc::auth::layer::AuthOptions;
 use grid_rpc::auth::server::AuthServer;
 use grid_rpc::auth::tls::TlsAuthenticator;
 use grid_rpc::auth::tokens::TokenFile;
-use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Authorizer, Policy};
+use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Authorizer, Policy, Rates};
 use jsonwebtoken::DecodingKey;
 
 use super::ComposeError;
@@ -59,7 +59,13 @@ pub(crate) fn layer(config: &ServerConfig) -> Result<AuthLayer, ComposeError> {
         worker_token: token(&config.grid_credentials.worker_token),
         admin_token: token(&config.grid_credentials.admin_token),
         admin_services: ADMINISTRATION,
+        rates: rates(&config.rates),
     }))
+}
+
+fn rates(rates: &grid_config::model::Rates) -> Option<Arc<Rates>> {
+    let limited = rates.per_subject.or(rates.per_connection);
+    limited.map(|_| Arc::new(Rates::new(rates.per_subject, rates.per_connection)))
 }
 
 /// Where clients must say who they are and workers need nothing more, each client could take others' work.

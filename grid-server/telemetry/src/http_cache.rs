@@ -1,22 +1,18 @@
-//! [`HttpMetrics`]: a tower layer that counts the requests of Bazel's HTTP cache, how they are answered and how soon.
+//! [`HttpMetrics`]: counts the requests of Bazel's HTTP cache, how they are answered and how soon.
 //!
 //! Instances stand in paths there, and paths come from outside: they are no labels, so that clients can't fill the
 //! registry.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use http::{Method, Request, Response};
-use pin_project_lite::pin_project;
+use http::{HeaderMap, Method, Request, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use tower::{Layer, Service};
 
 use crate::Metrics;
+use crate::watched::{Watch, Watched};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {
@@ -31,7 +27,7 @@ struct Answered {
     status: u16,
 }
 
-/// The layer.
+/// What counts requests, for [`crate::watched::Watching`].
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     answered: Family<Answered, Counter>,
@@ -43,7 +39,7 @@ fn seconds() -> Histogram {
 }
 
 impl HttpMetrics {
-    /// The layer with its metrics in a registry.
+    /// Counters in a registry.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         let layer = Self { answered: Family::default(), seconds: Family::new_with_constructor(seconds) };
@@ -74,65 +70,28 @@ fn asked<B>(request: &Request<B>) -> Asked {
     Asked { method, kind }
 }
 
-impl<S> Layer<S> for HttpMetrics {
-    type Service = Counted<S>;
+impl Watch for HttpMetrics {
+    type Call = Call;
 
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, metrics: self.clone() }
+    fn begin<B>(&self, request: &mut Request<B>) -> Option<Call> {
+        Some(Call { asked: asked(request), metrics: self.clone(), started: Instant::now() })
     }
 }
 
-/// A service whose requests are counted.
-#[derive(Clone, Debug)]
-pub struct Counted<S> {
-    inner: S,
+/// A request whose answer has not begun.
+#[derive(Debug)]
+pub struct Call {
+    asked: Asked,
     metrics: HttpMetrics,
+    started: Instant,
 }
 
-impl<S, Req, Res> Service<Request<Req>> for Counted<S>
-where
-    S: Service<Request<Req>, Response = Response<Res>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = CountedFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Req>) -> Self::Future {
-        let (asked, metrics) = (asked(&request), self.metrics.clone());
-        CountedFuture { inner: self.inner.call(request), asked, metrics, started: Instant::now() }
-    }
-}
-
-pin_project! {
-    /// A request whose answer has not begun.
-    #[derive(Debug)]
-    pub struct CountedFuture<F> {
-        #[pin]
-        inner: F,
-        asked: Asked,
-        metrics: HttpMetrics,
-        started: Instant,
-    }
-}
-
-impl<F, Res, E> Future for CountedFuture<F>
-where
-    F: Future<Output = Result<Response<Res>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        let Asked { method, kind } = *this.asked;
-        let answered = Answered { method, kind, status: response.status().as_u16() };
-        this.metrics.answered.get_or_create(&answered).inc();
-        this.metrics.seconds.get_or_create(this.asked).observe(this.started.elapsed().as_secs_f64());
-        Poll::Ready(Ok(response))
+impl Watched for Call {
+    fn answered(&mut self, status: StatusCode, _: &HeaderMap) {
+        let Asked { method, kind } = self.asked;
+        let answered = Answered { method, kind, status: status.as_u16() };
+        self.metrics.answered.get_or_create(&answered).inc();
+        self.metrics.seconds.get_or_create(&self.asked).observe(self.started.elapsed().as_secs_f64());
     }
 }
 
@@ -140,17 +99,20 @@ where
 mod tests {
     use std::convert::Infallible;
 
+    use http::Response;
+    use http_body_util::Empty;
     use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::watched::Watching;
 
     #[tokio::test]
     async fn requests_are_counted_by_kind_and_status_and_never_by_path() {
         let metrics = Metrics::default();
         let missing = service_fn(|_: Request<()>| async {
-            Ok::<_, Infallible>(Response::builder().status(404).body(()).unwrap())
+            Ok::<_, Infallible>(Response::builder().status(404).body(Empty::<bytes::Bytes>::new()).unwrap())
         });
-        let service = ServiceBuilder::new().layer(HttpMetrics::new(&metrics)).service(missing);
+        let service = ServiceBuilder::new().layer(Watching(HttpMetrics::new(&metrics))).service(missing);
         for (method, path) in [("GET", "/team/ac/abc"), ("GET", "/ac/abc"), ("BREW", "/secret/path")] {
             let request = Request::builder().method(method).uri(path).body(()).unwrap();
             service.clone().oneshot(request).await.unwrap();

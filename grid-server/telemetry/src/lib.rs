@@ -1,8 +1,9 @@
-//! What a server tells of itself: metrics for Prometheus, and logs.
+//! What a server tells of itself: metrics for Prometheus, traces for OpenTelemetry, and logs.
 //!
-//! [`Metrics`] is the registry behind `/metrics`; [`rpc::RpcMetrics`] is the tower layer that counts calls; [`stores`] turns
-//! what stores report into metrics, [`scheduler`] what schedulers do; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here
-//! decides anything, and nothing here is on the path of a call but counters.
+//! [`Metrics`] is the registry behind `/metrics`; [`watched`] is the tower layer by which [`rpc`] and [`http_cache`] count calls
+//! and [`traces`] records those that are traced; [`stores`] turns what stores report into metrics, [`scheduler`] what schedulers
+//! do; [`process`] reads the process's own figures; [`logs`] sets up the log. Nothing here decides anything, and nothing here
+//! is on the path of a call but counters.
 
 pub mod bus;
 pub mod cleanup;
@@ -16,5 +17,7 @@ mod registry;
 pub mod rpc;
 pub mod scheduler;
 pub mod stores;
+pub mod traces;
+pub mod watched;
 
 pub use registry::Metrics;

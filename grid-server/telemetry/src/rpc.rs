@@ -1,29 +1,24 @@
-//! [`RpcMetrics`]: a tower layer that counts calls, how they end and how long they take.
+//! [`RpcMetrics`]: counts calls, how they end and how long they take.
 //!
 //! A call lasts until the last byte of its answer left, or its client went away. Its status is read off the answer's
 //! trailers; nothing of its messages is looked at. Paths that no service of ours has are counted together, so that clients
 //! can't fill the registry.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use grid_core::CallInstance;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use http::{HeaderMap, Request, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use tower::{Layer, Service};
 
 use crate::Metrics;
 use crate::bus::{Bus, Sample, Value};
+use crate::watched::{Watch, Watched};
 
 /// The names of gRPC's codes, by number, as Prometheus metrics of gRPC servers label them.
 const CODES: [&str; 17] = [
@@ -76,7 +71,7 @@ struct Families {
     bus: Option<Bus>,
 }
 
-/// The layer.
+/// What counts calls, for [`crate::watched::Watching`].
 #[derive(Clone, Debug)]
 pub struct RpcMetrics {
     families: Families,
@@ -88,7 +83,7 @@ fn call_seconds() -> Histogram {
 }
 
 impl RpcMetrics {
-    /// The layer with its metrics in a registry. `paths` are those of the methods that there are, as
+    /// Counters in a registry. `paths` are those of the methods that there are, as
     /// `/package.Service/Method`.
     #[must_use]
     pub fn new(metrics: &Metrics, paths: impl IntoIterator<Item = &'static str>, bus: Option<Bus>) -> Self {
@@ -113,46 +108,21 @@ fn rpc(path: &'static str) -> Option<Rpc> {
     Some(Rpc { grpc_service, grpc_method })
 }
 
-impl<S> Layer<S> for RpcMetrics {
-    type Service = Counted<S>;
+impl Watch for RpcMetrics {
+    type Call = Call;
 
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, metrics: self.clone() }
-    }
-}
-
-/// A service whose calls are counted.
-#[derive(Clone, Debug)]
-pub struct Counted<S> {
-    inner: S,
-    metrics: RpcMetrics,
-}
-
-impl<S, Req, Res> Service<Request<Req>> for Counted<S>
-where
-    S: Service<Request<Req>, Response = Response<Res>>,
-{
-    type Response = Response<CountedBody<Res>>;
-    type Error = S::Error;
-    type Future = CountedFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Req>) -> Self::Future {
+    fn begin<B>(&self, request: &mut Request<B>) -> Option<Call> {
         const OTHER: Rpc = Rpc { grpc_service: "other", grpc_method: "other" };
-        let rpc = self.metrics.known.get(request.uri().path()).copied().unwrap_or(OTHER);
+        let rpc = self.known.get(request.uri().path()).copied().unwrap_or(OTHER);
         let instance = CallInstance::default();
         request.extensions_mut().insert(instance.clone());
-        let call = Call::start(self.metrics.families.clone(), rpc, instance);
-        CountedFuture { inner: self.inner.call(request), call: Some(call) }
+        Some(Call::start(self.families.clone(), rpc, instance))
     }
 }
 
 /// One call, from its start until this is dropped.
 #[derive(Debug)]
-struct Call {
+pub struct Call {
     families: Families,
     rpc: Rpc,
     instance: CallInstance,
@@ -166,13 +136,22 @@ impl Call {
         families.in_flight.get_or_create(&rpc).inc();
         Self { families, rpc, instance, started: Instant::now(), code: None }
     }
+}
 
-    fn ended(&mut self, headers: &HeaderMap) {
-        if let Some(status) = headers.get("grpc-status") {
-            let number = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
-            self.code = Some(number.and_then(|number| CODES.get(number).copied()).unwrap_or("Unknown"));
-        }
+impl Watched for Call {
+    fn answered(&mut self, _: StatusCode, headers: &HeaderMap) {
+        self.trailers(headers);
     }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code = code(trailers).or(self.code);
+    }
+}
+
+/// The name of the gRPC status in headers or trailers, where they have one.
+pub(crate) fn code(headers: &HeaderMap) -> Option<&'static str> {
+    let number = headers.get("grpc-status")?.to_str().ok().and_then(|text| text.parse::<usize>().ok());
+    Some(number.and_then(|number| CODES.get(number).copied()).unwrap_or("Unknown"))
 }
 
 impl Drop for Call {
@@ -203,88 +182,17 @@ impl Drop for Call {
     }
 }
 
-pin_project! {
-    /// A call whose answer has not begun.
-    #[derive(Debug)]
-    pub struct CountedFuture<F> {
-        #[pin]
-        inner: F,
-        call: Option<Call>,
-    }
-}
-
-impl<F, Res, E> Future for CountedFuture<F>
-where
-    F: Future<Output = Result<Response<Res>, E>>,
-{
-    type Output = Result<Response<CountedBody<Res>>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = std::task::ready!(this.inner.poll(cx))?;
-        let mut call = this.call.take();
-        if let Some(call) = &mut call {
-            // An answer without messages has its status in the headers.
-            call.ended(response.headers());
-        }
-        Poll::Ready(Ok(response.map(|inner| CountedBody { inner, call })))
-    }
-}
-
-pin_project! {
-    /// The body of an answer; the call ends with it.
-    #[derive(Debug)]
-    pub struct CountedBody<B> {
-        #[pin]
-        inner: B,
-        call: Option<Call>,
-    }
-}
-
-impl<B: Default> Default for CountedBody<B> {
-    fn default() -> Self {
-        Self { inner: B::default(), call: None }
-    }
-}
-
-impl<B: Body> Body for CountedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = std::task::ready!(this.inner.poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let (Some(trailers), Some(call)) = (frame.trailers_ref(), this.call.as_mut()) {
-                    call.ended(trailers);
-                }
-            }
-            Some(Err(_)) | None => drop(this.call.take()),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
+    use http::Response;
+    use http_body::Frame;
     use http_body_util::{BodyExt as _, Empty, StreamBody};
     use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::watched::Watching;
 
     const PATH: &str = "/test.Service/Method";
 
@@ -300,7 +208,7 @@ mod tests {
             let body = StreamBody::new(futures::stream::iter(trailers));
             Ok::<_, Infallible>(Response::new(body))
         });
-        let service = ServiceBuilder::new().layer(layer).service(answer);
+        let service = ServiceBuilder::new().layer(Watching(layer)).service(answer);
         let response =
             service.oneshot(Request::builder().uri(path).body(Empty::new()).unwrap()).await.unwrap();
         if read {

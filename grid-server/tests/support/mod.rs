@@ -14,7 +14,7 @@ use grid_proto::longrunning::operation::Result as Outcome;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use grid_proto::reapi::{
     Action, ActionResult, BatchUpdateBlobsRequest, Command, Digest, Directory, ExecuteResponse,
-    FindMissingBlobsRequest,
+    ExecutedActionMetadata, FindMissingBlobsRequest,
 };
 use grid_proto::rwapi::bots_client::BotsClient;
 use grid_proto::rwapi::{BotSession, CreateBotSessionRequest, LeaseState, UpdateBotSessionRequest};
@@ -335,7 +335,15 @@ pub(crate) async fn run_one_lease_of(channel: Calls, instance: &str, exit_code: 
     let mut session = client.create_bot_session(create).await.unwrap().into_inner();
     for _ in 0..100 {
         for lease in &mut session.leases {
-            let result = ActionResult { exit_code, ..ActionResult::default() };
+            let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+            let metadata = ExecutedActionMetadata {
+                worker: "test-bot".to_owned(),
+                execution_start_timestamp: at(1_000),
+                execution_completed_timestamp: at(1_001),
+                ..ExecutedActionMetadata::default()
+            };
+            let execution_metadata = Some(metadata);
+            let result = ActionResult { exit_code, execution_metadata, ..ActionResult::default() };
             lease.state = LeaseState::Completed as i32;
             lease.status = Some(grid_proto::rpc::Status::default());
             lease.result = Some(pack(&result));

@@ -74,7 +74,8 @@ pub(super) fn published(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> 
     replicas.wait_for_both("execution")
 }
 
-fn event(sequence_number: i64) -> PublishBuildToolEventStreamRequest {
+/// An event of one build.
+pub(crate) fn event(sequence_number: i64) -> PublishBuildToolEventStreamRequest {
     let stream_id = StreamId { build_id: BUILD.to_owned(), invocation_id: "i".to_owned(), component: 3 };
     let event =
         BuildEvent { event: Some(Event::BuildEnqueued(BuildEnqueued::default())), ..Default::default() };

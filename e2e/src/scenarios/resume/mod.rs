@@ -2,7 +2,7 @@
 
 mod action;
 mod blob;
-mod events;
+pub(super) mod events;
 mod log;
 mod tree;
 

@@ -10,6 +10,7 @@ mod caches;
 mod check;
 mod connections;
 mod decoder;
+mod edges;
 mod fields;
 mod inline;
 mod objects;

@@ -72,6 +72,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let http_cache = f.opt::<Vec<Channel>>("http-cache");
     let state_directory = f.opt("state-directory");
     let grid_credentials = f.opt("grid-credentials");
+    let (grpc_web, rates, tracing) = (f.opt("grpc-web"), f.opt("rates"), f.opt("tracing"));
     f.look("metering");
     let services = f.opt::<Sound<Shared<ServerService>>>("services");
 
@@ -109,6 +110,9 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         http_cache: http_cache?.unwrap_or_default(),
         state_directory: state_directory?,
         grid_credentials: grid_credentials?.unwrap_or_default(),
+        grpc_web: grpc_web?,
+        rates: rates?.unwrap_or_default(),
+        tracing: tracing?,
     })
 }
 

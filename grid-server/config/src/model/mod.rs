@@ -28,8 +28,8 @@ pub use scheduler::{
     Pruner, Scheduler, StaticSet,
 };
 pub use server::{
-    Admin, Channel, Compression, Endpoint, GridCredentials, Instance, Monitoring, MonitoringFormat,
-    MonitoringTarget, ServerConfig, ServerCredentials, TagFormat, Transport,
+    Admin, Channel, Compression, Endpoint, GridCredentials, GrpcWeb, Instance, Monitoring, MonitoringFormat,
+    MonitoringTarget, Rates, ServerConfig, ServerCredentials, TagFormat, Tracing, Transport,
 };
 pub use services::{
     ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet,

@@ -55,6 +55,12 @@ pub struct ServerConfig {
     pub state_directory: Option<PathBuf>,
     /// Tokens between the parts of a grid.
     pub grid_credentials: GridCredentials,
+    /// gRPC-web, where browsers are served.
+    pub grpc_web: Option<GrpcWeb>,
+    /// How fast callers may be.
+    pub rates: Rates,
+    /// Where traces go; `None` for nowhere.
+    pub tracing: Option<Tracing>,
 }
 
 /// One element of `instances`.
@@ -136,6 +142,33 @@ pub struct GridCredentials {
     pub worker_token: Option<PathBuf>,
     /// The file with the token that Fleet asks for.
     pub admin_token: Option<PathBuf>,
+}
+
+/// `grpc-web`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcWeb {
+    /// The origins of the pages that may call; `*` for any.
+    pub origins: Vec<String>,
+}
+
+/// `rates`: calls a second; `None` for any number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Of one subject.
+    pub per_subject: Option<u32>,
+    /// Over one connection.
+    pub per_connection: Option<u32>,
+}
+
+/// `tracing`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// The collector's URL for OTLP over HTTP, without a path.
+    pub endpoint: String,
+    /// Which part of the calls is traced whose clients say nothing of traces, from 0 to 1.
+    pub sample: f64,
+    /// What the spans' resource is called.
+    pub service_name: String,
 }
 
 /// `monitoring`, where it is enabled.

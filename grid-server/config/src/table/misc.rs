@@ -139,6 +139,51 @@ pub(crate) static ADMIN: Section = record(
     &[default("address", Ty::Text, "127.0.0.1:8980", "`HOST:PORT`.")],
 );
 
+/// Pages in browsers.
+pub(crate) static GRPC_WEB: Section = record(
+    "grpc-web",
+    "Pages in browsers that may call, by gRPC-web over HTTP/2 and HTTP/1.1. Our own.",
+    &[required(
+        "origins",
+        Ty::List(&Ty::Text),
+        "The pages' origins, as `https://HOST[:PORT]`; `*` for any. A page of another origin gets no answer that its browser shows it.",
+    )],
+);
+
+/// How fast callers may be.
+pub(crate) static RATES: Section = record(
+    "rates",
+    "How many calls a second callers may make. Ten seconds' worth may come at once; then each call waits until it is due; whoever is more than 20 s ahead gets RESOURCE_EXHAUSTED with the time to come again. Calls with the worker or admin token, Bots, health and reflection don't count. Our own.",
+    &[
+        key("per-subject", Ty::Whole(1, 1_000_000), "Of one subject, as authentication tells it."),
+        key(
+            "per-connection",
+            Ty::Whole(1, 1_000_000),
+            "Over one connection. Behind a proxy that is one of the proxy's, which many clients share.",
+        ),
+    ],
+);
+
+/// Where traces go.
+pub(crate) static TRACING: Section = record(
+    "tracing",
+    "Where OpenTelemetry traces are sent: a span for each call, beneath that of the client's `traceparent`; beneath that of an Execute or WaitExecution the action's time in the queue, and on its worker to fetch, execute and upload. A client decides by its `traceparent` whether its calls are traced. Our own.",
+    &[
+        required(
+            "endpoint",
+            Ty::Text,
+            "The collector's URL for OTLP over HTTP, without a path, as `http://HOST:4318`.",
+        ),
+        default(
+            "sample",
+            Ty::Number(0.0, 1.0),
+            "0",
+            "Which part of the calls is traced whose clients say nothing of traces.",
+        ),
+        default("service-name", Ty::Text, "grid-server", "What the spans' `service.name` is."),
+    ],
+);
+
 /// What a client shows.
 pub(crate) static CREDENTIALS: Section = record(
     "credentials (of a client)",
@@ -174,4 +219,4 @@ pub(crate) static PERIOD: Section = record(
 );
 
 pub(super) const SECTIONS: &[&Section] =
-    &[&AUTHORIZATION, &MONITORING, &CLEANUP, &ADMIN, &CREDENTIALS, &PERIOD];
+    &[&AUTHORIZATION, &MONITORING, &CLEANUP, &ADMIN, &GRPC_WEB, &RATES, &TRACING, &CREDENTIALS, &PERIOD];

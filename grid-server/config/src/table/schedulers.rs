@@ -95,8 +95,8 @@ static SQL_KEYS: &[Key] = &[
     key("action-browser-url", Ty::Text, "The base URL of a browser for actions, for messages to clients."),
     key("instanced-browser-urls", Ty::List(&Ty::Record(&BROWSER_URL)), "Other base URLs for some instances."),
     default("max-execution-timeout", Ty::Seconds(1.0), "7200", "The longest that an action may run."),
-    refused("metering", Ty::Object(Kind::Metering), NOT_YET),
-    refused("metering-throttle-action", Ty::OneOf(&["deprioritize", "reject"]), NOT_YET),
+    refused("metering", Ty::Object(Kind::Metering), NO_METERING),
+    refused("metering-throttle-action", Ty::OneOf(&["deprioritize", "reject"]), NO_METERING),
     default(
         "bot-session-keepalive-timeout",
         Ty::Seconds(1.0),
@@ -324,10 +324,14 @@ static QUEUE_TIMEOUT: Section = Section {
     ],
 };
 
+/// What stands in for metering.
+const NO_METERING: &str = "use is not accounted in Redis; `rates` bounds the calls of each subject, `fairness: turns` and \
+                           the Quota service share the workers, and a call above a bound waits rather than fails";
+
 static METERING: Section = Section {
     name: "!metering",
     kind: Some(Kind::Metering),
-    status: Status::Refused(NOT_YET),
+    status: Status::Refused(NO_METERING),
     doc: "Accounting of use by client identity, in Redis.",
     keys: &[
         required("redis", Ty::Object(Kind::RedisConnection), "The connection."),
@@ -350,9 +354,7 @@ static METERING: Section = Section {
 static METERING_CLIENT: Section = Section {
     name: "!metering-service-client",
     kind: Some(Kind::Metering),
-    status: Status::Refused(
-        "BuildGrid replaced it by `!metering`, which this version doesn't have yet; remove it",
-    ),
+    status: Status::Refused("BuildGrid removed it; `rates` bounds the calls of each subject"),
     doc: "BuildGrid's former metering.",
     keys: &[],
 };

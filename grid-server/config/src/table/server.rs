@@ -1,6 +1,6 @@
 //! The document's own keys, instances and channels.
 
-use super::misc::{ADMIN, AUTHORIZATION, CLEANUP, MONITORING};
+use super::misc::{ADMIN, AUTHORIZATION, CLEANUP, GRPC_WEB, MONITORING, RATES, TRACING};
 use super::{
     Key, Kind, Section, Side, Status, Ty, default, key, mapped, refused, required, spelling, warned,
 };
@@ -72,6 +72,13 @@ static TOP_KEYS: &[Key] = &[
         Ty::List(&Ty::Object(Kind::Channel)),
         "Addresses of Bazel's HTTP cache (`--remote_cache=http://…`): `/[INSTANCE/]ac/HASH` and `/[INSTANCE/]cas/HASH` of each instance with `!cas` and `!action-cache`, for callers who may do the same by gRPC; a password in the URL is taken as the token. Blobs are those of gRPC, found by hash where they were uploaded by HTTP or a result that was asked for by HTTP names them. Results are those of gRPC, as far as servers with this key recorded them, and the other way round. Our own.",
     ),
+    key(
+        "grpc-web",
+        Ty::Record(&GRPC_WEB),
+        "gRPC-web for pages in browsers, at every address; without it there is none. Our own.",
+    ),
+    key("rates", Ty::Record(&RATES), "How many calls a second callers may make. Our own."),
+    key("tracing", Ty::Record(&TRACING), "Where OpenTelemetry traces are sent. Our own."),
     key(
         "state-directory",
         Ty::Path,

@@ -32,6 +32,9 @@ fn special(section: &str, key: &str) -> Option<[&'static str; 2]> {
         ("an instance", "services") => ["[!memory-build-events {}]", "[!logstream {}]"],
         ("!logstream", "storage") => ["!memory-logstream-storage {}", "!logstream {}"],
         ("the document", "limiter") => ["a", "b"],
+        ("grpc-web", "origins") => ["['http://a']", "['http://b']"],
+        ("tracing", "endpoint") => ["'http://a:1'", "'http://b:1'"],
+        ("tracing", "sample") => ["0.25", "0.5"],
         _ => return None,
     })
 }
@@ -266,6 +269,7 @@ pub(crate) fn document(section: &Section, text: &str) -> String {
         (None, "sets[]") => scheduler("property-set", &format!("!instanced-property-set {{sets: [{text}]}}")),
         (None, "authorization") => with("authorization"),
         (None, "monitoring") => with("monitoring"),
+        (None, name @ ("grpc-web" | "rates" | "tracing")) => with(name),
         (None, "cleanup[]") => format!("cleanup: [{text}]"),
         (None, "admin") => with("admin"),
         (None, "credentials (of a client)") => remote("credentials"),

@@ -5,6 +5,7 @@
 //! Without a token for administrators, their services ask for a known caller whom the ACL, where there is one, grants the
 //! call in the unnamed instance: what these calls do concerns all instances.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -16,7 +17,7 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 
 use super::tokens::TokenFile;
-use super::{Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, bearer};
+use super::{Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, Rates, bearer};
 use crate::{RpcError, to_status};
 
 const OPEN: [&str; 3] = [
@@ -55,6 +56,8 @@ pub struct AuthOptions {
     pub admin_token: Option<Arc<TokenFile>>,
     /// The full names of the services that are administrators'.
     pub admin_services: &'static [&'static str],
+    /// How many calls a second callers may make, where that is limited. Workers and administrators may make any number.
+    pub rates: Option<Arc<Rates>>,
 }
 
 /// Authentication before all services of a server.
@@ -80,7 +83,7 @@ impl AuthLayer {
         request: &http::request::Parts,
         call: impl Future<Output = T>,
     ) -> Result<T, RpcError> {
-        match self.options.judge(path, request).await?.call(path, &self.options) {
+        match self.options.admit(path, request).await? {
             Some(known) => Ok(CALL.scope(known, call).await),
             None => Ok(call.await),
         }
@@ -166,7 +169,17 @@ impl AuthOptions {
         if let Some(call) = call.as_ref().filter(|_| self.admin_services.contains(&service)) {
             call.administers().await?;
         }
+        if let Some(rates) = self.rates.as_ref().filter(|_| self.has_rate(path, service, request)) {
+            rates.wait(call.as_ref().and_then(Call::subject), request).await?;
+        }
         Ok(call)
+    }
+
+    /// Whether a call counts for its caller's rate: those of workers and administrators don't.
+    fn has_rate(&self, path: &str, service: &str, request: &http::request::Parts) -> bool {
+        let is_other = service == BOTS || OPEN.contains(&service) || self.admin_services.contains(&service);
+        let method = path.rsplit('/').next().unwrap_or_default();
+        !is_other && !self.is_worker(service, method, request)
     }
 
     fn is_worker(&self, service: &str, method: &str, request: &http::request::Parts) -> bool {
@@ -197,10 +210,14 @@ impl AuthOptions {
 }
 
 fn from_localhost(request: &http::request::Parts) -> bool {
+    peer(request).is_some_and(|address| address.ip().to_canonical().is_loopback())
+}
+
+/// The other end of the connection that a call came by.
+pub(super) fn peer(request: &http::request::Parts) -> Option<SocketAddr> {
     let tcp = request.extensions.get::<TcpConnectInfo>();
     let tls = request.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
-    let address = tcp.or(tls).and_then(TcpConnectInfo::remote_addr);
-    address.is_some_and(|address| address.ip().to_canonical().is_loopback())
+    tcp.or(tls).and_then(TcpConnectInfo::remote_addr)
 }
 
 impl<S> Service<Request<Body>> for Auth<S>

@@ -11,6 +11,7 @@ pub mod jwks;
 pub mod jwt;
 pub mod layer;
 pub mod policy;
+mod rates;
 pub mod server;
 pub mod tls;
 pub mod tokens;
@@ -27,6 +28,7 @@ use crate::RpcError;
 pub use acl::{Acl, AclError};
 pub use layer::AuthLayer;
 pub use policy::Policy;
+pub use rates::Rates;
 
 /// Who calls. Empty text stands for what is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,6 +87,18 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// What tells the caller from others, where that is known before the call is looked at, and how to call them. A token
+    /// that only another server can read stands for its bearer, and is told to nobody.
+    fn subject(&self) -> Option<(&str, &str)> {
+        match &self.caller {
+            Caller::Known(identity) => {
+                let subject = identity.as_ref().ok().map(|identity| identity.subject.as_str());
+                subject.filter(|subject| !subject.is_empty()).map(|subject| (subject, subject))
+            }
+            Caller::Bearer(_, token) => Some((token, "the bearer of this token")),
+        }
+    }
+
     async fn permit(&self, instance: &str, method: &str) -> Result<(), RpcError> {
         let identity = match &self.caller {
             Caller::Known(caller) => {

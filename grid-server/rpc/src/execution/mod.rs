@@ -7,10 +7,12 @@ pub mod instance;
 mod prepare;
 pub mod render;
 mod stream;
+mod trace;
 
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
+use grid_core::CallTrace;
 use grid_proto::longrunning::Operation;
 use grid_proto::reapi::execution_server::Execution;
 use grid_proto::reapi::{ExecuteRequest, WaitExecutionRequest};
@@ -42,23 +44,25 @@ impl Execution for ExecutionService {
     type WaitExecutionStream = OperationStream;
 
     async fn execute(&self, request: Request<ExecuteRequest>) -> Result<Response<OperationStream>, Status> {
-        let (headers, _, request) = request.into_parts();
+        let (headers, extensions, request) = request.into_parts();
+        let trace = extensions.get::<CallTrace>().cloned();
         let (name, instance) =
             self.instances.entry(&request.instance_name).await.map_err(|error| to_status(&error))?;
         let prepared = prepare::prepare(name.as_str(), instance, &headers, &request).await?;
         let watch = instance.scheduler.execute(prepared).await.map_err(|error| to_status(&error))?;
         crate::spans::note_operation(watch.operation.id.0);
         let inline = Inline::of(&request);
-        Ok(Response::new(stream::watch(Arc::clone(instance), watch, inline)))
+        Ok(Response::new(stream::watch(Arc::clone(instance), watch, inline, trace)))
     }
 
     async fn wait_execution(
         &self,
         request: Request<WaitExecutionRequest>,
     ) -> Result<Response<OperationStream>, Status> {
-        let name = request.into_inner().name;
+        let (_, extensions, WaitExecutionRequest { name }) = request.into_parts();
+        let trace = extensions.get::<CallTrace>().cloned();
         let (instance, id) = operations::locate(&self.instances, &name).await?;
         let watch = instance.scheduler.watch(id).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(stream::watch(instance, watch, Inline::default())))
+        Ok(Response::new(stream::watch(instance, watch, Inline::default(), trace)))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt};
+use grid_core::CallTrace;
 use grid_proto::longrunning::Operation;
 use grid_scheduler::Watch;
 use tokio::time::timeout;
@@ -10,12 +11,14 @@ use tonic::Status;
 
 use super::instance::ExecutionInstance;
 use super::render::{self, Inline};
+use super::trace;
 
 /// The stream of a watch; it ends with the operation. A client that hangs up cancels nothing (REAPI, `Execute`).
 pub(super) fn watch(
     instance: Arc<ExecutionInstance>,
     mut watch: Watch,
     inline: Inline,
+    trace: Option<CallTrace>,
 ) -> BoxStream<'static, Result<Operation, Status>> {
     async_stream::stream! {
         loop {
@@ -31,6 +34,9 @@ pub(super) fn watch(
             if view.is_final() {
                 let function = view.job.spec.action_digest.function();
                 render::inline(&instance, function, &inline, &mut operation).await;
+                if let Some(trace) = &trace {
+                    trace::note(trace, &operation);
+                }
                 yield Ok(operation);
                 return;
             }

@@ -12,6 +12,8 @@ use grid_cache::decorators::allow_updates::ReadOnly;
 use grid_cas::SharedStore;
 use grid_cas::backends::disk::{Disk, DiskOptions};
 use grid_cas::backends::lru::{Lru, LruOptions};
+use grid_cas::backends::remote::Remote;
+use grid_cas::client::{Connection, ConnectionOptions};
 use grid_cas::decorators::verify::Verify;
 use grid_cas::observer::unobserved;
 use grid_core::{Digest, DigestFunction, InstanceName, SystemClock};
@@ -284,6 +286,16 @@ impl Grid {
         let (channel, replica) = (parts.serve().await, parts.serve().await);
         let web = WebServer::start().await;
         Self { channel, replica, store, web, _folder: Arc::new(folder) }
+    }
+
+    /// A server that is not ours, at an address. What rules store past the server they store by its own calls.
+    pub(crate) async fn elsewhere(address: &str) -> Self {
+        let url = format!("http://{address}");
+        let channel = Endpoint::new(url.clone()).unwrap().connect().await.unwrap();
+        let options = ConnectionOptions::new(&url, MAIN);
+        let store: SharedStore = Arc::new(Remote::new(Connection::new(options).unwrap()));
+        let web = WebServer::start().await;
+        Self { replica: channel.clone(), channel, store, web, _folder: Arc::new(()) }
     }
 
     /// The same stores behind another server.

@@ -18,6 +18,7 @@ mod action_cache;
 mod asset;
 mod batch;
 mod build_events;
+mod bytestream_packed;
 mod bytestream_read;
 mod bytestream_write;
 mod capabilities;
@@ -27,6 +28,7 @@ mod grid;
 mod introspection;
 mod logstream;
 mod origin;
+mod peers;
 mod queue;
 mod quota;
 mod resume;
@@ -72,7 +74,7 @@ fn names_are_unique_and_negative_rules_are_at_least_half() {
 #[test]
 fn the_documentation_is_current() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md");
-    let generated = document(&rules());
+    let generated = document(&rules(), &peers::found());
     if std::env::var_os("GRID_BLESS").is_some() {
         std::fs::write(&path, &generated).unwrap();
     }
@@ -88,4 +90,10 @@ async fn every_rule_holds_over_lru() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rule_holds_over_disk() {
     run(&Grid::start(StoreKind::Disk).await, rules()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it asks other servers, which `cargo xtask conformance` starts"]
+async fn rules_on_other_servers() {
+    peers::look(rules).await;
 }

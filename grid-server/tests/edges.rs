@@ -1,0 +1,157 @@
+//! What stands before the services: pages in browsers, rates, traces.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail them")]
+
+mod support;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::post;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use grid_proto::reapi::capabilities_client::CapabilitiesClient;
+use grid_proto::reapi::execution_client::ExecutionClient;
+use grid_proto::reapi::{ExecuteRequest, GetCapabilitiesRequest, ServerCapabilities};
+use prost::Message as _;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+use support::{Calls, Server};
+use tokio::sync::mpsc;
+use tonic::{Code, Request};
+
+const INSTANCES: &str = "
+storages: [!lru-storage &cas {size: 10M}]
+caches: [!lru-action-cache &results {storage: *cas, max-cached-refs: 100}]
+schedulers: [!sql-scheduler &queue {storage: *cas, action-cache: *results}]
+instances:
+  - name: ''
+    services: [!cas {storage: *cas}, !action-cache {cache: *results}, !execution {scheduler: *queue}]
+";
+const CAPABILITIES: &str = "/build.bazel.remote.execution.v2.Capabilities/GetCapabilities";
+const PAGE: &str = "https://ui.example.org";
+
+/// A message as gRPC-web frames it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, message].concat()
+}
+
+async fn web_call(server: &Server, origin: &str) -> reqwest::Response {
+    let call = Client::new().post(format!("{}{CAPABILITIES}", server.address()));
+    let call = call.header("content-type", "application/grpc-web+proto").header("origin", origin);
+    call.body(framed(&GetCapabilitiesRequest::default().encode_to_vec())).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_calls_by_grpc_web_where_its_origin_may() {
+    let server = Server::start(&format!("grpc-web: {{origins: ['{PAGE}']}}\n{INSTANCES}")).await;
+    let answer = web_call(&server, PAGE).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.headers()["access-control-allow-origin"], PAGE);
+    let body = answer.bytes().await.unwrap();
+    let length = usize::try_from(u32::from_be_bytes(body[1..5].try_into().unwrap())).unwrap();
+    let told = ServerCapabilities::decode(&body[5..5 + length]).unwrap();
+    assert!(told.cache_capabilities.is_some() && told.execution_capabilities.is_some(), "{told:?}");
+    let trailers = &body[5 + length..];
+    assert_eq!(trailers[0], 0x80, "the second frame has the trailers");
+    assert!(String::from_utf8_lossy(trailers).contains("grpc-status:0"), "{trailers:?}");
+
+    let stranger = web_call(&server, "https://evil.example.org").await;
+    assert!(!stranger.headers().contains_key("access-control-allow-origin"));
+    let preflight = Client::new().request(Method::OPTIONS, format!("{}{CAPABILITIES}", server.address()));
+    let preflight = preflight.header("origin", PAGE).header("access-control-request-method", "POST");
+    let preflight = preflight.header("access-control-request-headers", "x-grpc-web").send().await.unwrap();
+    assert_eq!(preflight.headers()["access-control-allow-headers"], "x-grpc-web");
+    assert!(capabilities(server.channel().await, None).await.is_ok(), "gRPC is spoken all the same");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_the_key_no_page_calls() {
+    let server = Server::start(INSTANCES).await;
+    let call = Client::new().post(format!("{}{CAPABILITIES}", server.address()));
+    let call = call.header("content-type", "application/grpc-web+proto").header("origin", PAGE);
+    assert!(call.body(framed(&[])).send().await.is_err(), "it speaks HTTP/2 alone");
+    server.stop().await;
+}
+
+async fn capabilities(channel: Calls, traceparent: Option<&str>) -> Result<(), tonic::Status> {
+    let mut request = Request::new(GetCapabilitiesRequest::default());
+    if let Some(parent) = traceparent {
+        request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    }
+    CapabilitiesClient::new(channel).get_capabilities(request).await.map(drop)
+}
+
+/// At one call a second, ten seconds' worth come at once, as many wait, and the others are refused without a wait.
+#[tokio::test]
+async fn a_connection_above_its_rate_is_slowed_down_then_refused() {
+    let server = Server::start(&format!("rates: {{per-connection: 1}}\n{INSTANCES}")).await;
+    let channel = server.channel().await;
+    let calls: FuturesUnordered<_> = (0..40).map(|_| capabilities(channel.clone(), None)).collect();
+    let first: Vec<_> = calls.take(30).collect().await;
+    let refused: Vec<_> = first.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(first.len() - refused.len() >= 11, "a burst passes: {} were refused", refused.len());
+    assert!(refused.len() >= 10, "{} were refused", refused.len());
+    for status in refused {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert!(status.message().contains("rates"), "it says why: {status:?}");
+        assert!(!status.details().is_empty(), "it says when to come again");
+    }
+    assert!(capabilities(server.channel().await, None).await.is_ok(), "another connection is another's");
+}
+
+/// What a collector of traces was sent.
+async fn collector() -> (String, mpsc::UnboundedReceiver<Value>) {
+    let (sender, spans) = mpsc::unbounded_channel();
+    let take = move |body: axum::body::Bytes| async move {
+        let sent: Value = serde_json::from_slice(&body).unwrap();
+        for scope in sent["resourceSpans"][0]["scopeSpans"].as_array().unwrap() {
+            for span in scope["spans"].as_array().unwrap() {
+                sender.send(span.clone()).unwrap();
+            }
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route("/v1/traces", post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, spans)
+}
+
+#[tokio::test]
+async fn traced_calls_are_joined_to_their_clients_and_to_their_actions() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const CLIENT: &str = "00f067aa0ba902b7";
+    let (url, mut spans) = collector().await;
+    let server = Server::start(&format!("tracing: {{endpoint: '{url}'}}\n{INSTANCES}")).await;
+    let channel = server.channel().await;
+    capabilities(channel.clone(), None).await.unwrap();
+    capabilities(channel.clone(), Some(&format!("00-{}-{CLIENT}-00", "1".repeat(32)))).await.unwrap();
+
+    let (action, _) = support::store_action(channel.clone(), &["true"]).await;
+    let request = ExecuteRequest { action_digest: Some(action), ..ExecuteRequest::default() };
+    let mut request = Request::new(request);
+    request.metadata_mut().insert("traceparent", format!("00-{TRACE}-{CLIENT}-01").parse().unwrap());
+    let mut told = ExecutionClient::new(channel.clone()).execute(request).await.unwrap().into_inner();
+    support::run_one_lease(channel, 0).await;
+    while !told.message().await.unwrap().unwrap().done {}
+    assert!(told.message().await.unwrap().is_none());
+    server.stop().await;
+
+    let mut sent = Vec::new();
+    while let Ok(Some(span)) = tokio::time::timeout(Duration::from_millis(1), spans.recv()).await {
+        sent.push(span);
+    }
+    assert!(sent.iter().all(|span| span["traceId"] == TRACE), "no other call is traced: {sent:#?}");
+    let call =
+        sent.iter().find(|span| span["name"] == "build.bazel.remote.execution.v2.Execution/Execute").unwrap();
+    assert_eq!(
+        (&call["parentSpanId"], &call["kind"], &call["status"]["code"]),
+        (&CLIENT.into(), &2.into(), &0.into())
+    );
+    let stage = sent.iter().find(|span| span["name"] == "execute").unwrap();
+    assert_eq!(stage["parentSpanId"], call["spanId"], "{stage:#?}");
+    assert_eq!(stage["attributes"][0]["value"]["stringValue"], "test-bot", "{stage:#?}");
+}
