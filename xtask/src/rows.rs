@@ -181,7 +181,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     full(
         "served",
-        "issue 7, 4 and faults: the same on PostgreSQL and SQLite; quotas of three replicas; news that is lost",
+        "issue 7, 4 and faults: the same on PostgreSQL and SQLite; quotas of three replicas; lost news, databases gone, slow, full",
         &["cargo", "test", "--locked", "-p", "grid-scheduler-sql", "--test", "served"],
     ),
     full(

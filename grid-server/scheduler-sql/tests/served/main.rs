@@ -2,6 +2,7 @@
 //! where news is lost.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod faults;
 mod news;
 mod quotas;
 mod turns;
