@@ -138,9 +138,10 @@ impl Chaos<'_> {
         // The first change is what it is at when it is stopped for good; the second one is the next leader's.
         self.ask(self.stops * 2)?;
         wait::pause(STOPPED);
+        // The kubelet ends what answers no probe for a minute, so only this is waited for.
         let acted = operator::other_leader(kube, &old).and_then(|_| {
             self.ask(self.stops * 2 + 1)?;
-            self.test.settled()
+            wait::until("the next leader acts", 30, || self.has_acted(self.stops * 2 + 1))
         });
         let before = acted.and_then(|()| self.written());
         pods::signal(kube, operator::NAMESPACE, &old, "grid-operator", "CONT")?;
@@ -157,6 +158,14 @@ impl Chaos<'_> {
     fn ask(&self, turn: i64) -> Result<()> {
         let metadata = json!({"annotations": {"example.org/turn": turn.to_string()}});
         self.test.patch("pool/gcc14", &json!({"spec": {"podTemplate": {"metadata": metadata}}}))
+    }
+
+    /// Whether the operator has applied it.
+    fn has_acted(&self, turn: i64) -> Result<bool> {
+        let deployment = self.test.kube.get(self.test.namespace, "deployment/gcc14-worker")?;
+        let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+        let turn = turn.to_string();
+        Ok(annotations["example.org/turn"] == *turn)
     }
 
     /// What the operator has written: by name, the generation, or the content where there is none.

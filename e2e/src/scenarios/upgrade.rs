@@ -113,9 +113,8 @@ fn this_operator(kube: &Kube<'_>) -> Result<()> {
 
 /// Has another operator look at every resource, and fails where a pod is another than before when it has.
 fn replaces_no_pod(test: &TestGrid<'_>, install: impl Fn() -> Result<()>) -> Result<()> {
-    let before = pods(test)?;
+    let (before, leader) = (pods(test)?, operator::leader(&test.kube)?);
     install()?;
-    let leader = operator::leader(&test.kube)?;
     wait::until("the new operator leads", 120, || {
         let running = crate::pods::names(&test.kube, operator::NAMESPACE, operator::PODS)?;
         Ok(operator::leader(&test.kube)? != leader && running == [operator::leader(&test.kube)?])

@@ -18,8 +18,8 @@ use rustls::{
 };
 use serde_json::{Value, json};
 
-use crate::convergence::{converge, from, new_world, pass_of, to};
 use crate::model::{Model, context_at, noon};
+use crate::passes::{converge, from, new_world, pass_of, to};
 
 /// The world of `convergence` with mutual TLS.
 async fn secured() -> Model {

@@ -8,9 +8,9 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use crate::broken::rules;
-use crate::convergence::converge;
 use crate::golden::through_types;
 use crate::model::Model;
+use crate::passes::converge;
 
 /// Whole in themselves: what is in them is Kubernetes', and passed on as it is.
 const OPAQUE: [&str; 8] =

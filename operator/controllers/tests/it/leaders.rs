@@ -8,8 +8,8 @@ use std::time::Duration;
 use grid_operator_apply::{Election, Leadership, LeaseStore, Term};
 use serde_json::{Value, json};
 
-use crate::convergence::{assert_same, converge, new_world, pass_of, shape};
 use crate::model::{Key, Model, context_at, noon};
+use crate::passes::{assert_same, converge, new_world, pass_of, shape};
 
 /// A lease that nobody else wants.
 #[derive(Clone, Default)]

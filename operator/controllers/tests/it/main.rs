@@ -17,6 +17,8 @@ mod golden;
 mod keys;
 mod leaders;
 mod model;
+mod passes;
+mod played_fleet;
 mod restricted;
 mod scale;
 mod scaling;

@@ -7,9 +7,9 @@ use std::time::Instant;
 use grid_operator_controllers::{Context, buildgrid, casstorage, workerpool};
 use serde_json::{Value, json};
 
-use crate::convergence::from;
 use crate::golden::through_types;
 use crate::model::{Model, context};
+use crate::passes::from;
 
 /// Resources where `GRID_SCALE` says nothing.
 const RESOURCES: usize = 60;

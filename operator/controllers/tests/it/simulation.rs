@@ -12,8 +12,8 @@ use grid_operator_controllers::{buildgrid, casstorage, workerpool};
 use serde_json::{Value, json};
 
 use crate::broken::rules;
-use crate::convergence::{assert_same, from, pass, shape, to};
 use crate::model::{Chance, Faults, Model, context};
+use crate::passes::{assert_same, from, pass, shape, to};
 use crate::upgrade::{NEXT, Operator, own_revision};
 
 /// Seeds where `GRID_SEEDS` says nothing.

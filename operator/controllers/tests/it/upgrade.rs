@@ -8,8 +8,8 @@ use grid_operator_controllers::{Context, Images, Pace, Rollouts};
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::convergence::{assert_same, condition, converge, new_world, pass_of, shape};
 use crate::model::{Clock, Model, context_at, noon};
+use crate::passes::{assert_same, condition, converge, new_world, pass_of, shape};
 
 /// Revision of the templates of an operator to come.
 pub(crate) const NEXT: &str = "next";

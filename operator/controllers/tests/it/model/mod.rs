@@ -7,6 +7,7 @@
 mod apply;
 mod faults;
 mod http_api;
+mod rules;
 mod store;
 
 pub(crate) use faults::{Chance, Faults};

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::apply;
 use super::faults::{Fault, Faults};
+use super::rules::{check_immutable, default, group_version, item, plural};
 
 /// Group, plural, namespace, name.
 pub(crate) type Key = (String, String, String, String);
@@ -391,15 +392,6 @@ impl State {
     }
 }
 
-/// An object as an item of a list: there, the real one leaves out what it is.
-fn item(object: &Value) -> String {
-    let mut item = object.clone();
-    for field in ["apiVersion", "kind"] {
-        item.as_object_mut().unwrap().remove(field);
-    }
-    item.to_string()
-}
-
 fn check_version(current: Option<&Value>, object: &Value) -> Result<(), Refusal> {
     let wanted = &object["metadata"]["resourceVersion"];
     let is = current.map(|c| &c["metadata"]["resourceVersion"]);
@@ -407,54 +399,4 @@ fn check_version(current: Option<&Value>, object: &Value) -> Result<(), Refusal>
         return Ok(());
     }
     Err(Refusal::new(409, "Conflict", "the object has been modified"))
-}
-
-/// What the real one doesn't let change.
-fn check_immutable(key: &Key, old: Option<&Value>, config: &Value) -> Result<(), Refusal> {
-    let Some(old) = old else { return Ok(()) };
-    let fields: &[&str] = match key.1.as_str() {
-        "deployments" | "statefulsets" => &["/spec/selector"],
-        "jobs" => &["/spec/template"],
-        "configmaps" if old["immutable"] == true => &["/data"],
-        _ => &[],
-    };
-    for field in fields {
-        if let (Some(was), Some(is)) = (old.pointer(field), config.pointer(field))
-            && !apply::covers(was, is)
-        {
-            return Err(Refusal::new(422, "Invalid", format!("{field}: field is immutable")));
-        }
-    }
-    Ok(())
-}
-
-/// Fields that the real one fills in.
-fn default(plural: &str, object: &mut Value) {
-    if matches!(plural, "deployments" | "statefulsets" | "jobs") {
-        let pod = &mut object["spec"]["template"]["spec"];
-        for (field, value) in
-            [("dnsPolicy", json!("ClusterFirst")), ("schedulerName", json!("default-scheduler"))]
-        {
-            if pod[field].is_null() {
-                pod[field] = value;
-            }
-        }
-    }
-    if plural == "services" && object["spec"]["clusterIP"].is_null() {
-        object["spec"]["clusterIP"] = json!("10.0.0.1");
-    }
-}
-
-pub(super) fn group_version(api_version: &str) -> (String, String) {
-    match api_version.split_once('/') {
-        Some((group, version)) => (group.to_owned(), version.to_owned()),
-        None => (String::new(), api_version.to_owned()),
-    }
-}
-
-fn plural(kind: &str) -> String {
-    match kind {
-        "Ingress" => "ingresses".to_owned(),
-        other => format!("{}s", other.to_lowercase()),
-    }
 }
