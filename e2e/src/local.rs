@@ -91,8 +91,35 @@ pub(crate) enum Image<'a> {
 
 /// A grid-worker and its grid-runner: what a pod makes of two containers.
 pub(crate) struct Worker {
-    worker: Background,
-    _runner: Background,
+    worker: Program,
+    runner: Program,
+}
+
+/// A program that can be started once more.
+struct Program {
+    name: &'static str,
+    command: Command,
+    log: PathBuf,
+    /// What it says once it does its work.
+    ready: &'static str,
+    process: Option<Background>,
+}
+
+impl Program {
+    fn start(name: &'static str, command: Command, log: PathBuf, ready: &'static str) -> Result<Self> {
+        let mut program = Self { name, command, log, ready, process: None };
+        program.restart()?;
+        Ok(program)
+    }
+
+    /// Kills what runs, and starts it again.
+    fn restart(&mut self) -> Result<()> {
+        drop(self.process.take());
+        let mut process = Background::start(self.name, &mut self.command, &self.log)?;
+        process.wait_for(self.ready, START)?;
+        self.process = Some(process);
+        Ok(())
+    }
 }
 
 impl Worker {
@@ -105,13 +132,12 @@ impl Worker {
         for folder in ["build", "cache", "run"] {
             std::fs::create_dir_all(work.join(folder))?;
         }
-        let mut command = match image {
+        let command = match image {
             Image::Toolchain(root) => in_toolchain(&work, root)?,
             Image::Clients(cluster) => in_clients(&work, cluster, dir, "plain")?,
             Image::Sandbox(cluster) => in_clients(&work, cluster, dir, "bubblewrap")?,
         };
-        let mut runner = Background::start("grid-runner", &mut command, &dir.join("runner.log"))?;
-        runner.wait_for("serving", START)?;
+        let runner = Program::start("grid-runner", command, dir.join("runner.log"), "serving")?;
         let mut command = Command::new(environment::binaries()?.join("grid-worker"));
         command.args(["--bots", &server.address("http"), "--concurrency", "2", "--admin", "127.0.0.1:0"]);
         for property in properties {
@@ -119,17 +145,34 @@ impl Worker {
         }
         command.arg("--runner").arg(format!("unix:{}", work.join("run/runner.sock").display()));
         command.arg("--build-dir").arg(work.join("build")).arg("--cache-dir").arg(work.join("cache"));
-        let mut worker = Background::start("grid-worker", &mut command, &dir.join("worker.log"))?;
-        worker.wait_for("the worker is proved", START)?;
-        Ok(Self { worker, _runner: runner })
+        let log = dir.join("worker.log");
+        let worker = Program::start("grid-worker", command, log, "the worker is proved")?;
+        Ok(Self { worker, runner })
+    }
+
+    /// Kills the worker as a crash would, and starts it again.
+    ///
+    /// # Errors
+    /// Where it does not prove itself again.
+    pub(crate) fn restart_worker(&mut self) -> Result<()> {
+        self.worker.restart()
+    }
+
+    /// Kills the runner with all that it runs, and starts it again.
+    ///
+    /// # Errors
+    /// Where it does not serve again.
+    pub(crate) fn restart_runner(&mut self) -> Result<()> {
+        self.runner.restart()
     }
 
     /// Asks the worker to end, which it must do with exit code 0.
     ///
     /// # Errors
     /// Where it ends otherwise.
-    pub(crate) fn terminate(self) -> Result<()> {
-        anyhow::ensure!(self.worker.terminate()? == Some(0), "grid-worker did not end with 0 on SIGTERM");
+    pub(crate) fn terminate(mut self) -> Result<()> {
+        let worker = self.worker.process.take().context("the worker does not run")?;
+        anyhow::ensure!(worker.terminate()? == Some(0), "grid-worker did not end with 0 on SIGTERM");
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
 mod actions;
+mod attacks;
 mod bazel;
 mod clients;
 mod demo;
@@ -19,6 +20,7 @@ mod operator;
 mod pods;
 mod process;
 mod project;
+mod reapi;
 mod reference;
 mod remote;
 mod scenarios;

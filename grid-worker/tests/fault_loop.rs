@@ -37,7 +37,7 @@ mod tests {
     async fn make(server: &FakeGrid, command: &Command, inputs: &Tree, tally: &mut Tally) -> String {
         let action = Action {
             command_digest: Some(server.put_message(command)),
-            input_root_digest: Some(inputs.store(server)),
+            input_root_digest: Some(server.put_tree(inputs)),
             ..Action::default()
         };
         server.put_message(&action);

@@ -72,7 +72,7 @@ mod tests {
 
         // A missing directory, and a missing command.
         let deep = Tree::default().file("x/y/z/file", "4");
-        let root = deep.store(&grid.server);
+        let root = grid.server.put_tree(&deep);
         let mut command = shell("true");
         command.arguments.push("missing".to_owned());
         let wire = grid.server.put_message(&command);

@@ -75,6 +75,7 @@ mod tests {
             socket: grid.path("run/socket").display().to_string(),
             worker: grid.worker.as_ref().unwrap().id().to_string(),
             runner: grid.runner.as_ref().unwrap().id().to_string(),
+            address: grid.served.address.ip().to_string(),
             port: grid.served.address.port().to_string(),
         }
     }
@@ -193,7 +194,7 @@ mod tests {
         // The inputs lie over the root that is named.
         let base =
             Tree::default().file("in", "from-the-root").file("below", "below").file("dir/more", "more");
-        let digest = base.store(&grid.server);
+        let digest = grid.server.put_tree(&base);
         let chroot = [("chrootDigest", format!("{}/{}", digest.hash, digest.size_bytes))];
         for (path, content) in
             [("/in", "precious"), ("/below", "below"), ("/dir/in", "precious"), ("/dir/more", "more")]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
-use crate::{buildgrid, shell, workspace};
+use crate::{buildgrid, images, shell, workspace};
 
 const BAZEL_REMOTE: &str = "github.com/buchgr/bazel-remote/v2";
 const VERSION: &str = "v2.6.2";
@@ -25,6 +25,9 @@ enum What {
     /// The scheduler over a database: actions a second, their cost, pick-up, idle bots, a long queue; servers beside
     /// BuildGrid, by gRPC; the memory of clients that wait.
     Scheduler,
+    /// The worker: what it adds to an action, large inputs and outputs; and beside buildbox-worker on the same actions. With
+    /// `overhead` only the first.
+    Worker,
     /// Storage: what requests cost in memory, on a disk, with an index, beside bazel-remote and BuildGrid; cleanup.
     Storage,
     /// Trees, results and a build's mix, beside bazel-remote and BuildGrid; what tokens, metrics and spans add.
@@ -44,7 +47,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             shell::run(&mut command)
         }
         What::Scheduler => scheduler(&options.parts),
+        What::Worker => worker(&options.parts),
     }
+}
+
+/// The worker alone, over servers in the program's own memory; then beside buildbox-worker, on a server.
+fn worker(parts: &[String]) -> anyhow::Result<()> {
+    shell::run(&mut program("grid-worker", "actions", parts)?)?;
+    if parts.is_empty() {
+        images::binaries("e2e")?;
+        let scenario = ["run", "--quiet", "--locked", "-p", "grid-e2e", "--", "run", "side-by-side"];
+        shell::run(&mut shell::command("cargo", scenario)?)?;
+    }
+    Ok(())
 }
 
 /// Databases under the scheduler itself; then servers, by gRPC. Each program takes the parts that it knows.

@@ -12,17 +12,32 @@ pub(crate) struct Toolchain {
     pub(crate) name: &'static str,
     /// Debian's code name.
     pub(crate) suite: &'static str,
+    /// The packages that are installed, a blank between them.
+    pub(crate) packages: &'static str,
+    /// Packages that only Debian's own installer can put in the right order.
+    pub(crate) more: &'static str,
     /// What the image is, in a sentence.
     pub(crate) description: &'static str,
 }
 
 /// The two toolchains that `examples/toolchains` describes to Bazel.
 pub(crate) const TOOLCHAINS: [Toolchain; 2] = [
-    Toolchain { name: "toolchain-gcc12", suite: "bookworm", description: "gcc 12 on Debian 12, untouched" },
-    Toolchain { name: "toolchain-gcc14", suite: "trixie", description: "gcc 14 on Debian 13, untouched" },
+    Toolchain {
+        name: "toolchain-gcc12",
+        suite: "bookworm",
+        packages: "gcc g++ libc6-dev",
+        more: "",
+        description: "gcc 12 on Debian 12, untouched",
+    },
+    Toolchain {
+        name: "toolchain-gcc14",
+        suite: "trixie",
+        packages: "gcc g++ libc6-dev",
+        more: "",
+        description: "gcc 14 on Debian 13, untouched",
+    },
 ];
 
-const PACKAGES: &str = "gcc g++ libc6-dev";
 /// What differs from one installation to the next, and no compiler needs.
 const LEFT_OUT: &[&str] = &[
     "./dev/*",
@@ -56,11 +71,13 @@ pub(crate) fn layer(toolchain: &Toolchain) -> Result<PathBuf> {
     if tar.is_file() {
         return Ok(tar);
     }
-    shell::step(&format!("{}: install {PACKAGES} on Debian {}", toolchain.name, toolchain.suite), || {
-        let root = dir.join(format!("{}.root", toolchain.name));
-        let partial = dir.join(format!("{}.partial", toolchain.name));
+    let Toolchain { name, suite, packages, more, .. } = toolchain;
+    shell::step(&format!("{name}: install {packages} {more} on Debian {suite}"), || {
+        let root = dir.join(format!("{name}.root"));
+        let partial = dir.join(format!("{name}.partial"));
         remove(&root)?;
-        install(toolchain.suite, &root)?;
+        install(suite, packages, &root)?;
+        install_more(more, &root)?;
         pack(&root, &partial)?;
         remove(&root)?;
         std::fs::rename(&partial, &tar).context("can't keep the layer")
@@ -68,14 +85,24 @@ pub(crate) fn layer(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(tar)
 }
 
-fn install(suite: &str, root: &Path) -> Result<()> {
-    let packages = PACKAGES.replace(' ', ",");
+fn install(suite: &str, packages: &str, root: &Path) -> Result<()> {
+    let packages = packages.replace(' ', ",");
     let log = root.with_extension("log");
     let output = std::fs::File::create(&log)?;
     let mut command = shell::command("debootstrap", ["--variant=minbase"])?;
     command.arg(format!("--include={packages}")).arg(suite).arg(root);
     command.stdout(output.try_clone()?).stderr(output);
     shell::run(&mut command).with_context(|| format!("see {}", log.display()))
+}
+
+fn install_more(packages: &str, root: &Path) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let script = "export DEBIAN_FRONTEND=noninteractive
+        exec apt-get install -y -qq --no-install-recommends \"$@\"";
+    let mut command = shell::command("chroot", [root])?;
+    shell::run(command.args(["sh", "-c", script, "sh"]).args(packages.split(' ')))
 }
 
 fn pack(root: &Path, tar: &Path) -> Result<()> {

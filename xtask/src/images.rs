@@ -19,7 +19,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The only target that needs no download: glibc, linked statically.
 #[cfg(target_arch = "aarch64")]
 const TARGET: &str = "aarch64-unknown-linux-gnu";
-const LOCAL: &str = "localhost";
+/// What stands for a registry in the names of images that are loaded, not pulled.
+pub(crate) const LOCAL: &str = "localhost";
 
 /// Options of `cargo xtask images`.
 #[derive(Args)]
@@ -159,7 +160,10 @@ fn pack(products: &[Product], registry: &str, tag: &str, dir: &Path) -> Result<V
 }
 
 /// Where the archives for a registry lie: those of another leave the tests' own as they are.
-fn folder(registry: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// Where there is no cache.
+pub(crate) fn folder(registry: &str) -> Result<PathBuf> {
     let images = workspace::cache()?.join("images");
     Ok(if registry == LOCAL { images } else { images.join(registry.replace(['/', ':'], "_")) })
 }
@@ -252,7 +256,11 @@ fn common() -> Vec<Entry> {
     entries
 }
 
-fn archive(image: &Image, layer: &Path, to: &Path) -> Result<(String, PathBuf)> {
+/// Writes an image's archive, and says its digest.
+///
+/// # Errors
+/// Where it can't be written.
+pub(crate) fn archive(image: &Image, layer: &Path, to: &Path) -> Result<(String, PathBuf)> {
     let digest = oci::archive(image, layer, to)?;
     println!("    {} {digest}", image.reference);
     Ok((image.reference.clone(), to.to_path_buf()))

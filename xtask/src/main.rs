@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask demo | test | codegen | conformance | images | bench | fuzz | import | mutations`.
+//! Development commands: `cargo xtask demo | test | codegen | conformance | images | bench | fuzz | import | mutations | test-images`.
 //!
 //! Everything here starts other programs and says what it does and how long that took. It refuses to hold
 //! product logic: what a cluster test does stands in `e2e`, what a cluster is in `e2e/cluster`.
@@ -20,6 +20,7 @@ mod rows;
 mod setup;
 mod shell;
 mod test;
+mod test_images;
 #[cfg(test)]
 mod tidy;
 mod workspace;
@@ -62,6 +63,8 @@ enum Command {
         /// Only the rules that contain this text.
         filter: Option<String>,
     },
+    /// Make the images that only tests of worker pools use: BuildBox, and Go FROM scratch.
+    TestImages,
     /// Install the programs that the tests and the demo start, from Debian's packages.
     Setup,
 }
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bgd { scenario } => buildgrid::scenario(&scenario),
         Command::Images(options) => images::run(&options),
         Command::Mutations { filter } => mutations::run(filter.as_deref()),
+        Command::TestImages => test_images::run(),
         Command::Setup => setup::run(),
     }
 }

@@ -133,19 +133,11 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     full(
         "fault-loop",
-        "issue 8, 2: worker and runner killed at random for half an hour of builds",
-        &[
-            "env",
-            "GRID_FAULT_LOOP_SECONDS=1800",
-            "cargo",
-            "test",
-            "-p",
-            "grid-worker",
-            "--test",
-            "fault_loop",
-            "--locked",
-        ],
+        "issue 8, 2: workers and runners killed at random for half an hour of Bazel builds",
+        scenario!("fault-loop"),
     ),
+    full("outputs", "issue 8, 4: outputs as REAPI asks for, beside buildbox-worker's", scenario!("outputs")),
+    full("test-images", "issue 8, 1 and 7: the images of BuildBox and of Go", &["xtask", "test-images"]),
     full(
         "storage-kills",
         "issue 5, 2: the process over each durable store killed 200 times under load",
@@ -212,6 +204,9 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 7, 6: BuildGrid's own bgd through the ingress",
         &["xtask", "bgd", "bgd-ingress"],
     ),
+    full("hostile", "issue 8, 1: hostile commands in pools of each isolation", scenario!("hostile")),
+    full("from-scratch", "issue 8, 7: a toolchain image FROM scratch", scenario!("from-scratch")),
+    full("buildbox-pool", "issue 8, 1 and E5: a pool of BuildBox", scenario!("buildbox-pool")),
     full("split", "issue 4, 3b: Bazel on services apart, behind one ingress", scenario!("split")),
     full(
         "postgres",

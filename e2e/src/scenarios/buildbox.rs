@@ -27,7 +27,7 @@ pub(crate) fn worker() -> Result<()> {
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let server = Server::start(dir.path(), "bare.yml")?;
     let remote = server.address("http");
-    let bot = bot(&cluster, dir.path(), &remote)?;
+    let bot = bot(&cluster, dir.path(), &remote, &["OSFamily=linux"])?;
     let place = place(&cluster, dir.path(), "client")?;
 
     let all = ["trexe", "--remote", &remote, "--do-not-cache"];
@@ -149,13 +149,19 @@ fn casd(cluster: &Cluster, dir: &Path, name: &'static str, more: &[&str]) -> Res
     Ok(daemon)
 }
 
-/// buildbox-worker and its daemon, which share the folders that inputs are staged in.
-fn bot(cluster: &Cluster, dir: &Path, remote: &str) -> Result<Background> {
-    let script = "buildbox-casd --cas-remote=\"$1\" --bind=unix:/shared/front.sock /var/cache/front &
+/// buildbox-worker with these properties and its daemon, which share the folders that inputs are staged in; inputs are
+/// linked, as in a pod, which has no FUSE.
+///
+/// # Errors
+/// Where it does not start.
+pub(super) fn bot(cluster: &Cluster, dir: &Path, remote: &str, properties: &[&str]) -> Result<Background> {
+    let script = "export BUILDBOX_STAGER=hardlink
+        buildbox-casd --cas-remote=\"$1\" --bind=unix:/shared/front.sock /var/cache/front &
         exec buildbox-worker --bots-remote=\"$1\" --cas-remote=unix:/shared/front.sock \
-            --buildbox-run=/usr/bin/buildbox-run-hosttools --platform OSFamily=linux bot";
+            --buildbox-run=/usr/bin/buildbox-run-hosttools --concurrent-jobs=2 $2 bot";
+    let properties: Vec<_> = properties.iter().map(|property| format!("--platform {property}")).collect();
     let place = place(cluster, dir, "bot")?;
-    let mut command = place.command("/", &["sh", "-c", script, "sh", remote]);
+    let mut command = place.command("/", &["sh", "-c", script, "sh", remote, &properties.join(" ")]);
     let mut bot = Background::start("buildbox-worker", &mut command, &dir.join("bot.log"))?;
     bot.wait_for("Starting buildbox-worker", START).context("buildbox-worker did not start")?;
     Ok(bot)

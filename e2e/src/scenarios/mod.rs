@@ -7,6 +7,7 @@ mod bgd;
 mod big;
 mod broken;
 mod buildbox;
+mod buildbox_pool;
 mod builds;
 mod buildstream;
 mod chaos;
@@ -14,17 +15,22 @@ mod chart;
 mod chart_values;
 mod day_two;
 mod expiry;
+mod fault_loop;
+mod from_scratch;
 mod grpcurl;
+mod hostile;
 mod identities;
 mod ingress;
 mod kills;
 mod moving;
 mod nginx;
 mod on_cluster;
+mod outputs;
 mod push;
 mod recc;
 mod resume;
 mod scale;
+mod side_by_side;
 mod topologies;
 mod unplaceable;
 mod upgrade;
@@ -49,6 +55,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "bare",
         shows: "Bazel on an all-in-one server and a worker, without a cluster",
         run: bare::remote,
+    },
+    Scenario {
+        name: "fault-loop",
+        shows: "Bazel builds succeed while workers and runners are killed every few seconds",
+        run: fault_loop::builds,
+    },
+    Scenario {
+        name: "outputs",
+        shows: "what REAPI says of outputs, on grid-worker and on buildbox-worker",
+        run: outputs::conformance,
+    },
+    Scenario {
+        name: "side-by-side",
+        shows: "grid-worker and buildbox-worker on the same actions and the same build, measured",
+        run: side_by_side::measure,
     },
     Scenario {
         name: "cache-only",
@@ -120,6 +141,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "sandboxes",
         shows: "BuildStream on a cluster, by the files that the operator wrote",
         run: buildstream::through_ingress,
+    },
+    Scenario {
+        name: "hostile",
+        shows: "hostile commands in a pool of each mode of isolation",
+        run: hostile::pools,
+    },
+    Scenario {
+        name: "from-scratch",
+        shows: "an image with a compiler and nothing else compiles, links and runs",
+        run: from_scratch::toolchain,
+    },
+    Scenario {
+        name: "buildbox-pool",
+        shows: "a pool of buildbox-worker and buildbox-casd compiles, links and runs; hostile commands in it",
+        run: buildbox_pool::pool,
     },
     Scenario {
         name: "split",

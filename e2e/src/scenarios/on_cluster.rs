@@ -11,10 +11,13 @@ use crate::bazel::Workspace;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::kube::Kube;
+use crate::reapi::Remote;
 use crate::{environment, grid, process, reference, wait};
 
 /// The host in the examples; each test has one of its own, for one ingress controller serves them all.
 const HOST: &str = "grid.example.com";
+/// The port of a grid's servers.
+pub(crate) const GRID_PORT: u16 = 50_051;
 /// Seconds until what was applied is ready: images are there, databases start and are migrated.
 const READY: u32 = 300;
 /// The kinds of what the operator makes.
@@ -172,6 +175,27 @@ impl<'a> TestGrid<'a> {
     pub(crate) fn reached_from(&self, place: Clients<'a>, grid: &str) -> Result<Clients<'a>> {
         let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
         grid::clients(place, &files, &self.hosts, &grid::ingress_address(self.cluster)?)
+    }
+
+    /// The grid as a client of the Remote Execution API reaches it: by its ingress and the CA that the operator hands out.
+    ///
+    /// # Errors
+    /// Where a file can't be read or written.
+    pub(crate) fn remote(&self, grid: &str) -> Result<Remote> {
+        let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
+        let address = grid::ingress_address(self.cluster)?;
+        let host = self.hosts.split(' ').next().context("the manifest has no ingress")?;
+        Remote::behind_ingress(&format!("{address}:443"), host, &files.join("ca.crt"))
+    }
+
+    /// The address at which pods find the server that serves this grid's Execution.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn server_address(&self, grid: &str) -> Result<String> {
+        let service = self.kube.get(self.namespace, &format!("service/{grid}"))?;
+        let address = service["spec"]["clusterIP"].as_str().filter(|address| *address != "None");
+        Ok(address.with_context(|| format!("service {grid} has no address of its own"))?.to_owned())
     }
 
     /// Deletes the grid, and fails unless all that the operator made for it goes too; then the namespace.

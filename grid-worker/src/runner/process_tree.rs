@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
+use rustix::fs::{Access, AtFlags, CWD, Dir, Mode, OFlags, accessat, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, wait};
 
@@ -63,6 +63,31 @@ impl ProcessTree {
             }
         }
         found
+    }
+
+    /// The caller's own children, dead ones too, without a look at any other process; `None` where the kernel doesn't
+    /// tell. While one of them is being reaped, the kernel may leave another one out.
+    pub(super) fn children(&self) -> Option<Vec<Pid>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let threads = openat(&self.proc, "self/task", flags, Mode::empty()).ok()?;
+        let mut children = Vec::new();
+        for thread in Dir::read_from(&threads).ok()?.flatten() {
+            let name = thread.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let path = [name, b"/children"].concat();
+            let file = match openat(&threads, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(file) => file,
+                // A thread that ended meanwhile gave its children to another; a kernel without such files has none.
+                Err(Errno::NOENT) if children_are_told(&threads) => continue,
+                Err(_) => return None,
+            };
+            let mut text = String::new();
+            File::from(file).read_to_string(&mut text).ok()?;
+            children.extend(text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+        }
+        Some(children)
     }
 
     /// Bytes, since a process names itself.
@@ -129,6 +154,12 @@ impl ProcessTree {
     }
 }
 
+/// Whether this kernel lists children, by the process's first thread, which never ends before it.
+fn children_are_told(threads: &OwnedFd) -> bool {
+    let path = format!("{}/children", getpid().as_raw_pid());
+    accessat(threads, path, Access::READ_OK, AtFlags::empty()).is_ok()
+}
+
 /// Parses `PID (NAME) STATE PPID …`; the name may itself hold spaces and parentheses.
 fn parse(stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|b| *b == b')')?;
@@ -182,8 +213,11 @@ mod tests {
     fn finds_children_and_not_itself() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let found = ProcessTree::open().unwrap().descendants(getpid());
+        let children = ProcessTree::open().unwrap().children();
         child.kill().unwrap();
         child.wait().unwrap();
+        let own = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(children.is_none_or(|children| children.contains(&own)));
         assert!(found.iter().any(|p| p.pid.as_raw_pid() == i32::try_from(child.id()).unwrap()));
         assert!(found.iter().all(|p| p.pid != getpid()));
     }

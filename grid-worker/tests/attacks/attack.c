@@ -102,9 +102,9 @@ static int make(const char *path) {
     return file < 0 ? fail(path) : close(file);
 }
 
-static int connect_tcp(const char *port) {
+static int connect_tcp(const char *port, const char *address) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (inet_pton(AF_INET, address, &to.sin_addr) != 1) return fail(address);
     return done(connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&to, sizeof to), "connect");
 }
 
@@ -203,7 +203,7 @@ int main(int count, char **words) {
         struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
         return done(setrlimit(RLIMIT_CORE, &limit), "setrlimit");
     }
-    if (IS("tcp")) return connect_tcp(a);
+    if (IS("tcp")) return connect_tcp(a, b);
     if (IS("call-runner")) return call_runner(a);
     if (IS("fifo")) return done(mkfifo(a, 0666), a);
     if (IS("socket")) return bind_socket(a);

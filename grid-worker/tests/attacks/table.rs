@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-/// A mode of isolation.
-#[derive(Clone, Copy, Debug)]
+/// A mode of isolation, or another runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Plain,
     Bubblewrap,
     Chroot,
+    /// buildbox-worker with buildbox-run-hosttools, in a pod.
+    Buildbox,
 }
 
 impl Mode {
@@ -16,6 +18,7 @@ impl Mode {
             Self::Plain => "plain",
             Self::Bubblewrap => "bubblewrap",
             Self::Chroot => "chroot",
+            Self::Buildbox => "buildbox",
         }
     }
 }
@@ -31,11 +34,13 @@ pub(crate) enum End {
     Harmless,
     /// Its result is refused, for REAPI can't describe what it made.
     OutputRefused,
+    /// There is no result: the worker fails at it, as often as the grid tries.
+    GivenUp,
     /// It does what it tries.
     Open,
 }
 
-use End::{Harmless, Killed, Open, OutputRefused, Refused};
+use End::{GivenUp, Harmless, Killed, Open, OutputRefused, Refused};
 
 impl End {
     fn word(self) -> &'static str {
@@ -44,6 +49,7 @@ impl End {
             Killed => "killed",
             Harmless => "harmless",
             OutputRefused => "result refused",
+            GivenUp => "given up",
             Open => "**open**",
         }
     }
@@ -58,6 +64,8 @@ pub(crate) struct Scene {
     pub(crate) socket: String,
     pub(crate) worker: String,
     pub(crate) runner: String,
+    /// The grid's.
+    pub(crate) address: String,
     pub(crate) port: String,
 }
 
@@ -72,11 +80,24 @@ pub(crate) struct Attack {
     pub(crate) words: Words,
     pub(crate) outputs: &'static [&'static str],
     ends: [Ending; 3],
+    /// What is otherwise in pods; and there alone, with BuildBox.
+    pods: &'static [(Mode, Ending)],
 }
 
 impl Attack {
+    /// How it ends where worker and runner are processes of one machine.
     pub(crate) fn end(&self, mode: Mode) -> Ending {
         self.ends[mode as usize]
+    }
+
+    /// How it ends in a pod.
+    pub(crate) fn end_in_pod(&self, mode: Mode) -> Ending {
+        let otherwise = self.pods.iter().find(|(pods, _)| *pods == mode).map(|(_, ending)| *ending);
+        otherwise.unwrap_or_else(|| if mode == Mode::Buildbox { UNBOUNDED } else { self.end(mode) })
+    }
+
+    const fn pods(self, pods: &'static [(Mode, Ending)]) -> Self {
+        Self { pods, ..self }
     }
 }
 
@@ -85,19 +106,23 @@ macro_rules! words {
 }
 
 const fn everywhere(name: &'static str, words: Words, end: Ending) -> Attack {
-    Attack { name, words, outputs: &[], ends: [end; 3] }
+    Attack { name, words, outputs: &[], ends: [end; 3], pods: &[] }
 }
 
 const fn each(name: &'static str, words: Words, ends: [Ending; 3]) -> Attack {
-    Attack { name, words, outputs: &[], ends }
+    Attack { name, words, outputs: &[], ends, pods: &[] }
 }
 
 const fn making(name: &'static str, words: Words, outputs: &'static [&'static str], end: Ending) -> Attack {
-    Attack { name, words, outputs, ends: [end; 3] }
+    Attack { name, words, outputs, ends: [end; 3], pods: &[] }
 }
 
+/// What BuildBox's programs leave to the pod.
+const UNBOUNDED: Ending = (Open, "one user for all, and no limits but the pod's");
 const USERS: Ending = (Refused, "another user's");
 const UNSEEN: Ending = (Refused, "not in its root");
+const SECCOMP: Ending = (Refused, "the seccomp profile RuntimeDefault");
+const FAILS: Ending = (GivenUp, "the worker fails, five times");
 const CAPABILITIES: Ending = (Refused, "no capabilities");
 
 /// All of them.
@@ -129,7 +154,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "time bomb that blocks all signals",
         words!["stubborn"],
         (Killed, "timeout, SIGKILL to the tree"),
-    ),
+    )
+    .pods(&[(Mode::Buildbox, (Killed, "timeout"))]),
     everywhere(
         "processes left behind",
         words!["daemonize"],
@@ -155,7 +181,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         |s| vec!["rename".to_owned(), s.build.clone(), format!("{}2", s.build)],
         [USERS, UNSEEN, UNSEEN],
     ),
-    everywhere("killing the worker", |s| vec!["kill".to_owned(), s.worker.clone()], USERS),
+    everywhere("killing the worker", |s| vec!["kill".to_owned(), s.worker.clone()], USERS)
+        .pods(&[(Mode::Buildbox, (Harmless, "the kernel keeps a container's first process"))]),
     everywhere("ptrace of the worker", |s| vec!["ptrace".to_owned(), s.worker.clone()], USERS),
     everywhere(
         "ptrace of the runner",
@@ -177,7 +204,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "the runner's memory",
         |s| vec!["read".to_owned(), format!("/proc/{}/mem", s.runner)],
         [(Refused, "not dumpable"), (Refused, "not dumpable"), UNSEEN],
-    ),
+    )
+    .pods(&[(Mode::Buildbox, (Refused, "nothing lies where it looks"))]),
     each(
         "calling the runner",
         |s| vec!["call-runner".to_owned(), s.socket.clone()],
@@ -185,7 +213,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     ),
     each(
         "a network call to the grid",
-        |s| vec!["tcp".to_owned(), s.port.clone()],
+        |s| vec!["tcp".to_owned(), s.port.clone(), s.address.clone()],
         [
             (Open, "the pod's network; Bots and Fleet ask for credentials"),
             (Refused, "a network namespace of its own"),
@@ -202,13 +230,15 @@ pub(crate) const ATTACKS: &[Attack] = &[
         words!["list", "/tmp/."],
         [(Open, "shared by the pod's actions"), (Harmless, "one of its own"), (Harmless, "one of its own")],
     ),
-    everywhere("setuid(0)", words!["setuid"], CAPABILITIES),
-    everywhere("a setuid file", words!["setuid-file"], (Refused, "no_new_privs")),
-    everywhere("mounting", words!["mount"], CAPABILITIES),
-    everywhere("chroot", words!["chroot"], CAPABILITIES),
-    everywhere("a block device", words!["device"], CAPABILITIES),
-    everywhere("a memory device", words!["memory-device"], CAPABILITIES),
-    everywhere("the host's name", words!["hostname"], CAPABILITIES),
+    everywhere("setuid(0)", words!["setuid"], CAPABILITIES).pods(&[(Mode::Buildbox, CAPABILITIES)]),
+    everywhere("a setuid file", words!["setuid-file"], (Refused, "no_new_privs"))
+        .pods(&[(Mode::Buildbox, (Refused, "no_new_privs"))]),
+    everywhere("mounting", words!["mount"], CAPABILITIES).pods(&[(Mode::Buildbox, CAPABILITIES)]),
+    everywhere("chroot", words!["chroot"], CAPABILITIES).pods(&[(Mode::Buildbox, CAPABILITIES)]),
+    everywhere("a block device", words!["device"], CAPABILITIES).pods(&[(Mode::Buildbox, CAPABILITIES)]),
+    everywhere("a memory device", words!["memory-device"], CAPABILITIES)
+        .pods(&[(Mode::Buildbox, CAPABILITIES)]),
+    everywhere("the host's name", words!["hostname"], CAPABILITIES).pods(&[(Mode::Buildbox, CAPABILITIES)]),
     everywhere("raising its limits", words!["limits"], CAPABILITIES),
     each(
         "a user namespace",
@@ -218,27 +248,33 @@ pub(crate) const ATTACKS: &[Attack] = &[
             (Open, "the profile that allows the sandbox allows it"),
             (Refused, "not from a changed root"),
         ],
-    ),
-    making("a FIFO as output", words!["fifo", "out"], &["out"], (OutputRefused, "named in the error")),
-    making("a socket as output", words!["socket", "out"], &["out"], (OutputRefused, "named in the error")),
+    )
+    .pods(&[(Mode::Plain, SECCOMP), (Mode::Buildbox, SECCOMP)]),
+    making("a FIFO as output", words!["fifo", "out"], &["out"], (OutputRefused, "named in the error"))
+        .pods(&[(Mode::Buildbox, FAILS)]),
+    making("a socket as output", words!["socket", "out"], &["out"], (OutputRefused, "named in the error"))
+        .pods(&[(Mode::Buildbox, FAILS)]),
     making(
         "an output that links out of the root",
         words!["link", "out", "/etc/passwd"],
         &["out"],
         (Harmless, "the link is the result, never what it names"),
-    ),
+    )
+    .pods(&[(Mode::Buildbox, FAILS)]),
     making(
         "an output below a link out of the root",
         words!["link", "links", "/etc"],
         &["links/passwd"],
         (OutputRefused, "links are not followed"),
-    ),
+    )
+    .pods(&[(Mode::Buildbox, (Harmless, "links are not followed"))]),
     everywhere(
         "directories 1,000 levels deep",
         words!["bury", "1000"],
         (Harmless, "removed one level at a time"),
     ),
-    everywhere("locked directories", words!["lock"], (Harmless, "the runner opens what its user owns")),
+    everywhere("locked directories", words!["lock"], (Harmless, "the runner opens what its user owns"))
+        .pods(&[(Mode::Buildbox, FAILS)]),
 ];
 
 const HEAD: &str = "\
@@ -281,17 +317,34 @@ the runner makes no use of it. What the kernel counts for the whole container bo
 
 ";
 
+const IN_PODS: &str = "
+## In pods
+
+`cargo xtask test --full hostile` sends each of these commands through the ingress of a grid on a cluster, to a pool of each
+mode ([examples/isolation.yaml](../examples/isolation.yaml)), and `buildbox-pool` to pods of `runtime: buildbox` with
+`isolation: plain`, whose column stands above. The worker is in a container of its own there, so its processes can't be
+named at all. The network call goes to the grid's server: what it says there is up to the grid's authentication, but for
+Bots and Fleet, which ask for credentials that no runner has. The other ends are the same as above, but for these:
+
+";
+
 /// The document.
 pub(crate) fn document() -> String {
     let mut text = HEAD.to_owned();
-    text.push_str("| attempt | plain | bubblewrap | chroot |\n|---|---|---|---|\n");
+    text.push_str("| attempt | plain | bubblewrap | chroot | BuildBox, in a pod |\n|---|---|---|---|---|\n");
+    let cell = |(end, why): Ending| format!("{}: {why}", end.word());
+    let modes = [Mode::Plain, Mode::Bubblewrap, Mode::Chroot];
     for attack in ATTACKS {
-        let cell = |mode| {
-            let (end, why) = attack.end(mode);
-            format!("{}: {why}", end.word())
-        };
-        let cells = [Mode::Plain, Mode::Bubblewrap, Mode::Chroot].map(cell);
-        let _ = writeln!(text, "| {} | {} |", attack.name, cells.join(" | "));
+        let cells = modes.map(|mode| cell(attack.end(mode))).join(" | ");
+        let buildbox = cell(attack.end_in_pod(Mode::Buildbox));
+        let _ = writeln!(text, "| {} | {cells} | {buildbox} |", attack.name);
+    }
+    text.push_str(IN_PODS);
+    for (attack, mode) in ATTACKS.iter().flat_map(|attack| modes.map(|mode| (attack, mode))) {
+        if attack.end_in_pod(mode) != attack.end(mode) {
+            let (name, mode, ending) = (attack.name, mode.name(), cell(attack.end_in_pod(mode)));
+            let _ = writeln!(text, "- {name}, {mode}: {ending}.");
+        }
     }
     text
 }

@@ -181,7 +181,7 @@ impl Grid {
 
     /// Queues a command; `edit` may change its action.
     pub(crate) fn submit(&self, command: &Command, inputs: &Tree, edit: impl FnOnce(&mut Action)) -> String {
-        let input_root_digest = Some(inputs.store(&self.server));
+        let input_root_digest = Some(self.server.put_tree(inputs));
         let command_digest = Some(self.server.put_message(command));
         let mut action = Action { command_digest, input_root_digest, ..Action::default() };
         edit(&mut action);

@@ -28,6 +28,8 @@ use tokio::sync::Notify;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
+use super::tree::Tree;
+
 /// Everything that the servers know.
 #[derive(Default)]
 pub(crate) struct State {
@@ -144,6 +146,10 @@ impl FakeGrid {
 
     pub(crate) fn put_message(&self, message: &impl Message) -> Digest {
         self.put(&message.encode_to_vec())
+    }
+
+    pub(crate) fn put_tree(&self, tree: &Tree) -> Digest {
+        tree.store(&mut |content| self.put(content))
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Bytes {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use grid_proto::reapi::{Digest, Directory, DirectoryNode, FileNode, NodeProperties, SymlinkNode};
-
-use super::server::FakeGrid;
+use prost::Message;
 
 /// An input tree by paths.
 #[derive(Clone, Debug, Default)]
@@ -61,25 +60,25 @@ impl Tree {
         self
     }
 
-    /// Stores all its blobs and gives the digest of its root.
-    pub(crate) fn store(&self, server: &FakeGrid) -> Digest {
+    /// Stores all its blobs by `put` and gives the digest of its root.
+    pub(crate) fn store(&self, put: &mut dyn FnMut(&[u8]) -> Digest) -> Digest {
         let mut directory = Directory::default();
         for (name, (content, is_executable, node_properties)) in &self.files {
             directory.files.push(FileNode {
                 name: name.clone(),
-                digest: Some(server.put(content)),
+                digest: Some(put(content)),
                 is_executable: *is_executable,
                 node_properties: node_properties.clone(),
             });
         }
         for (name, tree) in &self.directories {
-            let digest = Some(tree.store(server));
+            let digest = Some(tree.store(put));
             directory.directories.push(DirectoryNode { name: name.clone(), digest });
         }
         for (name, target) in &self.links {
             let (name, target) = (name.clone(), target.clone());
             directory.symlinks.push(SymlinkNode { name, target, node_properties: None });
         }
-        server.put_message(&directory)
+        put(&directory.encode_to_vec())
     }
 }

@@ -22,6 +22,7 @@ mod mutual_tls;
 mod network;
 mod services;
 mod storages;
+mod work;
 mod worker_pool;
 
 pub use authorization::{AuthorizationSpec, JwtAlgorithm, JwtSpec};
@@ -52,6 +53,7 @@ pub use storages::{
     S3Credentials, S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,
     StorageKind, WithCacheStorage,
 };
+pub use work::{PersistentWorkers, PreemptionNotice};
 pub use worker_pool::{
     Autoscaling, BuildboxSpec, GridCredentials, GridRef, GridTls, Isolation, PlatformProperty, PoolCache,
     PoolResources, Runtime, WorkerPool, WorkerPoolSpec, WorkerPoolStatus,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::{ByteSize, LocalRef, PodTemplate, SecretKeyRef, Span, conditions};
 use crate::limits::ActionLimits;
 use crate::network::PoolEgress;
+use crate::work::{PersistentWorkers, PreemptionNotice};
 
 /// Workers of one kind: one image, one set of platform properties.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -44,6 +45,7 @@ use crate::network::PoolEgress;
     validation = ("!has(self.allowNetwork) || !self.allowNetwork || self.isolation == 'bubblewrap'", "allowNetwork is for isolation bubblewrap: in the other modes actions have the pod's network anyway"),
     validation = ("self.runtime == 'buildbox' || !has(self.buildbox)", "spec.buildbox is of runtime buildbox"),
     validation = ("self.runtime != 'buildbox' || (self.isolation != 'chroot' && !has(self.limits) && (!has(self.allowNetwork) || !self.allowNetwork))", "runtime buildbox runs actions by buildbox-run-hosttools (isolation plain) or buildbox-run-bubblewrap: chroot, limits and allowNetwork are grid-runner's"),
+    validation = ("self.runtime != 'buildbox' || !(has(self.prefetch) && self.prefetch > 0 || has(self.persistentWorkers) || has(self.preemptionNotice))", "prefetch, persistentWorkers and preemptionNotice are grid-worker's: runtime buildbox has none of them"),
     validation = ("self.runtime != 'buildbox' || !has(self.autoscaling)", "autoscaling drains workers one by one, by what grid-worker tells of itself: with runtime buildbox scale by spec.replicas, an HPA or KEDA")
 )]
 pub struct WorkerPoolSpec {
@@ -86,6 +88,16 @@ pub struct WorkerPoolSpec {
     /// other modes than bubblewrap all actions have it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_network: bool,
+    /// Actions whose inputs a pod fetches while others run, beyond its concurrency.
+    #[serde(default, skip_serializing_if = "is_none")]
+    #[schemars(range(min = 0, max = 64))]
+    pub prefetch: i32,
+    /// Let processes that stay do the work of actions that ask for it; see docs/workers.md.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent_workers: Option<PersistentWorkers>,
+    /// How pods hear that their machine is about to be taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemption_notice: Option<PreemptionNotice>,
     /// The programs that take and run the actions.
     #[serde(default)]
     pub runtime: Runtime,
@@ -119,6 +131,11 @@ pub struct WorkerPoolSpec {
     /// Leave everything as it is, whatever changes.
     #[serde(default)]
     pub paused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_none(number: &i32) -> bool {
+    *number == 0
 }
 
 impl WorkerPoolSpec {

@@ -172,6 +172,8 @@ fn pools() -> Vec<(&'static str, Value)> {
                 "limits": {"memory": "1Gi", "processes": 100, "fileSize": "1Gi", "disk": "1Gi", "log": "1Mi"},
                 "allowNetwork": true, "isolation": "bubblewrap", "seccompProfile": "p.json", "instanceName": "", "egress": "grid",
                 "properties": [{"name": "a", "value": "b"}], "cache": {"size": "1Gi", "storageClassName": "fast"},
+                "prefetch": 2, "persistentWorkers": {"max": 4, "idle": "90s"},
+                "preemptionNotice": {"url": "http://metadata.example/preempted", "header": "Metadata-Flavor: Google"},
                 "resources": {"worker": resources, "runner": resources}, "gracePeriodSeconds": 30, "podTemplate": template}),
         ),
         (

@@ -4,7 +4,7 @@
 //! The two containers are one user and see one volume at one place, for the daemon stages what the worker runs.
 
 use grid_operator_api::Isolation;
-use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, EnvVar, VolumeMount};
 
 use super::isolation;
 use super::pod::{AUTHORITY_DIR, CERTIFICATE_DIR, GRID_DIR, TOKEN_DIR, field};
@@ -27,6 +27,12 @@ pub(super) fn daemon(pool: &Pool<'_>) -> Container {
         restart_policy: Some("Always".into()),
         command: Some(vec!["buildbox-casd".into()]),
         args: Some(arguments),
+        // Where its image has buildbox-fuse, it would count on a device that no pod has.
+        env: Some(vec![EnvVar {
+            name: "BUILDBOX_STAGER".into(),
+            value: Some("hardlink".into()),
+            ..EnvVar::default()
+        }]),
         volume_mounts: Some(mounts(pool)),
         security_context: Some(container_security()),
         resources: pool.spec.resources.as_ref().and_then(|r| r.worker.clone()),

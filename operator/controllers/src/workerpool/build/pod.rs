@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use grid_operator_api::{ActionLimits, Runtime};
+use grid_operator_api::{ActionLimits, PersistentWorkers, PreemptionNotice, Runtime, WorkerPoolSpec};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, EphemeralVolumeSource,
     ObjectFieldSelector, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PodSecurityContext,
@@ -201,6 +201,9 @@ fn arguments(pool: &Pool<'_>) -> Vec<String> {
     for (flag, value) in limits(spec.limits.as_ref()) {
         add(flag, value);
     }
+    for (flag, value) in work(spec) {
+        add(flag, value);
+    }
     if let Some(token) = &pool.token {
         add("--token-file", format!("{TOKEN_DIR}/{}", token.key));
     }
@@ -216,6 +219,22 @@ fn arguments(pool: &Pool<'_>) -> Vec<String> {
         add("--property", format!("{}={}", property.name, property.value).replace('$', "$$"));
     }
     arguments
+}
+
+/// The flags of what a worker does besides running one action after the other.
+fn work(spec: &WorkerPoolSpec) -> Vec<(&'static str, String)> {
+    let prefetch = (spec.prefetch > 0).then(|| ("--prefetch", spec.prefetch.to_string()));
+    let mut flags: Vec<_> = prefetch.into_iter().collect();
+    if let Some(PersistentWorkers { max, idle }) = &spec.persistent_workers {
+        flags.push(("--persistent-workers", max.to_string()));
+        flags.extend(idle.seconds().map(|seconds| ("--persistent-worker-idle", seconds.max(1).to_string())));
+    }
+    if let Some(PreemptionNotice { url, header }) = &spec.preemption_notice {
+        // Kubernetes expands $(NAME) in arguments; $$ stands for a dollar.
+        flags.push(("--preemption-url", url.replace('$', "$$")));
+        flags.extend(header.as_ref().map(|header| ("--preemption-header", header.replace('$', "$$"))));
+    }
+    flags
 }
 
 /// The flags of what one action may use.
