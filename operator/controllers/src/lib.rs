@@ -5,6 +5,7 @@
 //! - `server_config`: the YAML that grid-server reads;
 //! - `workload`: pods, containers and Services as all three make them;
 //! - `fleet`: what each grid's scheduler is told and asked;
+//! - `jobs`: what became of Jobs, and what they said;
 //! - `rollouts`: whose turn it is to replace pods for nothing but newer templates;
 //! - `bundle`: everything that is known, for support;
 //! - `certificates`, `mutual_tls`: what the operator signs, and how parts know each other;
@@ -22,6 +23,7 @@ mod error;
 pub mod fleet;
 mod foreign;
 mod insight;
+mod jobs;
 mod mutual_tls;
 mod names;
 mod outcome;

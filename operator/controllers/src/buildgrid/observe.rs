@@ -6,17 +6,17 @@ use grid_operator_api::{BuildGrid, BuildGridSpec, CasStorage, WorkerPool};
 use grid_operator_apply::{Kind, Observed};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, ListParams};
 
 use super::raw;
-use super::rollout::job_failed;
 use crate::casstorage::Access;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::jobs::{has_failed, log_tail};
 use crate::names::{Names, Owner};
 use crate::{foreign, mutual_tls, references};
 
@@ -141,25 +141,10 @@ async fn pools(grid: &BuildGrid, namespace: &str, context: &Context) -> Result<V
     Ok(pools)
 }
 
-/// The end of the log of the newest pod of a failed migration. That the log can't be had is no reason to fail.
+/// The end of the log of a failed migration.
 async fn migration_log(context: &Context, namespace: &str, owned: &Observed) -> Result<Option<String>> {
-    let Some(job) = owned.all::<Job>().into_iter().find(job_failed) else { return Ok(None) };
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let selector = format!("batch.kubernetes.io/job-name={}", job.name_any());
-    let list = pods
-        .list(&ListParams::default().labels(&selector))
-        .await
-        .map_err(Error::read(format!("the pods of the Job {}", job.name_any())))?;
-    let newest =
-        list.items.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone().map(|t| t.0));
-    let Some(pod) = newest else { return Ok(None) };
-    let params =
-        LogParams { tail_lines: Some(LOG_TAIL_LINES), limit_bytes: Some(4_096), ..LogParams::default() };
-    match pods.logs(&pod.name_any(), &params).await {
-        Ok(log) => Ok(Some(log.trim().to_owned())),
-        Err(error) => {
-            tracing::debug!(%error, pod = pod.name_any(), "the log of the migration can't be read");
-            Ok(None)
-        }
+    match owned.all::<Job>().into_iter().find(has_failed) {
+        Some(job) => log_tail(context, namespace, &job.name_any(), LOG_TAIL_LINES).await,
+        None => Ok(None),
     }
 }

@@ -14,6 +14,7 @@ use super::status::{Migration, Report};
 use super::validate::{Grid, Storage};
 use crate::context::Context;
 use crate::error::Result;
+use crate::jobs::{has_completed, has_failed};
 use crate::workload::revision::{self, Draft, Stage};
 use crate::workload::{growth, overlay};
 
@@ -138,18 +139,8 @@ fn workload<K: k8s_openapi::Resource + Serialize>(object: &K, grid: &Grid<'_>) -
 
 fn migration_state(observed: &Observed, name: &str) -> Migration {
     match observed.typed::<Job>(name) {
-        Some(job) if has_condition(&job, "Complete") => Migration::Succeeded,
-        Some(job) if job_failed(&job) => Migration::Failed,
+        Some(job) if has_completed(&job) => Migration::Succeeded,
+        Some(job) if has_failed(&job) => Migration::Failed,
         _ => Migration::Running,
     }
-}
-
-/// A Job that will not be tried again.
-pub(crate) fn job_failed(job: &Job) -> bool {
-    has_condition(job, "Failed")
-}
-
-fn has_condition(job: &Job, type_: &str) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == type_ && c.status == "True")
 }

@@ -28,7 +28,8 @@ use crate::workload::{
     disruption_budget, inbound, overlay, pods_service, policy, retention,
 };
 
-const CLEANUP: &str = "cleanup";
+/// The component that expires blobs.
+pub(crate) const CLEANUP: &str = "cleanup";
 
 /// A tier that can be built.
 pub(crate) struct Tier<'a> {

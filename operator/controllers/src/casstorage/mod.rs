@@ -4,6 +4,7 @@
 mod access;
 mod build;
 mod deletion;
+mod expiry;
 mod observe;
 mod status;
 

@@ -14,6 +14,7 @@ use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use super::access::{Access, SERVER};
+use super::expiry;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::foreign::CERTIFICATE;
@@ -34,6 +35,8 @@ pub(crate) struct World {
     missing_kinds: Vec<Kind>,
     /// The Secrets of mutual TLS that the spec names.
     certificates: BTreeMap<String, Secret>,
+    /// How the last run of its cleanup ended.
+    pub(crate) cleaned: Option<expiry::Run>,
     /// The Secrets that it refers to, by name; those that don't exist are missing here.
     secrets: BTreeMap<String, Secret>,
 }
@@ -78,7 +81,12 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
     let wanted = Access::of(storage).map(|access| access.tree().secrets.clone()).unwrap_or_default();
     let wanted: BTreeSet<String> = wanted.into_iter().map(|(name, _)| name).collect();
     let certificates = mutual_tls::secret_names(&owner.name, storage.spec.mutual_tls.as_ref());
+    let cleaned = match &storage.spec.cleanup {
+        Some(_) => expiry::last(&owner, context).await?,
+        None => None,
+    };
     Ok(World {
+        cleaned,
         used_by,
         missing_kinds,
         secrets: references::secrets(client, &namespace, &wanted).await?,

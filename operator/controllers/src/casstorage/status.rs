@@ -5,6 +5,7 @@ use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
 
 use super::access::{Access, SERVER};
+use super::expiry;
 use super::observe::World;
 use crate::names::Names;
 use crate::rollouts::Turn;
@@ -21,6 +22,7 @@ pub(crate) struct Report {
     /// Whether pods may be replaced for newer templates.
     pub(crate) turn: Option<Turn>,
     used_by: Vec<String>,
+    cleaned: Option<expiry::Run>,
     access: Option<String>,
     replicas: i32,
     version: Option<String>,
@@ -28,7 +30,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(world: &World) -> Self {
-        Self { used_by: world.used_by.clone(), ..Self::default() }
+        Self { used_by: world.used_by.clone(), cleaned: world.cleaned.clone(), ..Self::default() }
     }
 
     /// The wish is valid.
@@ -102,6 +104,7 @@ fn conditions(storage: &CasStorage, report: &Report, progress: &Progress, name: 
         degraded(storage, report, progress, name),
         dependencies,
     ];
+    said.extend(report.cleaned.as_ref().map(expiry::condition));
     said.extend(report.turn.as_ref().and_then(Turn::pending));
     said
 }

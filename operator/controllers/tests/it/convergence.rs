@@ -325,3 +325,34 @@ async fn a_kind_that_the_cluster_lacks_is_said_and_stops_only_what_needs_it() {
     let ready = condition(&model, "buildgrids", "demo", "Ready");
     assert_eq!(ready["reason"], "KindNotFound", "{ready}");
 }
+
+#[tokio::test]
+async fn a_tier_tells_how_its_last_cleanup_ended() {
+    let model = new_world();
+    model.edit("casstorages", "tier", |tier| {
+        tier["spec"] = json!({"serve": "index", "storages": [
+            {"name": "index", "sqlIndex": {"storage": "far", "database": {"name": "db", "key": "uri"}}},
+            {"name": "far", "remote": {"url": "https://cas.example"}}],
+            "cleanup": {"highWatermark": "2Gi", "lowWatermark": "1Gi"}});
+    });
+    converge(&model).await;
+    assert_eq!(condition(&model, "casstorages", "tier", "CleanupSucceeded"), Value::Null, "none has run");
+    let labels =
+        model.object("cronjobs", "tier-cleanup").unwrap()["spec"]["jobTemplate"]["metadata"]["labels"]
+            .clone();
+    for (job, ended) in [("first", "Complete"), ("second", "Failed")] {
+        model.put(json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": job, "namespace": "default", "labels": labels}, "spec": {"template": {"spec": {}}}}));
+        model.put(json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}, "metadata":
+            {"name": format!("{job}-x"), "namespace": "default", "labels": {"batch.kubernetes.io/job-name": job}}}));
+        model.edit("jobs", job, |job| {
+            job["status"] = json!({"conditions": [{"type": ended, "status": "True"}]});
+        });
+        pass(&model).await;
+        let said = condition(&model, "casstorages", "tier", "CleanupSucceeded");
+        let wanted = if ended == "Complete" { ("True", "Cleaned") } else { ("False", "CleanupFailed") };
+        assert_eq!((said["status"].as_str().unwrap(), said["reason"].as_str().unwrap()), wanted);
+        let message = said["message"].as_str().unwrap();
+        assert!(message.contains(job) && message.contains("the end of a log"), "{message}");
+    }
+}
