@@ -58,6 +58,21 @@ mod tests {
         directory.join("usr/bin/qemu-aarch64-static")
     }
 
+    /// The example's program. A run of all tests has built it; for a run of this one alone that is done here.
+    fn example() -> PathBuf {
+        let test = std::env::current_exe().unwrap();
+        let folder = test.ancestors().nth(2).unwrap();
+        let program = folder.join("examples/qemu-runner");
+        if !program.is_file() {
+            let profile = folder.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
+            let words = ["build", "--locked", "-p", "grid-worker", "--example", "qemu-runner", "--profile"];
+            let mut cargo = Process::new(env!("CARGO"));
+            cargo.args(words).arg(profile).arg("--target-dir").arg(folder.parent().unwrap());
+            assert!(cargo.status().unwrap().success(), "the example can't be built");
+        }
+        program
+    }
+
     fn open_directory() -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -70,9 +85,7 @@ mod tests {
         let qemu = emulator(directory.path());
         // Where every user can execute it.
         let runner = directory.path().join("qemu-runner");
-        let built = std::env::current_exe().unwrap();
-        let example = built.ancestors().nth(2).unwrap().join("examples/qemu-runner");
-        std::fs::copy(&example, &runner).expect("build it first: cargo build --example qemu-runner");
+        std::fs::copy(example(), &runner).unwrap();
         let grid = Grid::with_runner(
             &runner,
             &["--qemu", qemu.to_str().unwrap()],

@@ -24,7 +24,13 @@ const HEAD: &str = "\
 
 Each row is a command that really ran, by `cargo xtask test --full outputs`: on grid-worker, which gives what the Remote
 Execution API asks for, and for reference on buildbox-worker with buildbox-casd and buildbox-run-hosttools, on the same
-server. `in/file` is an input.
+server. `in/file` is an input. A mode that is asked for comes with read for everybody added: the worker, which reads the
+file, is another user than the command.
+
+Where they differ: a link or a FIFO as a declared output makes buildbox-run fail, and the grid gives up after five attempts
+(`Aborted`); BuildBox uploads nothing of a command whose time is over, and nothing that only `output_files` or
+`output_directories` name; a command that can't be started is a status with it, where a shell's exit code says as much; a
+name that is not UTF-8 gets into a Tree that no client can decode, where grid-worker refuses the output by its name.
 
 | command | declared | grid-worker | buildbox-worker |
 |---|---|---|---|
@@ -45,7 +51,8 @@ pub(crate) fn conformance() -> Result<()> {
             wrong.push(format!("{}: {ours}, not {}", case.name, case.gives));
         }
         let reference = if ours == theirs { "the same" } else { theirs };
-        let _ = writeln!(text, "| {} | {} | {ours} | {reference} |", case.name, case.outputs.join(", "));
+        let (name, outputs) = (case.name.replace('|', "\\|"), case.outputs.join(", "));
+        let _ = writeln!(text, "| {name} | {outputs} | {ours} | {reference} |");
     }
     ensure!(wrong.is_empty(), "grid-worker:\n{}", wrong.join("\n"));
     let path = environment::root().join(DOCUMENT);
