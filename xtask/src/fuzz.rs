@@ -64,7 +64,9 @@ fn build() -> Result<PathBuf> {
         ["build", "--locked", "--quiet", "--profile", "e2e", "-p", "grid-fuzz", "--features", "engine"];
     let wrapper = workspace::root().join("fuzz/instrument");
     shell::step("build the fuzzer", || {
-        shell::run(shell::command("cargo", build)?.env("RUSTC_WORKSPACE_WRAPPER", &wrapper))
+        let mut build = shell::command("cargo", build)?;
+        // A cache of compilations takes no compiler that it doesn't know.
+        shell::run(build.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).env_remove("RUSTC_WRAPPER"))
     })?;
     Ok(workspace::target()?.join("e2e/grid-fuzz"))
 }

@@ -29,13 +29,14 @@ impl Server {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), connected).await.expect("the server answers");
-        let channel = connect(address).await;
+        let channel = endpoint(address).connect().await.expect("a connection");
         Some(Self { child, channel, address, _folder: folder })
     }
 
-    /// A connection of its own.
+    /// A connection of its own for many slow clients: one that reads nothing does not use up the window of the others.
     pub(crate) async fn connect(&self) -> Channel {
-        connect(self.address).await
+        let endpoint = endpoint(self.address).initial_stream_window_size(64_u32 << 10);
+        endpoint.initial_connection_window_size(Some(64_u32 << 20)).connect().await.expect("a connection")
     }
 
     /// A connection to it.
@@ -70,9 +71,8 @@ impl Server {
     }
 }
 
-async fn connect(address: SocketAddr) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    endpoint.connect().await.expect("a connection")
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("http://{address}")).expect("an address")
 }
 
 /// The processor time of a process, by its number or `self`.
