@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -68,10 +69,11 @@ async fn present(server: &Server) -> Vec<u8> {
 }
 
 async fn cleanup(folder: &Path, config: &str, arguments: &[&str]) -> Output {
-    let path = folder.join("cleanup.yml");
-    std::fs::write(&path, config).unwrap();
+    // A file for each: one that another writes anew would be read half.
+    let mut file = tempfile::Builder::new().suffix(".yml").tempfile_in(folder).unwrap();
+    file.write_all(config.as_bytes()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_grid-server"));
-    command.arg("cleanup").arg(&path).args(arguments).current_dir(folder).env_remove("RUST_LOG");
+    command.arg("cleanup").arg(file.path()).args(arguments).current_dir(folder).env_remove("RUST_LOG");
     tokio::time::timeout(Duration::from_secs(60), command.output()).await.unwrap().unwrap()
 }
 
