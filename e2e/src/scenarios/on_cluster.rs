@@ -188,14 +188,14 @@ impl<'a> TestGrid<'a> {
         Remote::behind_ingress(&format!("{address}:443"), host, &files.join("ca.crt"))
     }
 
-    /// The address at which pods find the server that serves this grid's Execution.
+    /// The address at which pods find the one server of this grid.
     ///
     /// # Errors
     /// Where there is none.
     pub(crate) fn server_address(&self, grid: &str) -> Result<String> {
-        let service = self.kube.get(self.namespace, &format!("service/{grid}"))?;
+        let service = self.kube.get(self.namespace, &format!("service/{grid}-server"))?;
         let address = service["spec"]["clusterIP"].as_str().filter(|address| *address != "None");
-        Ok(address.with_context(|| format!("service {grid} has no address of its own"))?.to_owned())
+        Ok(address.with_context(|| format!("service {grid}-server has no address of its own"))?.to_owned())
     }
 
     /// Deletes the grid, and fails unless all that the operator made for it goes too; then the namespace.

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::api::{Demand, FleetApi, FleetConnector, FleetError, Reason, Target};
 use super::{Declaration, Endpoint, Key, News, Nodes};
@@ -16,6 +17,10 @@ use super::{Declaration, Endpoint, Key, News, Nodes};
 /// The first and the longest wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// For so long a grid that was never heard is taken to be starting: until its pools are declared it refuses actions that
+/// ask for their properties, so the waits stay short.
+const STARTS_FOR: Duration = Duration::from_secs(120);
+const LONGEST_WAIT_AT_START: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq)]
 struct Wanted {
@@ -102,18 +107,21 @@ impl Runner {
     /// Stays connected as long as this replica leads; the next leader opens a link of its own.
     async fn run(mut self) {
         let mut wait = FIRST_WAIT;
+        let mut starts_until = Some(Instant::now() + STARTS_FOR);
         while self.leadership.is_held() {
             let heard = self.session().await;
             let lost = std::mem::take(&mut *self.known.lock());
             if lost.demand.is_some() {
                 self.tell(News::Grid(self.grid.clone()));
                 wait = FIRST_WAIT;
+                starts_until = None;
             }
             if let Err(error) = heard {
                 tracing::debug!(grid = self.grid.path(), %error, "Fleet can't be heard");
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            let is_starting = starts_until.is_some_and(|until| Instant::now() < until);
+            wait = (wait * 2).min(if is_starting { LONGEST_WAIT_AT_START } else { LONGEST_WAIT });
         }
     }
 
