@@ -1,9 +1,8 @@
 //! Builds by clients that say who they are: by certificates, and by tokens.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use grid_proto::reapi::GetCapabilitiesRequest;
@@ -18,7 +17,7 @@ use crate::clients::Clients;
 use crate::issuer::{AUDIENCE, Issuer, SigningKey};
 use crate::project::COMPILE_ACTIONS;
 use crate::remote::{Remote, was_cut};
-use crate::{environment, grid, pods, process};
+use crate::{environment, grid, pods, process, wait};
 
 /// Where pods find what listens on this machine.
 const MACHINE: &str = "172.30.0.253";
@@ -28,8 +27,8 @@ const MUTUAL_TLS_PORT: u16 = 50052;
 const SERVERS: &str = "app.kubernetes.io/instance=demo,app.kubernetes.io/component=server";
 /// What a server logs when it has read its files again.
 const READ_AGAIN: &str = "TLS files were read again";
-/// How long it may take until a new Secret has reached a pod and a connection.
-const PROPAGATION: Duration = Duration::from_secs(300);
+/// For how many seconds it may take until a new Secret has reached a pod and a connection.
+const PROPAGATION: u64 = 300;
 
 /// Bazel builds by mutual TLS, while the server's certificate is replaced, and is refused without a certificate. Then the
 /// grid asks for tokens: Bazel builds through the ingress with one, while the issuer publishes another key and then goes
@@ -75,19 +74,10 @@ fn by_certificate(test: &TestGrid<'_>) -> Result<()> {
 
 /// Waits until the server shows its new certificate to those who come.
 fn read_again(test: &TestGrid<'_>) -> Result<()> {
-    let end = Instant::now() + PROPAGATION;
-    loop {
-        let logs = ["logs", "--namespace", test.namespace, "-l", SERVERS, "--tail=-1"];
-        if process::output(&mut test.kube.kubectl(logs))?.contains(READ_AGAIN) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < end, "the server did not read its new certificate within {PROPAGATION:?}");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a log has no event to wait for, and this is no executor's thread"
-        )]
-        std::thread::sleep(Duration::from_secs(2));
-    }
+    let logs = ["logs", "--namespace", test.namespace, "-l", SERVERS, "--tail=-1"];
+    wait::until("the server reads its new certificate", PROPAGATION, || {
+        Ok(process::output(&mut test.kube.kubectl(logs))?.contains(READ_AGAIN))
+    })
 }
 
 fn server_host(test: &TestGrid<'_>) -> String {

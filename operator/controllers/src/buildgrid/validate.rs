@@ -1,12 +1,13 @@
 //! The wish for a grid, checked against the world: what `build` takes, and what can't be wrong any more.
 
+mod certificate;
+
 use grid_operator_api::{
-    BuildGrid, BuildGridSpec, CasStorage, CertManager, ConfigMapKeyRef, DatabaseSpec, EmbeddedStorage,
-    IssuerRef, ROTATE_ANNOTATION, SecretKeyRef, SelfSigned, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
+    BuildGrid, BuildGridSpec, CasStorage, ConfigMapKeyRef, DatabaseSpec, EmbeddedStorage, IssuerRef,
+    ROTATE_ANNOTATION, SecretKeyRef, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
 };
 use grid_operator_apply::{Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
@@ -168,7 +169,7 @@ pub(crate) fn validate<'a>(
         storage,
         secrets_hash,
         database,
-        tls: tls(spec, &grid.name_any(), world)?,
+        tls: certificate::certificate(spec, &grid.name_any(), world)?,
         mutual_tls: mutual_tls::validate(
             &grid.name_any(),
             spec.mutual_tls.as_ref(),
@@ -354,47 +355,6 @@ fn database(spec: &DatabaseSpec, world: &World) -> Result<Database, Trouble> {
     }
     let hash = content_hash(&json!(value));
     Ok(Database { secret: reference.clone(), hash, authority: spec.ca_secret_ref.clone() })
-}
-
-fn tls(spec: &BuildGridSpec, grid: &str, world: &World) -> Result<Option<Tls>, Trouble> {
-    if spec.ingress.is_none() {
-        return Ok(None);
-    }
-    let asked = spec.tls.clone().unwrap_or_default();
-    if asked.disabled.is_some() {
-        return Ok(Some(Tls::Disabled));
-    }
-    if let Some(CertManager { issuer_ref }) = asked.cert_manager {
-        // cert-manager's Secret has no labels of ours; who issued it is told in `ca.crt`, where that is known.
-        let authority = world.secrets.get(&Names(grid).certificate()).and_then(authority);
-        return Ok(Some(Tls::CertManager { issuer: issuer_ref, authority }));
-    }
-    if let Some(reference) = asked.secret_ref {
-        let remedy = "create a Secret of type kubernetes.io/tls, or remove spec.tls for a certificate of the operator's";
-        for key in ["tls.crt", "tls.key"] {
-            let key = SecretKeyRef { name: reference.name.clone(), key: key.into() };
-            secret_text(&key, &world.secrets, "spec.tls.secretRef", remedy)?;
-        }
-        let authority = world.secrets.get(&reference.name).and_then(authority);
-        return Ok(Some(Tls::Given { secret: reference.name, authority }));
-    }
-    let SelfSigned { validity } = asked.self_signed.unwrap_or_default();
-    let seconds = seconds(&validity, "spec.tls.selfSigned.validity")?;
-    if seconds < 3_600 {
-        return Err(Trouble::new(
-            "ValidityTooShort",
-            format!(
-                "spec.tls.selfSigned.validity is {}: give it an hour at least, so that a renewal reaches every part",
-                validity.0
-            ),
-        ));
-    }
-    Ok(Some(Tls::SelfSigned { seconds }))
-}
-
-fn authority(secret: &Secret) -> Option<String> {
-    let bytes = secret.data.as_ref()?.get("ca.crt")?;
-    String::from_utf8(bytes.0.clone()).ok()
 }
 
 fn seconds(span: &Span, field: &str) -> Result<u64, Trouble> {
