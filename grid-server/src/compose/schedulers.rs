@@ -27,6 +27,7 @@ pub(super) struct Agreed {
     bot_session_keepalive: Duration,
     property_set: PropertySet,
     discard_unwatched: bool,
+    has_fleet: bool,
 }
 
 impl Composer<'_> {
@@ -90,17 +91,21 @@ impl Composer<'_> {
             bot_session_keepalive: item.bot_session_keepalive,
             property_set: item.property_set.clone(),
             discard_unwatched: false,
+            has_fleet: false,
         };
         let mut said = Said::default();
         for service in self.config.instances.iter().flat_map(|instance| &instance.services) {
             let (scheduler, overrides) = match &service.value {
                 Service::Execution(execution) => (&execution.scheduler, &execution.overrides),
                 Service::Bots(bots) => (&bots.scheduler, &bots.overrides),
+                Service::Fleet(fleet) => {
+                    agreed.has_fleet |= Arc::ptr_eq(&fleet.scheduler, item);
+                    continue;
+                }
                 Service::ActionCache(_)
                 | Service::Cas(_)
                 | Service::ByteStream(_)
                 | Service::Operations(_)
-                | Service::Fleet(_)
                 | Service::Introspection(_)
                 | Service::LogStream(_)
                 | Service::BuildEvents(_)
@@ -225,10 +230,17 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
         preemption_delay: scheduler.assignment.preemption_delay,
         eviction_cooldown: scheduler.assignment.eviction_cooldown,
         unplaceable_grace: Some(scheduler.unplaceable_grace).filter(|grace| !grace.is_zero()),
+        awaits_pools: agreed.has_fleet.then(|| awaits_pools(scheduler.unplaceable_grace)),
         locality_hints: scheduler.locality_hints,
         sweep_interval: scheduler.session_timer.max(Duration::from_millis(100)),
         ..SchedulerOptions::default()
     }
+}
+
+/// A job is held for the declaration of pools as long as for a pool that fits; where that is for ever, a misspelt property
+/// is told of after a minute all the same.
+fn awaits_pools(grace: Duration) -> Duration {
+    if grace.is_zero() { Duration::from_mins(1) } else { grace }
 }
 
 fn cohort(cohort: &model::Cohort) -> Cohort {

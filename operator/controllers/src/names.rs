@@ -225,6 +225,11 @@ impl Names<'_> {
         format!("{}-cleanup", self.0)
     }
 
+    /// The one address of a component, for who needs any of its pods.
+    pub(crate) fn component_url(&self, component: &str, namespace: &str, wire: Wire) -> String {
+        wire.url(&format!("{}.{namespace}.svc", self.component(component)))
+    }
+
     /// The address of all pods of a component, for connections from inside the namespace's cluster.
     pub(crate) fn pods_url(&self, component: &str, namespace: &str, wire: Wire) -> String {
         wire.url(&format!("{}.{namespace}.svc", self.pods(component)))

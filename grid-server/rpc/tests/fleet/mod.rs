@@ -48,6 +48,7 @@ on_both!(
     jobs_are_listed_by_age_and_filter,
     a_full_queue_refuses,
     what_actions_took_is_kept_and_offered,
+    a_job_waits_for_the_first_declaration,
 );
 
 fn pool() -> Pool {
@@ -173,6 +174,28 @@ async fn a_job_that_no_pool_fits_ends_when_the_grace_does(kind: Kind) {
     assert_eq!(status.code, Code::FailedPrecondition as i32);
     assert!(status.message.starts_with("No worker can run this, because"), "{}", status.message);
     assert!(status.message.contains("ISA=sparc") && status.message.contains(POOL), "{}", status.message);
+}
+
+/// A grid's servers answer before its operator has told them of the pools: who comes in between waits.
+async fn a_job_waits_for_the_first_declaration(kind: Kind) {
+    let options = SchedulerOptions { awaits_pools: Some(WAIT), ..SchedulerOptions::default() };
+    let (shared, grid) = grid(kind, options).await;
+    let replica = Grid::start(&shared, SchedulerOptions::default()).await;
+    let gpu = [("gpu", "one")];
+    let [early, refused] = [shared.action("x", &gpu, |_| {}).await, shared.action("y", &gpu, |_| {}).await];
+    let held = std::pin::pin!(grid.execute(early));
+    let declared = std::pin::pin!(async {
+        // This replica waits for nobody.
+        assert_eq!(replica.try_execute(refused).await.unwrap_err().code(), Code::FailedPrecondition);
+        let property = Property { key: "gpu".into(), value: "one".into() };
+        let pool = Pool { properties: vec![property], ..pool() };
+        replica.fleet().declare_pools(declaration(1, vec![pool])).await.unwrap();
+    });
+    let ((first, _stream), ()) = futures::future::join(held, declared).await;
+    assert!(!first.done, "{first:?}");
+    let unknown = shared.action("z", &[("fpga", "one")], |_| {}).await;
+    let refused = grid.try_execute(unknown).await.unwrap_err();
+    assert!(refused.message().contains("matched: ISA, OSFamily, container-image, gpu"), "{refused}");
 }
 
 async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {

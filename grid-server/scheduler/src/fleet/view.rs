@@ -127,6 +127,12 @@ impl View {
         if self.pools.contains_key(name) { name } else { "" }
     }
 
+    /// Whether anybody has ever said which pools there are, be it none.
+    #[must_use]
+    pub fn is_declared(&self) -> bool {
+        !self.declarations.is_empty()
+    }
+
     /// Whether any pool is declared.
     #[must_use]
     pub fn has_pools(&self) -> bool {

@@ -106,7 +106,8 @@ impl Scheduler {
     }
 
     /// What a job with this platform asks of a bot. Before a key is refused, the declared pools are read again: one
-    /// that knows it may have been declared just now.
+    /// that knows it may have been declared just now. Where pools are to be declared and none was yet, the call waits
+    /// for them, as long as a job that no pool fits would ([`SchedulerOptions::awaits_pools`]).
     ///
     /// # Errors
     /// [`SchedulerError::Unsatisfiable`] where no bot could ever match.
@@ -120,9 +121,24 @@ impl Scheduler {
             self.core.options.property_set.requirement(instance, pool, platform, &view.keys(pool))
         };
         match read(&self.core.view()) {
-            Err(SchedulerError::Unsatisfiable { .. }) => read(self.core.read_fleet().await?.as_ref()),
+            Err(SchedulerError::Unsatisfiable { .. }) => read(self.declared().await?.as_ref()),
             known => known,
         }
+    }
+
+    /// The fleet as it is now, or, where it has yet to be declared, as it is then.
+    async fn declared(&self) -> Result<Arc<crate::fleet::View>, SchedulerError> {
+        let view = self.core.read_fleet().await?;
+        let Some(patience) = self.core.options.awaits_pools.filter(|_| !view.is_declared()) else {
+            return Ok(view);
+        };
+        let mut views = self.core.fleet.subscribe();
+        let declared = tokio::time::timeout(patience, views.wait_for(|view| view.is_declared())).await;
+        Ok(match declared {
+            Ok(Ok(view)) => Arc::clone(&view),
+            // Nobody declared any, so there is no more to be known than before.
+            Ok(Err(_)) | Err(_) => view,
+        })
     }
 
     /// Whether the database answers; for health, never on the path of a call.

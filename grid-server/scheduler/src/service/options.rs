@@ -57,6 +57,9 @@ pub struct SchedulerOptions {
     pub instanced_queue_sizes: Vec<(Vec<String>, u64)>,
     /// How long a job waits that no declared pool can ever run; `None` for ever (`refuse-unplaceable-after`, 60 s).
     pub unplaceable_grace: Option<Duration>,
+    /// How long a job with properties that are not known is held for the first declaration of pools; `None` where nobody
+    /// declares any.
+    pub awaits_pools: Option<Duration>,
     /// How many locality hints of a bot the replica that it calls remembers (`bot-locality-hint-limit`, 10).
     pub locality_hints: usize,
     /// How often what is overdue is looked for (`session-expiry-timer-interval`, 10 s).
@@ -94,6 +97,7 @@ impl Default for SchedulerOptions {
             max_queue_size: None,
             instanced_queue_sizes: Vec::new(),
             unplaceable_grace: Some(Duration::from_mins(1)),
+            awaits_pools: None,
             locality_hints: 10,
             sweep_interval: Duration::from_secs(10),
             safety_poll: Duration::from_secs(5),

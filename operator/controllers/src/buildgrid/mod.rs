@@ -100,7 +100,8 @@ fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) 
         token: secrets.tokens.admin().to_owned(),
         identity: secrets.own.clone(),
     };
-    context.fleets.attend(&key, endpoint, declare(&key, &world.pools, grid.is_to_sleep));
+    let is_served = status::is_served(grid, &world.owned);
+    context.fleets.attend(&key, endpoint, declare(&key, &world.pools, grid.is_to_sleep), is_served);
 }
 
 /// How long a grid that hibernates is still awake.

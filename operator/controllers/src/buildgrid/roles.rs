@@ -86,7 +86,7 @@ pub(crate) fn bots_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> Str
 
 /// Where the operator asks the scheduler of a grid.
 pub(crate) fn fleet_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> String {
-    Names(grid).pods_url(
+    Names(grid).component_url(
         serving(spec.topology, Role::has_execution).component(),
         namespace,
         Wire::of(spec.mutual_tls.as_ref()),

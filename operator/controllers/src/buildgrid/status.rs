@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::build::address;
 use super::observe::World;
-use super::roles::Role;
+use super::roles::{Role, serving};
 use super::servers::Servers;
 use super::validate::Grid;
 use crate::foreign::POD_MONITOR;
@@ -95,6 +95,12 @@ pub(crate) fn lacks_pods(grid: &BuildGrid, observed: &Observed) -> bool {
         let progress = Progress::of(observed, &Names(name).component(role.component()));
         progress.wanted.is_some_and(|wanted| progress.available < wanted)
     })
+}
+
+/// True where a pod is there that serves Fleet.
+pub(crate) fn is_served(grid: &Grid<'_>, observed: &Observed) -> bool {
+    let role = serving(grid.spec.topology, Role::has_execution);
+    Progress::of(observed, &grid.names().component(role.component())).available > 0
 }
 
 /// The grid with its new status.

@@ -9,7 +9,6 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::api::{Demand, FleetApi, FleetConnector, FleetError, Reason, Target};
 use super::{Declaration, Endpoint, Key, News, Nodes};
@@ -17,15 +16,13 @@ use super::{Declaration, Endpoint, Key, News, Nodes};
 /// The first and the longest wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// For so long a grid that was never heard is taken to be starting: until its pools are declared it refuses actions that
-/// ask for their properties, so the waits stay short.
-const STARTS_FOR: Duration = Duration::from_secs(120);
-const LONGEST_WAIT_AT_START: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq)]
 struct Wanted {
     endpoint: Endpoint,
     declaration: Declaration,
+    /// Whether a server of the grid is there to answer, as far as is known.
+    is_served: bool,
 }
 
 /// What is known of the grid; nothing while it can't be reached.
@@ -57,8 +54,9 @@ impl Link {
         nodes: watch::Receiver<Nodes>,
         endpoint: Endpoint,
         declaration: Declaration,
+        is_served: bool,
     ) -> Self {
-        let (wanted, watched) = watch::channel(Wanted { endpoint, declaration });
+        let (wanted, watched) = watch::channel(Wanted { endpoint, declaration, is_served });
         let known = Arc::<Mutex<Known>>::default();
         let known_by_runner = Arc::clone(&known);
         let runner =
@@ -70,8 +68,8 @@ impl Link {
         !self.task.is_finished()
     }
 
-    pub(super) fn want(&self, endpoint: Endpoint, declaration: Declaration) {
-        let next = Wanted { endpoint, declaration };
+    pub(super) fn want(&self, endpoint: Endpoint, declaration: Declaration, is_served: bool) {
+        let next = Wanted { endpoint, declaration, is_served };
         self.wanted.send_if_modified(|wanted| {
             let changed = *wanted != next;
             *wanted = next;
@@ -107,21 +105,28 @@ impl Runner {
     /// Stays connected as long as this replica leads; the next leader opens a link of its own.
     async fn run(mut self) {
         let mut wait = FIRST_WAIT;
-        let mut starts_until = Some(Instant::now() + STARTS_FOR);
         while self.leadership.is_held() {
             let heard = self.session().await;
             let lost = std::mem::take(&mut *self.known.lock());
             if lost.demand.is_some() {
                 self.tell(News::Grid(self.grid.clone()));
                 wait = FIRST_WAIT;
-                starts_until = None;
             }
             if let Err(error) = heard {
                 tracing::debug!(grid = self.grid.path(), %error, "Fleet can't be heard");
             }
-            tokio::time::sleep(wait).await;
-            let is_starting = starts_until.is_some_and(|until| Instant::now() < until);
-            wait = (wait * 2).min(if is_starting { LONGEST_WAIT_AT_START } else { LONGEST_WAIT });
+            wait = if self.is_roused_within(wait).await { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
+        }
+    }
+
+    /// Waits to try again: until something else is wanted, or a server of the grid has become able to answer. What is
+    /// wanted next and has come meanwhile counts too, so that no news is lost.
+    async fn is_roused_within(&mut self, wait: Duration) -> bool {
+        match tokio::time::timeout(wait, self.wanted.changed()).await {
+            Ok(Ok(())) => true,
+            // The link has been dropped, and its task with it.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => false,
         }
     }
 
@@ -146,7 +151,9 @@ impl Runner {
                     if next.endpoint != wanted.endpoint {
                         return Ok(());
                     }
-                    self.declare(api.as_ref(), &next).await?;
+                    if next.declaration != wanted.declaration {
+                        self.declare(api.as_ref(), &next).await?;
+                    }
                     wanted = next;
                 }
                 Ok(()) = self.nodes.changed() => self.drain_nodes(api.as_ref(), &wanted).await?,

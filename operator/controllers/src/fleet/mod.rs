@@ -129,11 +129,12 @@ impl Fleets {
         self.news.subscribe()
     }
 
-    /// Keeps a link to a grid, with these pools declared.
-    pub(crate) fn attend(&self, grid: &Key, endpoint: Endpoint, declaration: Declaration) {
+    /// Keeps a link to a grid, with these pools declared. Where one of its servers has become able to answer, it is asked
+    /// at once.
+    pub(crate) fn attend(&self, grid: &Key, endpoint: Endpoint, declaration: Declaration, is_served: bool) {
         let mut links = self.links.lock();
         match links.get(grid) {
-            Some(link) if link.is_alive() => link.want(endpoint, declaration),
+            Some(link) if link.is_alive() => link.want(endpoint, declaration, is_served),
             _ => {
                 let link = Link::open(
                     grid.clone(),
@@ -143,6 +144,7 @@ impl Fleets {
                     self.nodes.subscribe(),
                     endpoint,
                     declaration,
+                    is_served,
                 );
                 links.insert(grid.clone(), link);
             }

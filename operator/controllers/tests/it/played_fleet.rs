@@ -1,6 +1,7 @@
 //! A grid's Fleet service as the operator sees it, played by a test.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct Grid {
     pub(crate) bots: Arc<Mutex<BTreeMap<String, Bot>>>,
     pub(crate) declared: Arc<Mutex<Vec<Declaration>>>,
     pub(crate) drained: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether connections are refused.
+    pub(crate) is_down: Arc<AtomicBool>,
 }
 
 impl Grid {
@@ -53,8 +56,11 @@ impl Grid {
 
 impl FleetConnector for Grid {
     fn connect(&self, endpoint: &Endpoint) -> Result<Arc<dyn FleetApi>, FleetError> {
-        assert_eq!(endpoint.url, "http://demo-server-pods.default.svc:50051");
+        assert_eq!(endpoint.url, "http://demo-server.default.svc:50051");
         assert_eq!(endpoint.token, "a-token");
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(FleetError("connection refused".to_owned()));
+        }
         Ok(Arc::new(self.clone()))
     }
 }

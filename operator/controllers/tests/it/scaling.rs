@@ -39,7 +39,13 @@ impl World {
     /// An operator that has just begun.
     fn over(model: Model) -> Self {
         let (demand, _) = watch::channel(None);
-        let grid = Grid { demand, bots: Arc::default(), declared: Arc::default(), drained: Arc::default() };
+        let grid = Grid {
+            demand,
+            bots: Arc::default(),
+            declared: Arc::default(),
+            drained: Arc::default(),
+            is_down: Arc::default(),
+        };
         let leadership = Leadership::sole();
         let fleets = Arc::new(Fleets::new(Arc::new(grid.clone()), leadership.clone()));
         let news = fleets.news();
@@ -247,6 +253,24 @@ async fn a_grid_that_cannot_be_reached_holds_its_pools() {
     lost.pass().await;
     assert_eq!(lost.replicas(), 4);
     assert_eq!(condition(&lost.model, "ScalingLimited")["reason"], "DemandUnknown");
+}
+
+/// The clock stands still where nothing sleeps: who waits for the next try would move it.
+#[tokio::test(start_paused = true)]
+async fn a_grid_is_told_of_its_pools_as_soon_as_it_is_there() {
+    let mut world = World::new();
+    world.grid.is_down.store(true, Ordering::Relaxed);
+    world.grid.needs(0);
+    world.pass().await;
+    tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+    assert_eq!(*world.grid.declared.lock().unwrap(), []);
+    world.grid.is_down.store(false, Ordering::Relaxed);
+    world.model.settle();
+    let there = tokio::time::Instant::now();
+    world.pass().await;
+    world.heard().await;
+    assert_eq!(there.elapsed(), std::time::Duration::ZERO);
+    assert_eq!(world.grid.declared.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
