@@ -30,7 +30,7 @@ pub(crate) use validate::{effective_version, is_asleep};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::fleet::{Endpoint, Key, declare};
+use crate::fleet::{Endpoint, Key, Wanted, declare};
 use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::rollouts::Turn;
@@ -101,7 +101,8 @@ fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) 
         identity: secrets.own.clone(),
     };
     let is_served = status::is_served(grid, &world.owned);
-    context.fleets.attend(&key, endpoint, declare(&key, &world.pools, grid.is_to_sleep), is_served);
+    let declaration = declare(&key, &world.pools, grid.is_to_sleep);
+    context.fleets.attend(&key, Wanted { endpoint, declaration, is_served });
 }
 
 /// How long a grid that hibernates is still awake.

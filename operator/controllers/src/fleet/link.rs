@@ -17,12 +17,13 @@ use super::{Declaration, Endpoint, Key, News, Nodes};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
+/// What the link is to be.
 #[derive(Clone, PartialEq)]
-struct Wanted {
-    endpoint: Endpoint,
-    declaration: Declaration,
-    /// Whether a server of the grid is there to answer, as far as is known.
-    is_served: bool,
+pub(crate) struct Wanted {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) declaration: Declaration,
+    /// Whether a server of the grid is there to answer, as far as is known; where one comes, it is asked at once.
+    pub(crate) is_served: bool,
 }
 
 /// What is known of the grid; nothing while it can't be reached.
@@ -52,11 +53,9 @@ impl Link {
         leadership: Leadership,
         news: broadcast::Sender<News>,
         nodes: watch::Receiver<Nodes>,
-        endpoint: Endpoint,
-        declaration: Declaration,
-        is_served: bool,
+        wanted: Wanted,
     ) -> Self {
-        let (wanted, watched) = watch::channel(Wanted { endpoint, declaration, is_served });
+        let (wanted, watched) = watch::channel(wanted);
         let known = Arc::<Mutex<Known>>::default();
         let known_by_runner = Arc::clone(&known);
         let runner =
@@ -68,8 +67,7 @@ impl Link {
         !self.task.is_finished()
     }
 
-    pub(super) fn want(&self, endpoint: Endpoint, declaration: Declaration, is_served: bool) {
-        let next = Wanted { endpoint, declaration, is_served };
+    pub(super) fn want(&self, next: Wanted) {
         self.wanted.send_if_modified(|wanted| {
             let changed = *wanted != next;
             *wanted = next;

@@ -28,6 +28,7 @@ pub use declaration::Declaration;
 pub(crate) use declaration::{declare, offered};
 pub use grpc::GrpcConnector;
 use link::Link;
+pub(crate) use link::Wanted;
 pub use nodes::{NodeState, Nodes};
 
 /// A resource by namespace and name.
@@ -129,12 +130,11 @@ impl Fleets {
         self.news.subscribe()
     }
 
-    /// Keeps a link to a grid, with these pools declared. Where one of its servers has become able to answer, it is asked
-    /// at once.
-    pub(crate) fn attend(&self, grid: &Key, endpoint: Endpoint, declaration: Declaration, is_served: bool) {
+    /// Keeps a link to a grid, with its pools declared.
+    pub(crate) fn attend(&self, grid: &Key, wanted: Wanted) {
         let mut links = self.links.lock();
         match links.get(grid) {
-            Some(link) if link.is_alive() => link.want(endpoint, declaration, is_served),
+            Some(link) if link.is_alive() => link.want(wanted),
             _ => {
                 let link = Link::open(
                     grid.clone(),
@@ -142,9 +142,7 @@ impl Fleets {
                     self.leadership.clone(),
                     self.news.clone(),
                     self.nodes.subscribe(),
-                    endpoint,
-                    declaration,
-                    is_served,
+                    wanted,
                 );
                 links.insert(grid.clone(), link);
             }
