@@ -26,6 +26,8 @@ use tonic::{Request, Streaming};
 
 /// How long a bot has its calls held.
 const POLL: Duration = Duration::from_secs(30);
+/// How often it is looked how far the clients are.
+const LOOK: Duration = Duration::from_millis(5);
 /// Blobs in one request, which stays far below 4 MiB.
 const BATCH: usize = 1_000;
 
@@ -72,7 +74,7 @@ pub(crate) async fn execute(channel: Channel, action: &Digest) -> Streaming<Oper
     ExecutionClient::new(channel).execute(request).await.expect("accepted").into_inner()
 }
 
-async fn finished(mut operations: Streaming<Operation>) {
+async fn ended(mut operations: Streaming<Operation>) {
     while let Some(operation) = operations.message().await.expect("an operation") {
         if operation.done {
             assert!(matches!(operation.result, Some(Outcome::Response(_))), "{operation:?}");
@@ -82,23 +84,46 @@ async fn finished(mut operations: Streaming<Operation>) {
     panic!("the stream ended before its operation");
 }
 
-/// Clients take one action after the other until none is left; gives how long that took.
-pub(crate) async fn run(channels: &[Channel], clients: usize, actions: Vec<Digest>) -> Duration {
-    let (actions, next) = (Arc::new(actions), Arc::new(AtomicU32::new(0)));
-    let began = Instant::now();
-    let mut tasks = JoinSet::new();
-    for channel in channels.iter().cycle().take(clients) {
-        let (channel, actions, next) = (channel.clone(), Arc::clone(&actions), Arc::clone(&next));
-        tasks.spawn(async move {
-            while let Some(action) = actions.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                finished(execute(channel.clone(), action).await).await;
-            }
-        });
+/// Clients that take one action after the other, until none is left or this is dropped.
+pub(crate) struct Run {
+    finished: Arc<AtomicU32>,
+    clients: JoinSet<()>,
+}
+
+impl Run {
+    /// Starts so many clients.
+    pub(crate) fn start(channels: &[Channel], clients: usize, actions: Vec<Digest>) -> Self {
+        let (actions, next) = (Arc::new(actions), Arc::new(AtomicU32::new(0)));
+        let finished = Arc::new(AtomicU32::new(0));
+        let mut tasks = JoinSet::new();
+        for channel in channels.iter().cycle().take(clients) {
+            let (channel, actions, next) = (channel.clone(), Arc::clone(&actions), Arc::clone(&next));
+            let finished = Arc::clone(&finished);
+            tasks.spawn(async move {
+                while let Some(action) = actions.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    ended(execute(channel.clone(), action).await).await;
+                    finished.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        Self { finished, clients: tasks }
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a client");
+
+    /// How many actions came to their end.
+    pub(crate) fn finished(&self) -> u32 {
+        self.finished.load(Ordering::Relaxed)
     }
-    began.elapsed()
+
+    /// Waits until so many have, or the first client finds none left.
+    pub(crate) async fn reaches(&mut self, number: u32) {
+        while self.finished() < number && !self.runs_out_within(LOOK).await {}
+    }
+
+    /// Waits for the first client that finds no action left, so long at most; whether there was one.
+    pub(crate) async fn runs_out_within(&mut self, most: Duration) -> bool {
+        let first = tokio::time::timeout(most, self.clients.join_next()).await;
+        first.ok().flatten().inspect(|ended| assert!(ended.is_ok(), "a client: {ended:?}")).is_some()
+    }
 }
 
 /// Bots of one system, each of so many leases at once; `heard` is told of every lease.
@@ -177,7 +202,7 @@ pub(crate) async fn pickup(
         let began = Instant::now();
         let operations = execute(channel.clone(), action).await;
         times.push(hears.recv().await.expect("a bot") - began);
-        finished(operations).await;
+        ended(operations).await;
     }
     // The first finds connections and caches cold.
     times.remove(0);

@@ -14,7 +14,7 @@
 mod load;
 mod servers;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use grid_scheduler_sql::Database;
@@ -26,20 +26,40 @@ use servers::Grid;
 
 /// How much is asked of a server: of the slow one less, for the same figures in the same time.
 struct Amount {
+    /// More than come to an end in `window`, where that is to be what ends the measuring.
     actions: u32,
+    /// Actions that end before it is measured.
+    warm: u32,
+    /// How long it is measured at most.
+    window: Duration,
     pickups: u32,
     /// Between two pick-ups, so that the bot waits again.
     pause: Duration,
+    /// Until a crowd of bots has come to rest.
+    settling: Duration,
 }
 
-const OURS: Amount = Amount { actions: 20_000, pickups: 500, pause: Duration::from_millis(10) };
-const THEIRS: Amount = Amount { actions: 600, pickups: 20, pause: Duration::from_secs(1) };
+const OURS: Amount = Amount {
+    actions: 20_000,
+    warm: 400,
+    window: Duration::from_secs(20),
+    pickups: 400,
+    pause: Duration::from_millis(10),
+    settling: Duration::from_secs(5),
+};
+const THEIRS: Amount = Amount {
+    actions: 3_000,
+    warm: 50,
+    window: Duration::from_secs(30),
+    pickups: 15,
+    pause: Duration::from_secs(1),
+    settling: Duration::from_secs(15),
+};
 const CLIENTS: usize = 400;
 const BOTS: usize = 100;
 const CAPACITY: u32 = 8;
 const IDLE_BOTS: usize = 1_000;
-/// Until a crowd of bots has come to rest, and for how long its rest is measured.
-const SETTLING: Duration = Duration::from_secs(40);
+/// For how long a crowd of idle bots is measured: a poll of each.
 const REST: Duration = Duration::from_secs(30);
 const WAITERS: u32 = 10_000;
 
@@ -61,10 +81,11 @@ const ROWS: [(&str, usize, &str); 6] = [
 ];
 
 async fn measure(grid: &Grid, amount: &Amount) -> Column {
+    let began = Instant::now();
     let (p50, p99) = pickup(grid, amount).await;
     let (rate, cpu, trips) = throughput(grid, amount).await;
-    let idle = idle(grid).await;
-    println!("{} is measured", grid.name);
+    let idle = idle(grid, amount).await;
+    println!("{} is measured, in {:.0} s", grid.name, began.elapsed().as_secs_f64());
     Column { name: grid.name, figures: [rate, cpu, trips, p50, p99, idle] }
 }
 
@@ -82,10 +103,13 @@ async fn throughput(grid: &Grid, amount: &Amount) -> (f64, f64, f64) {
     let actions = load::store_actions(&grid.clients[0], "load", amount.actions).await;
     let _bots = load::bots(&grid.bots, "load", BOTS, CAPACITY, None);
     sleep(Duration::from_secs(5)).await;
+    let mut run = load::Run::start(&grid.clients, CLIENTS, actions);
+    run.reaches(amount.warm).await;
+    let (before, began) = (run.finished(), Instant::now());
     let (cpu, trips) = (grid.cpu.seconds(), round_trips(&grid.database).await);
-    let took = load::run(&grid.clients, CLIENTS, actions).await;
+    run.runs_out_within(amount.window).await;
+    let (number, took) = (f64::from(run.finished() - before), began.elapsed());
     let (cpu, trips) = (grid.cpu.seconds() - cpu, round_trips(&grid.database).await - trips);
-    let number = f64::from(amount.actions);
     (number / took.as_secs_f64(), cpu * 1_000.0 / number, trips / number)
 }
 
@@ -97,9 +121,9 @@ async fn round_trips(database: &Database) -> f64 {
     sqlx::query_scalar(query).fetch_one(pool).await.expect("statistics")
 }
 
-async fn idle(grid: &Grid) -> f64 {
+async fn idle(grid: &Grid, amount: &Amount) -> f64 {
     let _bots = load::bots(&grid.bots, "nowhere", IDLE_BOTS, 1, None);
-    sleep(SETTLING).await;
+    sleep(amount.settling).await;
     let cpu = grid.cpu.seconds();
     sleep(REST).await;
     (grid.cpu.seconds() - cpu) / REST.as_secs_f64() * 100.0
