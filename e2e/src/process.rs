@@ -155,6 +155,18 @@ impl Background {
         }
     }
 
+    /// Whether the program still runs.
+    ///
+    /// # Errors
+    /// Where it has ended: with what it printed since it was last waited for.
+    pub(crate) fn ensure_running(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let printed: Vec<String> = self.lines.try_iter().collect();
+            bail!("{}: ended ({status}); it printed:\n{}", self.name, printed.join("\n"));
+        }
+        Ok(())
+    }
+
     /// Asks the program to end, and gives its exit code.
     ///
     /// # Errors

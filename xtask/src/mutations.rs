@@ -76,6 +76,18 @@ const MUTATIONS: &[Mutation] = &[
         to: "if job.state.stage != Stage::Completed { view.job = Arc::clone(job); }",
     },
     Mutation {
+        breaks: "what waits is found where no news came",
+        file: "service/loops.rs",
+        from: "Ok(queued) => core.dispatcher.queued(queued),",
+        to: "Ok(_) => {}",
+    },
+    Mutation {
+        breaks: "a call is answered within its patience",
+        file: "service/batcher.rs",
+        from: "timeout_at(deadline, held).await.unwrap_or_else(|_| Err(tired()))",
+        to: "timeout_at(deadline + std::time::Duration::from_hours(1), held).await.unwrap_or_else(|_| Err(tired()))",
+    },
+    Mutation {
         breaks: "the fairness bound: invocations take turns of their own",
         file: "engine/submit.rs",
         from: "let flow = format!(\"={}\", job.spec.flow);",

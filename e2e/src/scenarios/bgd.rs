@@ -122,7 +122,7 @@ impl<'a> Bgd<'a> {
             &mut self.place.command("/tmp", &script),
             &self.dir.join("execute.log"),
         )?;
-        let name = self.only("stage = EXECUTING")?;
+        let name = self.only("stage = EXECUTING", &mut waits)?;
         ensure!(self.names("stage = QUEUED")?.is_empty(), "what runs is listed as queued");
         ensure!(
             self.names("stage = EXECUTING & platform = OSFamily:plan9")?.is_empty(),
@@ -160,17 +160,19 @@ impl<'a> Bgd<'a> {
         Ok(shown.filter_map(|line| line.split(": ").nth(1)).map(str::to_owned).collect())
     }
 
-    /// The one operation that a filter shows, once it does.
-    fn only(&self, filter: &str) -> Result<String> {
+    /// The one operation that a filter shows, once it does, as long as its client waits.
+    fn only(&self, filter: &str, client: &mut Background) -> Result<String> {
         let end = std::time::Instant::now() + LIMIT;
         while std::time::Instant::now() < end {
             if let [name] = self.names(filter)?.as_slice() {
                 return Ok(name.clone());
             }
+            client.ensure_running().context("whoever asked for the operation has gone")?;
         }
         let all = self.succeed("operation", &["list"])?.text;
+        let worker = std::fs::read_to_string(self.dir.join("worker.log")).unwrap_or_default();
         anyhow::bail!(
-            "not one operation was shown by {filter:?} within {} s; all that wait or run:\n{all}",
+            "not one operation was shown by {filter:?} within {} s; all that wait or run:\n{all}\nthe worker says:\n{worker}",
             LIMIT.as_secs()
         )
     }

@@ -9,6 +9,7 @@ mod tx;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -70,6 +71,7 @@ struct World {
     tables: Arc<Mutex<Tables>>,
     rng: SyncMutex<StdRng>,
     faults: SyncMutex<Faults>,
+    away: AtomicBool,
     listeners: SyncMutex<Vec<(usize, mpsc::UnboundedSender<Event>)>>,
     epoch: Instant,
     inspect: Inspector,
@@ -89,6 +91,7 @@ impl SimStore {
             tables: Arc::default(),
             rng: SyncMutex::new(StdRng::seed_from_u64(seed)),
             faults: SyncMutex::new(faults),
+            away: AtomicBool::new(false),
             listeners: SyncMutex::default(),
             epoch: Instant::now(),
             inspect,
@@ -105,6 +108,11 @@ impl SimStore {
     /// Changes how often things go wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         *self.world.faults.lock() = faults;
+    }
+
+    /// Says whether the database is away: then every statement and every commit fails.
+    pub fn set_away(&self, away: bool) {
+        self.world.away.store(away, Ordering::Relaxed);
     }
 
     /// The committed state.
@@ -136,7 +144,7 @@ impl World {
 
     fn fail(&self, what: impl FnOnce(&Faults) -> u32) -> StoreResult<()> {
         let thousandths = what(&self.faults.lock());
-        if self.chance(thousandths) {
+        if self.away.load(Ordering::Relaxed) || self.chance(thousandths) {
             return Err(SchedulerError::Unavailable("simulated".into()));
         }
         Ok(())

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Scheduler;
 use super::dispatcher::Wake;
+use super::patience::patiently;
 use crate::SchedulerError;
 use crate::assign::Slots;
 use crate::engine::{self, BotReport, Registration, Synced};
@@ -135,7 +136,8 @@ impl Scheduler {
         session: SessionId,
         leases: Vec<(JobId, u32, Streams)>,
     ) -> Result<Vec<Job>, SchedulerError> {
-        let (jobs, effects) = engine::attach(self.core.store.as_ref(), session, leases).await?;
+        let attach = || engine::attach(self.core.store.as_ref(), session, leases.clone());
+        let (jobs, effects) = patiently(self.deadline(), attach).await?;
         self.core.apply(effects);
         Ok(jobs)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid_core::{Digest, Timestamp};
 
+use super::patience::patiently;
 use super::{Scheduler, Watch};
 use crate::SchedulerError;
 use crate::engine::{self, Submission};
@@ -54,15 +55,16 @@ impl Scheduler {
     /// # Errors
     /// [`SchedulerError::QueueFull`] where as many jobs of its label wait as may; the store's.
     pub async fn execute(&self, request: ExecuteRequest) -> Result<Watch, SchedulerError> {
+        let deadline = self.deadline();
         let limit = self.core.options.queue_limit(&request.instance).filter(|_| request.cached.is_none());
         if let Some(limit) = limit {
             let label = &request.requirement.label;
             // Calls that come at once may all find the last place free: the limit guards memory and time, not a sum.
-            if self.core.store.labelled(label, limit).await? >= limit {
+            if patiently(deadline, || self.core.store.labelled(label, limit)).await? >= limit {
                 return Err(SchedulerError::QueueFull { label: label.clone(), limit });
             }
         }
-        let (_, watch) = self.submissions.call(self.submission(request)).await?;
+        let (_, watch) = self.submissions.call_by(self.submission(request), deadline).await?;
         Ok(watch)
     }
 
@@ -122,11 +124,13 @@ impl Scheduler {
     /// # Errors
     /// [`SchedulerError::OperationNotFound`]; the store's.
     pub async fn watch(&self, id: OperationId) -> Result<Watch, SchedulerError> {
-        let (operation, job) = self.operation(id).await?;
+        let deadline = self.deadline();
+        let found = self.operations.call_by(id, deadline).await?;
+        let (operation, job) = found.ok_or(SchedulerError::OperationNotFound(id))?;
         let job_id = job.id;
         let watch = self.core.hub.watch(operation, job, true);
         // What happened between the look and the watch is seen by a second look.
-        if let Some(job) = self.jobs.call(job_id).await? {
+        if let Some(job) = self.jobs.call_by(job_id, deadline).await? {
             self.core.hub.publish(&job);
         }
         Ok(watch)
@@ -145,7 +149,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn list(&self, query: &ListQuery) -> Result<Vec<(Operation, Job)>, SchedulerError> {
-        self.core.store.list(query).await
+        patiently(self.deadline(), || self.core.store.list(query)).await
     }
 
     /// Cancels an operation; its job ends when nobody else waits for it.

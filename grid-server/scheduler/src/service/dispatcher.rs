@@ -243,6 +243,11 @@ impl Dispatcher {
         self.work.notified().await;
     }
 
+    /// Has what is known of the queue looked at once more.
+    pub(super) fn look_again(&self) {
+        self.work.notify_one();
+    }
+
     /// What a claim should look at now; `None` where no free bot fits a hint. Then nobody impatient waits on.
     pub(super) fn errand(&self) -> Option<Errand> {
         let mut state = self.state.lock();

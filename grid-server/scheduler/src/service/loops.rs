@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::batcher::is_passing;
 use super::core::Core;
+use super::patience::is_passing;
 use super::{observer, waits};
 use crate::SchedulerError;
 use crate::engine::{self, Effects, Errand, Undelivered};
@@ -27,6 +27,8 @@ const FORGET_ROUNDS: u64 = 120;
 const UNUSED: Duration = Duration::from_hours(24);
 /// How long idle bots' calls are gathered before the store is told of them.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// The pause after a look at the queue that failed.
+const AFTER_TROUBLE: Duration = Duration::from_millis(200);
 /// How often it is looked whether an instance waits for leases that it is due.
 const PREEMPT: Duration = Duration::from_secs(2);
 /// The least time between two looks at the fleet.
@@ -64,6 +66,9 @@ async fn dispatch(core: Arc<Core>) {
         core.dispatcher.changed().await;
         if let Err(error) = learn(&core).await {
             note(&error, "requirements could not be read");
+            // Nothing else need ever tell of them again.
+            sleep(AFTER_TROUBLE).await;
+            core.dispatcher.look_again();
         }
         while let Some(errand) = core.dispatcher.errand() {
             if let Err(error) = claim(&core, &errand).await {
@@ -71,7 +76,7 @@ async fn dispatch(core: Arc<Core>) {
                 // Whether it was committed is not known: the bots look for themselves.
                 core.dispatcher.resync(errand.slots.iter().map(|s| s.session.id));
                 core.dispatcher.queued(errand.wants.iter().map(|(id, _)| *id));
-                sleep(Duration::from_millis(200)).await;
+                sleep(AFTER_TROUBLE).await;
             }
         }
     }

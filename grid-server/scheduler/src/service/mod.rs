@@ -10,6 +10,7 @@ mod hub;
 mod loops;
 mod observer;
 mod options;
+mod patience;
 mod quotas;
 mod streams;
 mod waits;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use bots::{Poll, Standing};
 pub use clients::ExecuteRequest;
@@ -28,6 +30,7 @@ pub use options::SchedulerOptions;
 
 use self::batcher::{Batcher, Limits};
 use self::core::Core;
+use self::patience::patiently;
 use crate::SchedulerError;
 use crate::engine::{self, BotReport, Registration, Submission, Submitted, Synced};
 use crate::ids::{Ids, JobId, OperationId, ReplicaId};
@@ -128,7 +131,7 @@ impl Scheduler {
 
     /// The fleet as it is now, or, where it has yet to be declared, as it is then.
     async fn declared(&self) -> Result<Arc<crate::fleet::View>, SchedulerError> {
-        let view = self.core.read_fleet().await?;
+        let view = patiently(self.deadline(), || self.core.read_fleet()).await?;
         let Some(patience) = self.core.options.awaits_pools.filter(|_| !view.is_declared()) else {
             return Ok(view);
         };
@@ -139,6 +142,11 @@ impl Scheduler {
             // Nobody declared any, so there is no more to be known than before.
             Ok(Err(_)) | Err(_) => view,
         })
+    }
+
+    /// When the patience of a call that comes now is over, however many questions it needs.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.core.options.patience
     }
 
     /// Whether the database answers; for health, never on the path of a call.

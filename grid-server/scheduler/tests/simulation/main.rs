@@ -4,25 +4,24 @@
 //! `GRID_SIM_SEEDS=100000` runs more schedules, `GRID_SIM_SEED=7` one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod bots;
+mod clients;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use grid_core::{Digest, DigestFunction};
-use grid_scheduler::engine::{BotReport, DrainOrder, Synced};
+use bots::bot;
+use clients::{client, picked_up};
+use grid_scheduler::engine::{DrainOrder, Synced};
 use grid_scheduler::fleet::{DrainReason, DrainState, DrainTarget};
-use grid_scheduler::history::Usage;
-use grid_scheduler::ids::{JobId, OperationId, SessionId};
+use grid_scheduler::ids::{JobId, SessionId};
 use grid_scheduler::job::{Outcome, Stage};
-use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
-use grid_scheduler::properties::{DynamicSet, Properties, PropertySet};
-use grid_scheduler::service::{ExecuteRequest, Poll, Standing};
-use grid_scheduler::session::{BotStatus, News, ReportedLease};
+use grid_scheduler::properties::{DynamicSet, PropertySet};
 use grid_scheduler::simulation::{Faults, Inspector, SimIds, SimStore, Tables};
 use grid_scheduler::store::QueueStore;
-use grid_scheduler::transition::{Cause, MAX_LEASES};
+use grid_scheduler::transition::MAX_LEASES;
 use grid_scheduler::{Scheduler, SchedulerOptions};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -62,6 +61,11 @@ impl World {
 
     fn calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
+    }
+
+    /// Whatever the database does, whoever calls has an answer within the patience.
+    async fn answered<T>(&self, call: impl Future<Output = T>) -> T {
+        timeout(self.options.patience, call).await.expect("a call is answered within its patience")
     }
 
     /// The answer shows leases: no lease is ever shown to two sessions.
@@ -132,147 +136,6 @@ fn inspect(tables: &Tables) {
     }
 }
 
-async fn client(world: Arc<World>, number: usize) {
-    sleep(Duration::from_millis(world.below(20_000).into())).await;
-    let action = Bytes::from(vec![u8::try_from(world.below(4)).unwrap()]);
-    let size = if world.below(4) == 0 { "large" } else { "small" };
-    let platform = vec![("size".to_owned(), size.to_owned())];
-    let replica = world.replica();
-    let request = ExecuteRequest {
-        instance: String::new(),
-        action_digest: Digest::of(DigestFunction::Sha256, &action),
-        action,
-        command: String::new(),
-        requirement: loop {
-            if let Ok(requirement) = replica.requirement("", &platform).await {
-                break requirement;
-            }
-        },
-        platform,
-        priority: i32::try_from(world.below(2)).unwrap(),
-        cacheable: world.below(4) > 0,
-        timeout: None,
-        locality: String::new(),
-        client: ClientIdentity::default(),
-        metadata: RequestMetadata { invocation_id: (number % 3).to_string(), ..RequestMetadata::default() },
-        cached: None,
-    };
-    drop(replica);
-    // A client that gets no answer asks again; what it asked before may run all the same.
-    let mut watch = loop {
-        if let Ok(watch) = world.replica().execute(request.clone()).await {
-            break watch;
-        }
-        sleep(Duration::from_secs(1)).await;
-    };
-    let id = watch.operation.id;
-    let gives_up = world.below(5) == 0;
-    let mut finals = 0;
-    loop {
-        let view = watch.view();
-        if view.is_final() {
-            assert!(gives_up || !view.cancelled, "cancelled, and nobody asked for it");
-            finals += 1;
-            break;
-        }
-        let patience = Duration::from_millis(u64::from(world.below(30_000)));
-        if timeout(patience, watch.changed()).await.is_err() {
-            if gives_up && !world.calm() {
-                let _ = world.replica().cancel(id).await;
-            }
-            // The connection is lost: the client goes on watching on another replica.
-            watch = again(&world, id).await;
-        }
-    }
-    assert_eq!(finals, 1);
-    let view = again(&world, id).await.view();
-    assert!(view.is_final(), "an answer was taken back");
-    assert!(gives_up || !view.cancelled, "cancelled, and nobody asked for it");
-}
-
-async fn again(world: &World, id: OperationId) -> grid_scheduler::Watch {
-    loop {
-        match world.replica().watch(id).await {
-            Ok(watch) => return watch,
-            Err(grid_scheduler::SchedulerError::OperationNotFound(_)) => panic!("operation {id} was lost"),
-            Err(_) => sleep(Duration::from_millis(500)).await,
-        }
-    }
-}
-
-async fn bot(world: Arc<World>, number: usize) {
-    let size = if number == 0 { "large" } else { "small" };
-    loop {
-        let values = [size.to_owned(), "small".to_owned()];
-        let standing = Standing {
-            instance: String::new(),
-            bot_id: format!("bot-{number}"),
-            properties: Properties::from([("size".to_owned(), values.into())]),
-            capacity: 1 + u32::try_from(number % 2).unwrap(),
-            priority: 0,
-            status: BotStatus::Ok,
-            worker_pool: POOL.to_owned(),
-            node: format!("node-{}", number % 2),
-            version: String::new(),
-        };
-        if let Ok(session) = world.replica().open_session(standing).await {
-            serve(&world, session.id, &session.bot_id).await;
-        }
-        // It crashed, or its session was lost.
-        sleep(Duration::from_millis(u64::from(world.below(5_000)) + 1)).await;
-    }
-}
-
-/// One session of a bot, until it crashes or is told that the session is over.
-async fn serve(world: &World, session: SessionId, bot_id: &str) {
-    let mut running: BTreeMap<(JobId, u32), News> = BTreeMap::new();
-    loop {
-        let leases = running.iter().map(|((job, attempt), news)| ReportedLease {
-            job: *job,
-            attempt: *attempt,
-            news: news.clone(),
-            usage: Usage::default(),
-        });
-        let report = BotReport {
-            session,
-            bot_id: bot_id.to_owned(),
-            properties: None,
-            capacity: None,
-            status: BotStatus::Ok,
-            leases: leases.collect(),
-            lifetime: SESSION,
-        };
-        let wait = if running.is_empty() { 20_000 } else { 500 };
-        let poll = Poll { wait: Duration::from_millis(wait), when_full: world.below(2) == 0 };
-        let answer = timeout(Duration::from_secs(25), async { world.replica().report(report, poll).await });
-        match answer.await {
-            Ok(Ok(synced)) => {
-                world.shown(&synced);
-                running.retain(|key, _| synced.held.iter().any(|j| (j.id, j.state.attempts) == *key));
-                for job in synced.held {
-                    running.entry((job.id, job.state.attempts)).or_insert(News::Running(None));
-                }
-            }
-            Ok(Err(grid_scheduler::SchedulerError::SessionNotFound(_))) => return,
-            Ok(Err(_)) | Err(_) => {}
-        }
-        sleep(Duration::from_millis(u64::from(world.below(3_000)) + 1)).await;
-        if !world.calm() && world.below(30) == 0 {
-            return;
-        }
-        for ((_, attempt), news) in &mut running {
-            let finished = || News::Finished(Bytes::from(attempt.to_string()));
-            *news = match world.below(if world.calm() { 4 } else { 10 }) {
-                _ if world.endless.load(Ordering::Relaxed) => News::Running(None),
-                0..4 => finished(),
-                4 => News::Failed(Cause::Internal),
-                5 => News::Failed(Cause::GivenBack),
-                _ => News::Running(None),
-            };
-        }
-    }
-}
-
 /// Bots, nodes and the pool are drained and taken back again.
 async fn operator(world: Arc<World>) {
     loop {
@@ -310,6 +173,16 @@ async fn drain_all(world: &World) {
     world.replica().undrain(&targets).await.expect("no trouble any more");
 }
 
+/// Now and then the database is away for longer than a call has patience.
+async fn outages(world: Arc<World>) {
+    loop {
+        sleep(Duration::from_millis(u64::from(world.below(60_000)) + 1)).await;
+        world.store.set_away(true);
+        sleep(Duration::from_millis(u64::from(world.below(30_000)) + 1)).await;
+        world.store.set_away(false);
+    }
+}
+
 /// Replicas end at any moment, and others take their places.
 async fn crashes(world: Arc<World>) {
     let mut next = REPLICAS;
@@ -343,6 +216,7 @@ async fn schedule(seed: u64) {
     });
     let mut trouble = JoinSet::new();
     trouble.spawn(crashes(world.clone()));
+    trouble.spawn(outages(world.clone()));
     trouble.spawn(operator(world.clone()));
     let mut bots = JoinSet::new();
     (0..BOTS).for_each(|n| drop(bots.spawn(bot(world.clone(), n))));
@@ -351,6 +225,7 @@ async fn schedule(seed: u64) {
     sleep(Duration::from_secs(60)).await;
     trouble.shutdown().await;
     world.store.set_faults(Faults::NONE);
+    world.store.set_away(false);
     world.calm.store(true, Ordering::Relaxed);
     tokio::select! {
         biased;
@@ -365,6 +240,10 @@ async fn schedule(seed: u64) {
         }
     };
     timeout(Duration::from_mins(30), end).await.expect("every client gets its answer");
+    let replicas = world.replicas.lock().clone();
+    for (number, replica) in replicas.iter().enumerate() {
+        picked_up(replica, number).await;
+    }
     bots.shutdown().await;
     for operation in world.store.tables().await.operations.values() {
         // What a client asked for twice, for want of an answer, ends as well or is still under way.

@@ -1,0 +1,91 @@
+//! Bots: they crash, lose their sessions, fail actions and give them back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid_scheduler::engine::BotReport;
+use grid_scheduler::history::Usage;
+use grid_scheduler::ids::{JobId, SessionId};
+use grid_scheduler::properties::Properties;
+use grid_scheduler::service::{Poll, Standing};
+use grid_scheduler::session::{BotStatus, News, ReportedLease};
+use grid_scheduler::transition::Cause;
+use tokio::time::{sleep, timeout};
+
+use crate::{POOL, SESSION, World};
+
+pub(crate) async fn bot(world: Arc<World>, number: usize) {
+    let size = if number == 0 { "large" } else { "small" };
+    loop {
+        let values = [size.to_owned(), "small".to_owned()];
+        let standing = Standing {
+            instance: String::new(),
+            bot_id: format!("bot-{number}"),
+            properties: Properties::from([("size".to_owned(), values.into())]),
+            capacity: 1 + u32::try_from(number % 2).unwrap(),
+            priority: 0,
+            status: BotStatus::Ok,
+            worker_pool: POOL.to_owned(),
+            node: format!("node-{}", number % 2),
+            version: String::new(),
+        };
+        if let Ok(session) = world.replica().open_session(standing).await {
+            serve(&world, session.id, &session.bot_id).await;
+        }
+        // It crashed, or its session was lost.
+        sleep(Duration::from_millis(u64::from(world.below(5_000)) + 1)).await;
+    }
+}
+
+/// One session of a bot, until it crashes or is told that the session is over.
+async fn serve(world: &World, session: SessionId, bot_id: &str) {
+    let mut running: BTreeMap<(JobId, u32), News> = BTreeMap::new();
+    loop {
+        let leases = running.iter().map(|((job, attempt), news)| ReportedLease {
+            job: *job,
+            attempt: *attempt,
+            news: news.clone(),
+            usage: Usage::default(),
+        });
+        let report = BotReport {
+            session,
+            bot_id: bot_id.to_owned(),
+            properties: None,
+            capacity: None,
+            status: BotStatus::Ok,
+            leases: leases.collect(),
+            lifetime: SESSION,
+        };
+        let wait = if running.is_empty() { 20_000 } else { 500 };
+        let poll = Poll { wait: Duration::from_millis(wait), when_full: world.below(2) == 0 };
+        let answer = timeout(Duration::from_secs(25), async { world.replica().report(report, poll).await });
+        match answer.await {
+            Ok(Ok(synced)) => {
+                world.shown(&synced);
+                running.retain(|key, _| synced.held.iter().any(|j| (j.id, j.state.attempts) == *key));
+                for job in synced.held {
+                    running.entry((job.id, job.state.attempts)).or_insert(News::Running(None));
+                }
+            }
+            Ok(Err(grid_scheduler::SchedulerError::SessionNotFound(_))) => return,
+            Ok(Err(_)) | Err(_) => {}
+        }
+        sleep(Duration::from_millis(u64::from(world.below(3_000)) + 1)).await;
+        if !world.calm() && world.below(30) == 0 {
+            return;
+        }
+        for ((_, attempt), news) in &mut running {
+            let finished = || News::Finished(Bytes::from(attempt.to_string()));
+            *news = match world.below(if world.calm() { 4 } else { 10 }) {
+                _ if world.endless.load(Ordering::Relaxed) => News::Running(None),
+                0..4 => finished(),
+                4 => News::Failed(Cause::Internal),
+                5 => News::Failed(Cause::GivenBack),
+                _ => News::Running(None),
+            };
+        }
+    }
+}
