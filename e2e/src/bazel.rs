@@ -9,6 +9,7 @@ use regex::Regex;
 use crate::clients::Clients;
 use crate::gridcluster::Cluster;
 use crate::process::{self, Output};
+use crate::project::{EVERYTHING, Goal};
 
 /// A folder with a project and Bazel's output base: the same output base is Bazel's memory of earlier builds.
 pub(crate) struct Workspace {
@@ -16,6 +17,8 @@ pub(crate) struct Workspace {
     pub(crate) project: PathBuf,
     /// Bazel's output base.
     pub(crate) output: PathBuf,
+    /// What its builds build.
+    pub(crate) goal: Goal,
     state: PathBuf,
 }
 
@@ -81,7 +84,7 @@ impl Workspace {
             std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
         }
         crate::project::lay_out(&project)?;
-        Ok(Self { project, output, state })
+        Ok(Self { project, output, goal: EVERYTHING, state })
     }
 
     /// Forgets what Bazel knows: the next build is a clean one.
@@ -102,7 +105,7 @@ impl Workspace {
         Ok(Clients::new(cluster, &self.state)?.bind(&self.project, "/src").bind(&self.output, "/ob"))
     }
 
-    /// Builds everything with the given startup options and flags.
+    /// Builds the goal with the given startup options and flags.
     ///
     /// # Errors
     /// Where the build fails: the end of Bazel's output is in the error.
@@ -113,7 +116,7 @@ impl Workspace {
         flags: &[String],
     ) -> Result<Summary> {
         let start = Instant::now();
-        let output = Self::attempt(clients, startup, flags)?;
+        let output = Self::attempt(clients, startup, flags, self.goal)?;
         if !output.success {
             let lines: Vec<&str> = output.text.lines().collect();
             bail!("the build failed:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
@@ -126,17 +129,17 @@ impl Workspace {
     /// # Errors
     /// Where it succeeds.
     pub(crate) fn refused(clients: &Clients<'_>, startup: &[String], flags: &[String]) -> Result<Output> {
-        let output = Self::attempt(clients, startup, flags)?;
+        let output = Self::attempt(clients, startup, flags, EVERYTHING)?;
         anyhow::ensure!(!output.success, "the build succeeded, which it must not:\n{}", output.text);
         Ok(output)
     }
 
-    fn attempt(clients: &Clients<'_>, startup: &[String], flags: &[String]) -> Result<Output> {
+    fn attempt(clients: &Clients<'_>, startup: &[String], flags: &[String], goal: Goal) -> Result<Output> {
         let mut words = vec!["bazel", "--output_base=/ob"];
         words.extend(startup.iter().map(String::as_str));
         words.extend(["build", "--noshow_progress", "--color=no"]);
         words.extend(flags.iter().map(String::as_str));
-        words.push("//:all_checks");
+        words.push(goal.target);
         process::capture(&mut clients.command("/src", &words))
     }
 

@@ -12,6 +12,20 @@ use crate::{environment, process};
 /// How many compile actions the project has: the sources are pinned, so this is exact.
 pub(crate) const COMPILE_ACTIONS: usize = 356;
 
+/// What is to be built of the project.
+#[derive(Clone, Copy)]
+pub(crate) struct Goal {
+    /// Bazel's name of it.
+    pub(crate) target: &'static str,
+    /// How many compile actions it has.
+    pub(crate) compile_actions: usize,
+}
+
+/// The whole project.
+pub(crate) const EVERYTHING: Goal = Goal { target: "//:all_checks", compile_actions: COMPILE_ACTIONS };
+/// One Lua and the program that runs on it: for who needs many builds rather than many actions.
+pub(crate) const ONE_LUA: Goal = Goal { target: "//lua:check_5.1.5", compile_actions: 30 };
+
 /// Lays out in `to` what recc builds: a Makefile, Lua's sources, and the program that runs on them.
 ///
 /// # Errors

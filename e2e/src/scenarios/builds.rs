@@ -90,7 +90,7 @@ impl Course {
             let flags = [&own[..], more].concat();
             let summary = workspace.build(clients, &[grid::bazelrc()], &flags)?;
             println!("    build {count}: {:?} in {:.1} s", summary.processes, summary.took.as_secs_f64());
-            summary.expect_remote(COMPILE_ACTIONS)?;
+            summary.expect_remote(workspace.goal.compile_actions)?;
             self.actions.fetch_add(summary.count("remote"), Ordering::Relaxed);
             self.builds.store(count, Ordering::Relaxed);
         }

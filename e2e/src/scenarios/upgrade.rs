@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::builds::{self, DOWNLOAD_ALL};
 use super::on_cluster::TestGrid;
 use crate::environment::{self, VERSION};
 use crate::kube::Kube;
+use crate::project::{EVERYTHING, ONE_LUA};
 use crate::{grid, operator, process, reference, wait};
 
 /// The tag of the earlier commit's images.
@@ -37,7 +39,8 @@ pub(crate) fn upgrade() -> Result<()> {
     let test = TestGrid::apply(&cluster, "upgrade-test", &["postgres.yaml"], "postgres.yaml")?;
     expect_versions(&test, EARLIER)?;
     let (mut workspace, clients) = test.bazel("demo")?;
-    super::builds::meanwhile(&mut workspace, &clients, &[], |course| {
+    workspace.goal = ONE_LUA;
+    builds::meanwhile(&mut workspace, &clients, &[], |course| {
         let step = |what: &str, act: &dyn Fn() -> Result<()>| -> Result<()> {
             let start = Instant::now();
             act().with_context(|| what.to_owned())?;
@@ -72,6 +75,8 @@ pub(crate) fn upgrade() -> Result<()> {
             replaces_no_pod(&test, || this_operator(&test.kube))
         })
     })?;
+    workspace.goal = EVERYTHING;
+    workspace.build(&clients, &[grid::bazelrc()], &[DOWNLOAD_ALL.to_owned()])?;
     workspace.run_outputs(&clients)?;
     reference::expect_same(&reference::hashes(&cluster)?, &reference::outputs(&workspace)?)?;
     test.settled()?;
