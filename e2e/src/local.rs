@@ -10,6 +10,7 @@ use crate::clients::Clients;
 use crate::environment;
 use crate::gridcluster::Cluster;
 use crate::process::Background;
+use crate::reference;
 
 const START: Duration = Duration::from_secs(60);
 
@@ -85,6 +86,8 @@ pub(crate) enum Image<'a> {
     Toolchain(&'a Path),
     /// The root file system that the clients are in; commands see all of it.
     Clients(&'a Cluster),
+    /// The same, with the compiler of a toolchain's root file system.
+    Compiler(&'a Cluster, &'a Path),
     /// The same, but commands see their input root alone, as their `/`.
     Sandbox(&'a Cluster),
 }
@@ -134,8 +137,12 @@ impl Worker {
         }
         let command = match image {
             Image::Toolchain(root) => in_toolchain(&work, root)?,
-            Image::Clients(cluster) => in_clients(&work, cluster, dir, "plain")?,
-            Image::Sandbox(cluster) => in_clients(&work, cluster, dir, "bubblewrap")?,
+            Image::Clients(cluster) => in_clients(&clients(&work, cluster, dir)?, "plain"),
+            Image::Compiler(cluster, root) => {
+                let place = clients(&work, cluster, dir)?;
+                in_clients(&reference::compiling(place, root, dir, &[(&work, "/grid")])?, "plain")
+            }
+            Image::Sandbox(cluster) => in_clients(&clients(&work, cluster, dir)?, "bubblewrap"),
         };
         let runner = Program::start("grid-runner", command, dir.join("runner.log"), "serving")?;
         let mut command = Command::new(environment::binaries()?.join("grid-worker"));
@@ -177,14 +184,17 @@ impl Worker {
     }
 }
 
-/// The runner in the root file system that the clients are in.
-fn in_clients(work: &Path, cluster: &Cluster, dir: &Path, isolation: &str) -> Result<Command> {
-    let place = Clients::new(cluster, &dir.join("runner"))?
-        .bind(work, "/grid")
-        .bind(&environment::binaries()?, "/grid-bin");
+/// The root file system that the clients are in, with the worker's folder.
+fn clients<'a>(work: &Path, cluster: &'a Cluster, dir: &Path) -> Result<Clients<'a>> {
+    let place = Clients::new(cluster, &dir.join("runner"))?;
+    Ok(place.bind(work, "/grid").bind(&environment::binaries()?, "/grid-bin"))
+}
+
+/// The runner in that place.
+fn in_clients(place: &Clients<'_>, isolation: &str) -> Command {
     let words = ["/grid-bin/grid-runner", "serve", "--socket", "/grid/run/runner.sock"];
     let more = ["--build-dir", "/grid/build", "--isolation", isolation, "--allow-network"];
-    Ok(place.command("/", &[&words[..], &more[..]].concat()))
+    place.command("/", &[&words[..], &more[..]].concat())
 }
 
 /// The runner in a toolchain's root file system, in which the worker's folder and the runner appear.

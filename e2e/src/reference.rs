@@ -54,15 +54,32 @@ pub(crate) fn with_toolchain<'a>(
     root: &Path,
     dir: &Path,
 ) -> Result<Clients<'a>> {
+    compiling(
+        workspace.clients(cluster)?,
+        root,
+        dir,
+        &[(&workspace.output, "/ob"), (&workspace.project, "/src")],
+    )
+}
+
+/// A place whose compiler is that of the toolchain at `root`, for sources in these folders, which it sees where the place
+/// does.
+///
+/// # Errors
+/// As [`with_toolchain`].
+pub(crate) fn compiling<'a>(
+    place: Clients<'a>,
+    root: &Path,
+    dir: &Path,
+    folders: &[(&Path, &str)],
+) -> Result<Clients<'a>> {
     let wrapper = dir.join("wrapper");
     std::fs::write(&wrapper, WRAPPER)?;
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
-    let mut clients = workspace
-        .clients(cluster)?
-        .bind(root, "/toolchain")
-        .bind(Path::new("/dev"), "/toolchain/dev")
-        .bind(&workspace.output, "/toolchain/ob")
-        .bind(&workspace.project, "/toolchain/src");
+    let mut clients = place.bind(root, "/toolchain").bind(Path::new("/dev"), "/toolchain/dev");
+    for (folder, inside) in folders {
+        clients = clients.bind(folder, &format!("/toolchain{inside}"));
+    }
     for tool in ["gcc", "ar", "strip"] {
         clients = clients.bind(&wrapper, &format!("/usr/bin/{tool}"));
     }

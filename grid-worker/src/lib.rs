@@ -18,6 +18,7 @@ pub mod faults;
 mod file_time;
 pub mod health;
 pub mod logs;
+mod made_mode;
 pub mod memory;
 pub mod metrics;
 pub mod notice;

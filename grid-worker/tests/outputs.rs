@@ -288,8 +288,10 @@ mod tests {
         let time = Timestamp { seconds: 1_000_000_000, nanos: 500_000_000 };
         let properties = NodeProperties { mtime: Some(time), ..NodeProperties::default() };
         let inputs = Tree::default().file_with("in", "x", properties).file("plain", "x");
-        let mut command =
-            making("stat -c %Y in; touch -d @5 out; chmod 640 out; mkdir d; cp -p out d/f", &["out", "d"]);
+        let mut command = making(
+            "stat -c %Y in; touch -d @5 out; chmod 640 out; mkdir d; chmod 750 d; cp -p out d/f",
+            &["out", "d"],
+        );
         let result = made(&grid, &command, &inputs).await;
         assert_eq!(result.stdout_raw, "1000000000\n");
         assert_eq!(result.output_files[0].node_properties, None, "only where it is asked for");
@@ -297,9 +299,11 @@ mod tests {
         let result = made(&grid, &command, &inputs).await;
         let properties = result.output_files[0].node_properties.clone().unwrap();
         assert_eq!(properties.mtime, Some(Timestamp { seconds: 5, nanos: 0 }));
-        assert_eq!(properties.unix_mode.unwrap() & 0o740, 0o640);
+        assert_eq!(properties.unix_mode, Some(0o640), "as the command made it, not as the worker reads it");
         let root = tree(&grid, &result.output_directories[0]).root.unwrap();
-        assert_eq!(root.files[0].node_properties.clone().unwrap().mtime.unwrap().seconds, 5);
+        assert_eq!(root.node_properties.clone().unwrap().unix_mode, Some(0o750));
+        let inner = root.files[0].node_properties.clone().unwrap();
+        assert_eq!((inner.mtime.unwrap().seconds, inner.unix_mode), (5, Some(0o640)));
     }
 
     #[tokio::test(flavor = "multi_thread")]

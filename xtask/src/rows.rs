@@ -177,6 +177,22 @@ pub(crate) const ROWS: &[Row] = &[
         &["cargo", "test", "--locked", "-p", "grid-scheduler-sql", "--test", "served"],
     ),
     full(
+        "outage",
+        "issue 7, faults: PostgreSQL is gone for a minute in the middle of actions: nothing is lost, nothing runs twice",
+        &[
+            "env",
+            "GRID_OUTAGE_SECONDS=60",
+            "cargo",
+            "test",
+            "--locked",
+            "-p",
+            "grid-scheduler-sql",
+            "--test",
+            "served",
+            "for_a_while",
+        ],
+    ),
+    full(
         "buildbox-tools",
         "issue 5, 6: buildbox-casd before and behind the grid; BuildBox's tools",
         scenario!("buildbox-tools"),

@@ -12,7 +12,8 @@ use crate::local::{Image, Server, Worker};
 use crate::process::{Background, Output};
 use crate::{environment, grid};
 
-const LIMIT: Duration = Duration::from_secs(120);
+/// On a busy machine a command of Python takes a minute to begin.
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// On a server and a worker of this machine.
 ///

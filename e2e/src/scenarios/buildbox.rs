@@ -7,14 +7,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::clients::Clients;
-use crate::environment;
 use crate::gridcluster::Cluster;
 use crate::local::{Image, Server, Worker};
 use crate::process::{self, Background};
+use crate::{environment, reference};
 
 const START: Duration = Duration::from_secs(60);
 /// Where the daemons' sockets are, seen from each client.
 const FRONT: &str = "unix:/shared/front.sock";
+/// Where the daemon of a bot keeps and stages what it fetches.
+const CACHE: &str = "/var/cache/front";
 const BEHIND: &str = "unix:/shared/behind.sock";
 
 /// buildbox-worker, fetching and storing through a daemon in front of the grid, runs what clients ask for and tells
@@ -155,12 +157,32 @@ fn casd(cluster: &Cluster, dir: &Path, name: &'static str, more: &[&str]) -> Res
 /// # Errors
 /// Where it does not start.
 pub(super) fn bot(cluster: &Cluster, dir: &Path, remote: &str, properties: &[&str]) -> Result<Background> {
+    bot_in(&place(cluster, dir, "bot")?, dir, remote, properties)
+}
+
+/// The same, with the compiler of the toolchain at `root`: the daemon's cache, in which inputs are staged, is seen by it.
+///
+/// # Errors
+/// As [`bot`].
+pub(super) fn compiling_bot(
+    cluster: &Cluster,
+    dir: &Path,
+    root: &Path,
+    remote: &str,
+    properties: &[&str],
+) -> Result<Background> {
+    let cache = dir.join("front");
+    std::fs::create_dir_all(&cache)?;
+    let place = place(cluster, dir, "bot")?.bind(&cache, CACHE);
+    bot_in(&reference::compiling(place, root, dir, &[(&cache, CACHE)])?, dir, remote, properties)
+}
+
+fn bot_in(place: &Clients<'_>, dir: &Path, remote: &str, properties: &[&str]) -> Result<Background> {
     let script = "export BUILDBOX_STAGER=hardlink
         buildbox-casd --cas-remote=\"$1\" --bind=unix:/shared/front.sock /var/cache/front &
         exec buildbox-worker --bots-remote=\"$1\" --cas-remote=unix:/shared/front.sock \
             --buildbox-run=/usr/bin/buildbox-run-hosttools --concurrent-jobs=2 $2 bot";
     let properties: Vec<_> = properties.iter().map(|property| format!("--platform {property}")).collect();
-    let place = place(cluster, dir, "bot")?;
     let mut command = place.command("/", &["sh", "-c", script, "sh", remote, &properties.join(" ")]);
     let mut bot = Background::start("buildbox-worker", &mut command, &dir.join("bot.log"))?;
     bot.wait_for("Starting buildbox-worker", START).context("buildbox-worker did not start")?;

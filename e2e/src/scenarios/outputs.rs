@@ -24,8 +24,9 @@ const HEAD: &str = "\
 
 Each row is a command that really ran, by `cargo xtask test --full outputs`: on grid-worker, which gives what the Remote
 Execution API asks for, and for reference on buildbox-worker with buildbox-casd and buildbox-run-hosttools, on the same
-server. `in/file` is an input. A mode that is asked for comes with read for everybody added: the worker, which reads the
-file, is another user than the command.
+server. `in/file` is an input. A mode that is asked for is the one that the command gave, where the file system of the build
+directory keeps attributes of users (ext4, XFS, Btrfs, tmpfs from Linux 6.6); elsewhere with read for everybody added, for the
+worker, which reads the file, is another user than the command.
 
 Where they differ: a link or a FIFO as a declared output makes buildbox-run fail, and the grid gives up after five attempts
 (`Aborted`); BuildBox uploads nothing of a command whose time is over, and nothing that only `output_files` or

@@ -12,7 +12,7 @@ use crate::gridcluster::Cluster;
 use crate::local::{Image, Server, Worker};
 use crate::project::COMPILE_ACTIONS;
 use crate::reapi::{Remote, Tree, Work};
-use crate::{attacks, environment};
+use crate::{attacks, environment, toolchain};
 
 /// What both offer.
 const PROPERTIES: [&str; 3] = ["OSFamily=linux", "ISA=x86-64", "toolchain=gcc12"];
@@ -55,11 +55,13 @@ pub(crate) fn measure() -> Result<()> {
 fn on(name: &'static str, cluster: &Cluster) -> Result<Measured> {
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let server = Server::start(dir.path(), "bare.yml")?;
-    // Both see the same root file system, and both are root in it.
+    // Both see the same root file system, and both are root in it; both reach the compiler by the same wrapper.
+    let (root, http) = (toolchain::root("toolchain-gcc12")?, server.address("http"));
     let (ours, theirs) = if name == "grid-worker" {
-        (Some(Worker::start(dir.path(), &server, &Image::Clients(cluster), &PROPERTIES)?), None)
+        let image = Image::Compiler(cluster, &root);
+        (Some(Worker::start(dir.path(), &server, &image, &PROPERTIES)?), None)
     } else {
-        (None, Some(buildbox::bot(cluster, dir.path(), &server.address("http"), &PROPERTIES)?))
+        (None, Some(buildbox::compiling_bot(cluster, dir.path(), &root, &http, &PROPERTIES)?))
     };
     let remote = Remote::plain(&server.address("http"))?;
     let program = attacks::program(dir.path())?;

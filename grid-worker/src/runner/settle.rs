@@ -2,7 +2,7 @@
 //!
 //! The command's umask and its own chmod calls decide the modes of what it makes, so that archives and
 //! `unix_mode` come out as anywhere else; afterwards the runner, as the owner, adds what the worker needs:
-//! read on files, everything on directories, which lose their sticky bit. Neighbour: `service` calls it when
+//! read on files, everything on directories, which lose their sticky bit; what they were is kept beside (`made_mode`). Neighbour: `service` calls it when
 //! nothing of the command is alive any more. It never follows a symbolic link and never touches what it
 //! doesn't own.
 
@@ -14,10 +14,12 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat
 use rustix::io::{Errno, Result};
 
 use crate::file_time::FileTime;
+use crate::made_mode;
 
 const FOR_READERS: u32 = 0o444;
 const FOR_REMOVERS: u32 = 0o777;
 const STICKY: u32 = 0o1000;
+const FOR_OWNER: u32 = 0o600;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -105,18 +107,29 @@ impl Walk {
         let mode = stat.st_mode & 0o7777;
         // In a sticky directory only the owners remove anything, and the worker is none.
         let wanted = (mode | bits) & !STICKY;
-        if stat.st_uid == self.own && mode != wanted {
-            // Nothing of the command is alive to put a link in the entry's place.
-            let result = chmodat(parent, name, Mode::from_raw_mode(wanted), AtFlags::empty());
-            if let Err(error) = result {
-                self.note(error);
-            }
+        if stat.st_uid == self.own
+            && mode != wanted
+            && let Err(error) = open_up(parent, name, mode, wanted)
+        {
+            self.note(error);
         }
     }
 
     fn note(&mut self, error: Errno) {
         self.first_error.get_or_insert(error);
     }
+}
+
+/// Nothing of the command is alive to put a link in the entry's place.
+fn open_up(parent: BorrowedFd<'_>, name: &OsStr, mode: u32, wanted: u32) -> Result<()> {
+    let change = |mode: u32| chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty());
+    // Only what its owner may write to takes an attribute.
+    change(wanted | FOR_OWNER)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    if let Ok(entry) = openat(parent, name, flags, Mode::empty()) {
+        made_mode::keep(entry, mode);
+    }
+    if wanted & FOR_OWNER == FOR_OWNER { Ok(()) } else { change(wanted) }
 }
 
 #[cfg(test)]
@@ -143,6 +156,10 @@ mod tests {
         settle(dir.path(), rustix::process::geteuid().as_raw(), None).unwrap();
         assert_eq!(mode(&locked), 0o777);
         assert_eq!(mode(&file), 0o544, "read is added, nothing is taken away");
+        for (path, made) in [(&locked, 0o000), (&file, 0o100)] {
+            let now = mode(path);
+            assert_eq!(made_mode::of(std::fs::File::open(path).unwrap().as_fd(), now), made, "{path:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use grid_core::{Digest, DigestFunction, Hasher};
 use grid_proto::reapi;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, readlinkat};
 use rustix::io::Errno;
 
@@ -22,6 +22,7 @@ use super::tree::TreeBuilder;
 use super::{Blob, Content};
 use crate::cas::client::to_wire;
 use crate::error::WorkerError;
+use crate::made_mode;
 
 /// Files up to this size are kept in memory between hashing and upload.
 const SMALL_FILE: u64 = 256 << 10;
@@ -106,7 +107,7 @@ impl Walk<'_> {
                     path: output.path.clone(),
                     digest: Some(to_wire(&digest)),
                     is_executable: executable(&stat),
-                    node_properties: self.properties(&stat),
+                    node_properties: self.properties(fd.as_fd(), &stat),
                     ..Default::default()
                 });
                 Ok(())
@@ -121,7 +122,7 @@ impl Walk<'_> {
         let symlink = reapi::OutputSymlink {
             path: output.path.clone(),
             target: target(fd, &output.location)?,
-            node_properties: self.properties(stat),
+            node_properties: self.properties(fd.as_fd(), stat),
         };
         let result = &mut self.collected.result;
         // Clients of REAPI 2.0 look for links in the deprecated fields.
@@ -166,6 +167,7 @@ impl Walk<'_> {
         let fd = open_beneath(self.root, &location, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(|error| failed(&location, error))?;
         let stat = fstat(&fd).map_err(|error| failed(&location, error))?;
+        let node_properties = self.properties(fd.as_fd(), &stat);
         let mut entries = Vec::new();
         for entry in Dir::new(fd).map_err(|error| failed(&location, error))? {
             let entry = entry.map_err(|error| failed(&location, error))?;
@@ -179,8 +181,7 @@ impl Walk<'_> {
             })?;
             entries.push(name.to_owned());
         }
-        let message =
-            reapi::Directory { node_properties: self.properties(&stat), ..reapi::Directory::default() };
+        let message = reapi::Directory { node_properties, ..reapi::Directory::default() };
         Ok(Level { name, location, entries, message })
     }
 
@@ -196,13 +197,13 @@ impl Walk<'_> {
                     name: name.to_owned(),
                     digest: Some(to_wire(&digest)),
                     is_executable: executable(&stat),
-                    node_properties: self.properties(&stat),
+                    node_properties: self.properties(fd.as_fd(), &stat),
                 });
             }
             FileType::Symlink => level.message.symlinks.push(reapi::SymlinkNode {
                 name: name.to_owned(),
                 target: target(&fd, location)?,
-                node_properties: self.properties(&stat),
+                node_properties: self.properties(fd.as_fd(), &stat),
             }),
             other => return Err(refused(location, kind_name(other))),
         }
@@ -234,12 +235,12 @@ impl Walk<'_> {
         Ok(digest)
     }
 
-    fn properties(&self, stat: &Stat) -> Option<reapi::NodeProperties> {
+    fn properties(&self, fd: BorrowedFd<'_>, stat: &Stat) -> Option<reapi::NodeProperties> {
         let mtime = self.declared.mtime.then(|| prost_types::Timestamp {
             seconds: stat.st_mtime,
             nanos: i32::try_from(stat.st_mtime_nsec).unwrap_or(0),
         });
-        let unix_mode = self.declared.unix_mode.then_some(stat.st_mode & 0o7777);
+        let unix_mode = self.declared.unix_mode.then(|| made_mode::of(fd, stat.st_mode));
         (mtime.is_some() || unix_mode.is_some()).then(|| reapi::NodeProperties {
             mtime,
             unix_mode,

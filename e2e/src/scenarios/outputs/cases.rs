@@ -100,7 +100,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "echo a > out; chmod 750 out; touch -d @1000 out # properties",
         &["out"],
-        "program out `a` mode 754 of second 1000",
+        "program out `a` mode 750 of second 1000",
     )
     .with(|work| {
         work.command.output_node_properties = ["mtime", "unix_mode"].map(str::to_owned).to_vec();

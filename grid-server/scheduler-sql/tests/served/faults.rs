@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use grid_core::{Coded as _, ErrorCode};
 use grid_scheduler::simulation::load::{self, Asker};
 use grid_scheduler::{Scheduler, SchedulerOptions, Watch};
@@ -48,11 +49,11 @@ async fn ends(mut watch: Watch, bot: JoinHandle<u32>) {
 }
 
 /// A client that asks until it is answered.
-fn asked(scheduler: &Arc<Scheduler>) -> JoinHandle<Watch> {
-    let scheduler = Arc::clone(scheduler);
+pub(crate) fn asked(scheduler: &Arc<Scheduler>, action: &[u8]) -> JoinHandle<Watch> {
+    let (scheduler, action) = (Arc::clone(scheduler), Bytes::copy_from_slice(action));
     tokio::spawn(async move {
         loop {
-            let request = Asker::new("invocation").request(&scheduler, b"action".as_slice().into()).await;
+            let request = Asker::new("invocation").request(&scheduler, action.clone()).await;
             match request {
                 Ok(request) => match scheduler.execute(request).await {
                     Ok(watch) => return watch,
@@ -82,7 +83,7 @@ async fn a_database_that_is_gone_is_waited_for_and_then_told_to_be() {
     assert!(refused.retry_after().is_some(), "a client is told when to come again");
 
     // Whoever asks while it starts is served when it has.
-    let watch = asked(&scheduler);
+    let watch = asked(&scheduler, b"action");
     let _database = tokio::task::spawn_blocking(move || {
         database.launch(&["-F"]);
         database
@@ -137,7 +138,7 @@ async fn a_database_that_is_slow_is_waited_for() {
     let bot = one_action(Bot::open(&scheduler, "bot", 1).await);
     let mut slow = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
-    let waiting = asked(&scheduler);
+    let waiting = asked(&scheduler, b"action");
     tokio::pin!(waiting);
     assert!(timeout(SHORT, &mut waiting).await.is_err(), "nothing can be stored while the table is locked");
     slow.rollback().await.unwrap();

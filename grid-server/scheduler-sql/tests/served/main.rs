@@ -4,6 +4,7 @@
 
 mod faults;
 mod news;
+mod outage;
 mod quotas;
 mod turns;
 
