@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use grid_operator_apply::Leadership;
+use grid_operator_controllers::casstorage::Cleanups;
 use grid_operator_controllers::fleet::{Fleets, GrpcConnector};
 use grid_operator_controllers::{Context, Images, Pace, Rollouts, SystemMint, bundle};
 use kube::client::ClientBuilder;
@@ -71,7 +72,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let leadership = if args.leader_elect { Leadership::none() } else { Leadership::sole() };
     let fleets = Arc::new(Fleets::new(Arc::new(GrpcConnector), leadership.clone()));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&fleets), &requests));
+    let cleanups = Cleanups::default();
+    let metrics = Arc::new(Metrics::new(Arc::clone(&fleets), cleanups.clone(), &requests));
     let admin = admin::serve(args.admin, Arc::clone(&metrics), leadership.clone(), shutdown.clone());
     let admin = tokio::spawn(admin);
     let scaler = tokio::spawn(scaler::serve(args.scaler, fleets.clone(), shutdown.clone()));
@@ -87,7 +89,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Arc::clone(&fleets),
     );
     let pace = Pace { at_once: args.rollout_at_once.into(), pause: Duration::from_secs(args.rollout_pause) };
-    let context = Context { rollouts: Rollouts::new(pace), ..context };
+    let context = Context { rollouts: Rollouts::new(pace), cleanups, ..context };
     let shared = Arc::new(controllers::Shared::new(context, metrics));
     if args.leader_elect {
         election::run(&args, client, leadership, &scope, &shared, &shutdown).await;

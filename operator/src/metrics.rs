@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use grid_operator_apply::Leadership;
+use grid_operator_controllers::casstorage::Cleanups;
 use grid_operator_controllers::fleet::Fleets;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -31,6 +32,46 @@ struct ByKind {
 struct OfPool {
     namespace: String,
     pool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStorage {
+    namespace: String,
+    storage: String,
+}
+
+/// The last run of each tier's cleanup.
+#[derive(Default)]
+struct Cleaned {
+    bytes: Family<OfStorage, Gauge>,
+    blobs: Family<OfStorage, Gauge>,
+    succeeded: Family<OfStorage, Gauge>,
+    ended: Family<OfStorage, Gauge>,
+}
+
+impl Cleaned {
+    fn register(&self, registry: &mut Registry) {
+        let mut register = |name: &str, help: &str, family: &Family<OfStorage, Gauge>| {
+            registry.register(name, help, family.clone());
+        };
+        register("cleanup_freed_bytes", "Bytes that the last run of a tier's cleanup deleted", &self.bytes);
+        register("cleanup_freed_blobs", "Blobs that it deleted", &self.blobs);
+        register("cleanup_succeeded", "Whether it did what it had to", &self.succeeded);
+        register("cleanup_ended_timestamp_seconds", "When it ended", &self.ended);
+    }
+
+    fn set(&self, cleanups: &Cleanups) {
+        for family in [&self.bytes, &self.blobs, &self.succeeded, &self.ended] {
+            family.clear();
+        }
+        for (tier, run) in cleanups.snapshot() {
+            let of = OfStorage { namespace: tier.namespace, storage: tier.name };
+            self.bytes.get_or_create(&of).set(run.bytes_freed);
+            self.blobs.get_or_create(&of).set(run.blobs_freed);
+            self.succeeded.get_or_create(&of).set(i64::from(run.succeeded));
+            self.ended.get_or_create(&of).set(run.ended_at.map_or(0, |time| time.0.as_second()));
+        }
+    }
 }
 
 /// The demand for each pool, as Fleet tells it.
@@ -92,10 +133,12 @@ pub(crate) struct Metrics {
     leader: Gauge,
     demand: Demand,
     fleets: Arc<Fleets>,
+    cleaned: Cleaned,
+    cleanups: Cleanups,
 }
 
 impl Metrics {
-    pub(crate) fn new(fleets: Arc<Fleets>, requests: &Requests) -> Self {
+    pub(crate) fn new(fleets: Arc<Fleets>, cleanups: Cleanups, requests: &Requests) -> Self {
         let mut registry = Registry::with_prefix("grid_operator");
         let reconciles = Family::default();
         let duration = Family::<ByKind, Histogram>::new_with_constructor(|| {
@@ -108,7 +151,9 @@ impl Metrics {
         requests.register(&mut registry);
         let demand = Demand::default();
         demand.register(&mut registry);
-        Self { registry, reconciles, duration, leader, demand, fleets }
+        let cleaned = Cleaned::default();
+        cleaned.register(&mut registry);
+        Self { registry, reconciles, duration, leader, demand, fleets, cleaned, cleanups }
     }
 
     /// `result` is `ok`, `conflict` where someone else wrote first, or `error`.
@@ -121,6 +166,7 @@ impl Metrics {
     pub(crate) fn text(&self, leadership: &Leadership) -> Result<String, std::fmt::Error> {
         self.leader.set(i64::from(leadership.is_held()));
         self.demand.set(&self.fleets);
+        self.cleaned.set(&self.cleanups);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

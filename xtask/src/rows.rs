@@ -257,6 +257,11 @@ pub(crate) const ROWS: &[Row] = &[
     full("upgrade", "issue 9, 4: an earlier commit's release to this one and back", scenario!("upgrade")),
     full("big", "issue 9, 1: everything happens during 2,000 actions", scenario!("big")),
     full("chart", "issue 4, A6: helm install, test, upgrade, rollback, uninstall", scenario!("chart")),
+    full(
+        "chart-namespaced",
+        "issue 9, 7 and F9: an operator of one namespace, in restricted namespaces, and the rights that it has not",
+        scenario!("chart-namespaced"),
+    ),
     full("chart-values", "issue 9, 7: values that the chart refuses", scenario!("chart-values")),
     full("broken", "issue 4, 5: broken manifests on the real API server", scenario!("broken")),
     full("cache-only", "issue 4, 3c: Bazel with a remote cache alone", scenario!("cache-only")),

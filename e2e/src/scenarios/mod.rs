@@ -12,6 +12,7 @@ mod builds;
 mod buildstream;
 mod chaos;
 mod chart;
+mod chart_namespaced;
 mod chart_values;
 mod day_two;
 mod expiry;
@@ -177,6 +178,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "chart",
         shows: "helm installs, tests, upgrades, rolls back and uninstalls the operator; grids live on",
         run: chart::lifecycle,
+    },
+    Scenario {
+        name: "chart-namespaced",
+        shows: "an operator of one namespace, under the strictest standard, and the rights that it has not",
+        run: chart_namespaced::limited,
     },
     Scenario {
         name: "chart-values",

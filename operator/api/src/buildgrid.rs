@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::action_cache::ActionCacheSpec;
 use crate::authorization::AuthorizationSpec;
 use crate::common::{
     ConfigMapKeyRef, DeletionPolicy, LocalRef, PodTemplate, SecretKeyRef, VolumeSpec, conditions,
@@ -15,7 +16,7 @@ use crate::insight::MonitoringSpec;
 use crate::maintenance::MaintenanceSpec;
 use crate::mutual_tls::MutualTlsSpec;
 use crate::network::NetworkPolicySpec;
-use crate::services::{ActionCacheSpec, ExecutionSpec, RemoteAssetSpec, ServicesSpec};
+use crate::services::{ExecutionSpec, RemoteAssetSpec, ServicesSpec};
 
 /// Annotation of a BuildGrid that hibernates: a time in RFC 3339 until which it is awake all the same.
 pub const WAKE_ANNOTATION: &str = "grid.build/wake-until";
@@ -59,10 +60,11 @@ pub const ROTATE_ANNOTATION: &str = "grid.build/rotate-tokens";
     validation = ("!has(self.tls) || has(self.ingress)", "spec.tls is of the ingress, and there is none: add spec.ingress"),
     validation = ("!(has(self.ingress) && has(self.gateway))", "give spec.ingress or spec.gateway, but not both"),
     validation = ("!has(self.authorization) || !has(self.authorization.jwt) || !has(self.tls) || !has(self.tls.disabled)", "tokens would cross the network in plain text: take spec.tls.disabled away, or spec.authorization.jwt"),
-    validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && !has(self.actionCache.sql) && !has(self.actionCache.remote) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions && !self.actionCache.writeOnce)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
+    validation = ("!has(self.ingress) || !has(self.ingress.bots) || !self.ingress.bots || !has(self.tls) || !has(self.tls.disabled)", "the worker token would cross the network in plain text: take spec.tls.disabled away, or spec.ingress.bots"),
+    validation = ("!((has(self.ingress) && has(self.ingress.bots) && self.ingress.bots) || (has(self.gateway) && has(self.gateway.bots) && self.gateway.bots)) || (self.execution.enabled && !has(self.mutualTls))", "bots leads workers elsewhere to the grid by its worker token: there are none without execution, and with mutualTls Bots takes certificates alone, which end at the way in"),
+    validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && !has(self.actionCache.sql) && !has(self.actionCache.redis) && !has(self.actionCache.s3) && !has(self.actionCache.remote) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions && !self.actionCache.writeOnce)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
     validation = ("!has(self.configFrom) || !(has(self.execution.matchPropertyKeys) || has(self.execution.wildcardPropertyKeys))", "configFrom is the whole configuration: say property keys there"),
     validation = ("!has(self.configFrom) || !has(self.mutualTls)", "configFrom is the whole configuration: say channels and credentials there, and leave mutualTls out here"),
-    validation = ("!has(self.storage) || self.storage.deletionPolicy == 'Retain' || !has(self.storageRef)", "storage.deletionPolicy is of the store inside the grid"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
 )]

@@ -1,7 +1,7 @@
 //! CasStorage: a content-addressable storage tier that grids of the namespace share.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ use crate::storages::NamedStorage;
     printcolumn(name = "Serves", type_ = "string", json_path = ".spec.serve"),
     printcolumn(name = "Access", type_ = "string", json_path = ".status.access"),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Freed", type_ = "integer", json_path = ".status.cleanup.bytesFreed", priority = 1),
     printcolumn(name = "Used-By", type_ = "string", json_path = ".status.usedBy", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -90,7 +91,7 @@ pub struct CasStorageSpec {
     /// Run no servers and no expiry, and keep all data.
     #[serde(default)]
     pub hibernate: bool,
-    /// Leave everything as it is, whatever changes.
+    /// Leave everything as it is, whatever changes; the CronJob of the cleanup alone is suspended meanwhile.
     #[serde(default)]
     pub paused: bool,
 }
@@ -161,8 +162,29 @@ pub struct CasStorageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 253)))]
     pub used_by: Vec<String>,
+    /// How the last run of the cleanup's CronJob ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<CleanupStatus>,
     /// Version of the server images in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,
+}
+
+/// A run of the cleanup that has ended.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupStatus {
+    /// Name of its Job.
+    #[schemars(length(max = 253))]
+    pub job: String,
+    /// Whether it did what it had to.
+    pub succeeded: bool,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Bytes that it deleted.
+    pub bytes_freed: i64,
+    /// Blobs that it deleted.
+    pub blobs_freed: i64,
 }

@@ -26,6 +26,13 @@ pub struct IngressSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
+    /// Lead workers elsewhere to Bots, by the grid's worker token: pools of other clusters, by their `gridRef.address`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bots: bool,
+    /// Services and methods that other servers answer under the same host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub routes: Vec<ExtraRoute>,
     /// Annotations of the Ingress, for its controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 32))]
@@ -115,8 +122,11 @@ impl IssuerKind {
 }
 
 /// The way in by the Gateway API: a GRPCRoute with a rule for each gRPC service. The certificate is the Gateway's.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.bots) || !self.bots || self.tls", "the worker token would cross the network in plain text: bots needs a listener with TLS")
+)]
 pub struct GatewaySpec {
     /// Host name by which clients reach the grid.
     #[schemars(
@@ -134,6 +144,45 @@ pub struct GatewaySpec {
     /// The listener speaks TLS.
     #[serde(default = "GatewaySpec::default_tls")]
     pub tls: bool,
+    /// Lead workers elsewhere to Bots, by the grid's worker token: pools of other clusters, by their `gridRef.address`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bots: bool,
+    /// Services and methods that other servers answer under the same host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub routes: Vec<ExtraRoute>,
+}
+
+/// A way to another server, before those of the grid's own services.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!self.service.startsWith('grid.fleet.') && !self.service.endsWith('.Bots')", "Fleet is never reached from outside, and Bots by the field bots alone: the grid's own asks for its worker token")
+)]
+pub struct ExtraRoute {
+    /// Full name of a gRPC service, such as `google.devtools.build.v1.PublishBuildEvent`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
+    )]
+    pub service: String,
+    /// One of its methods; all of them where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub method: Option<String>,
+    /// Who answers.
+    pub backend: RouteBackend,
+}
+
+/// A Service of the grid's namespace.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub struct RouteBackend {
+    /// Name of the Service.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// One of its ports.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
 }
 
 impl GatewaySpec {

@@ -9,6 +9,7 @@
 
 #![allow(unreachable_pub, reason = "the schema derive makes public types that stay inside their module")]
 
+mod action_cache;
 mod authorization;
 mod buildgrid;
 mod cas_storage;
@@ -25,18 +26,20 @@ mod storages;
 mod work;
 mod worker_pool;
 
+pub use action_cache::{ActionCacheSpec, LruActionCache, RemoteActionCache, S3ActionCache, SqlActionCache};
 pub use authorization::{AuthorizationSpec, JwtAlgorithm, JwtSpec};
 pub use buildgrid::{
     BuildGrid, BuildGridSpec, BuildGridStatus, DatabaseSpec, EmbeddedStorage, ROTATE_ANNOTATION, Topology,
     WAKE_ANNOTATION, WorkerBudget,
 };
-pub use cas_storage::{CasStorage, CasStorageSpec, CasStorageStatus, CleanupSpec};
+pub use cas_storage::{CasStorage, CasStorageSpec, CasStorageStatus, CleanupSpec, CleanupStatus};
 pub use common::{
     ByteSize, ConfigMapKeyRef, DeletionPolicy, Empty, LocalRef, PodTemplate, PodTemplateMetadata,
     SecretKeyRef, Span, VolumeSpec,
 };
 pub use entry::{
-    CertManager, GatewaySpec, IngressSpec, IssuerKind, IssuerRef, ParentRef, SelfSigned, TlsSpec,
+    CertManager, ExtraRoute, GatewaySpec, IngressSpec, IssuerKind, IssuerRef, ParentRef, RouteBackend,
+    SelfSigned, TlsSpec,
 };
 pub use generate::crds;
 pub use insight::MonitoringSpec;
@@ -44,10 +47,7 @@ pub use limits::ActionLimits;
 pub use maintenance::{MaintenanceSpec, MaintenanceWindow, Weekday};
 pub use mutual_tls::{MutualTlsSecrets, MutualTlsSpec};
 pub use network::{NetworkPolicySpec, PoolEgress};
-pub use services::{
-    ActionCacheSpec, ExecutionSpec, LruActionCache, RemoteActionCache, RemoteAssetSpec, ServiceSpec,
-    ServicesSpec, SqlActionCache,
-};
+pub use services::{ExecutionSpec, RemoteAssetSpec, ServiceSpec, ServicesSpec};
 pub use storages::{
     DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteCredentials, RemoteStorage, ReplicatedStorage,
     S3Credentials, S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use rand::RngExt;
 
+use crate::casstorage::Cleanups;
 use crate::fleet::Fleets;
 use crate::names::{MANAGER, TEMPLATE_REVISION};
 use crate::rollouts::Rollouts;
@@ -80,6 +81,8 @@ pub struct Context {
     pub scalers: Scalers,
     /// Whose turn it is to replace pods.
     pub rollouts: Rollouts,
+    /// How the tiers' cleanups ended.
+    pub cleanups: Cleanups,
 }
 
 impl Context {
@@ -104,6 +107,7 @@ impl Context {
             fleets,
             scalers: Scalers::default(),
             rollouts: Rollouts::default(),
+            cleanups: Cleanups::default(),
         }
     }
 }

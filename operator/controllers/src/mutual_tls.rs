@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::foreign::{CERTIFICATE, Foreign};
 use crate::names::{MUTUAL_TLS_PORT, Names, Owner};
 use crate::references::secret_text;
-use crate::server_config::storage::secret_path;
+use crate::server_config::connections::secret_path;
 use crate::server_config::yaml::Node;
 use crate::trouble::Trouble;
 

@@ -6,7 +6,7 @@ use grid_operator_api::{AuthorizationSpec, SecretKeyRef};
 
 use super::observe::World;
 use crate::references::{config_text, secret_bytes};
-use crate::server_config::storage::secret_path;
+use crate::server_config::connections::secret_path;
 use crate::server_config::yaml::Node;
 use crate::trouble::Trouble;
 

@@ -109,6 +109,7 @@ fn secret_names(
     let mut names: BTreeSet<String> =
         jwt.into_iter().chain(database).map(|reference| reference.name.clone()).collect();
     names.extend(certificate.map(|reference| reference.name.clone()));
+    names.extend(spec.action_cache.secrets().into_iter().map(|reference| reference.name.clone()));
     if spec.tls.as_ref().is_some_and(|tls| tls.cert_manager.is_some()) {
         names.insert(Names(grid).certificate());
     }

@@ -12,7 +12,8 @@ use grid_config::model::{Endpoint, Service};
 use grid_config::{ServerConfig, Severity, Surroundings, load};
 
 use crate::names::{GRPC_PORT, SERVER_ADMIN_PORT};
-use crate::server_config::storage::{SECRETS_DIR, VOLUME_DIR};
+use crate::server_config::connections::SECRETS_DIR;
+use crate::server_config::storage::VOLUME_DIR;
 use crate::trouble::Trouble;
 use crate::workload::CREDENTIALS_DIR;
 

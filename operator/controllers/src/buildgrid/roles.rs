@@ -4,6 +4,9 @@ use grid_operator_api::{BuildGridSpec, ServiceSpec, Topology};
 
 use crate::names::{Names, Wire};
 
+/// The service that workers call.
+const BOTS: &str = "google.devtools.remoteworkers.v1test2.Bots";
+
 /// A kind of server of a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
@@ -102,9 +105,15 @@ pub(crate) fn cas_url(grid: &str, namespace: &str, spec: &BuildGridSpec) -> Stri
     )
 }
 
-/// The gRPC services that the ingress leads to, with who serves them. Bots is not among them: it is for
-/// the grid's own workers.
-pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, Role)> {
+/// Whether workers elsewhere are led to Bots, where each call shows the worker token.
+pub(crate) fn exposes_bots(spec: &BuildGridSpec) -> bool {
+    spec.ingress.as_ref().is_some_and(|ingress| ingress.bots)
+        || spec.gateway.as_ref().is_some_and(|gateway| gateway.bots)
+}
+
+/// The gRPC services that the way in leads to, with who serves them. Bots is among them where that is asked for.
+pub(crate) fn routes(spec: &BuildGridSpec) -> Vec<(&'static str, Role)> {
+    let (topology, executes) = (spec.topology, spec.execution.enabled);
     let front = serving(topology, Role::has_execution);
     let cas = serving(topology, Role::has_cas);
     let action_cache = serving(topology, Role::has_action_cache);
@@ -129,20 +138,33 @@ pub(crate) fn routes(topology: Topology, executes: bool) -> Vec<(&'static str, R
         // Asks for the token of administrators.
         routes.push(("build.buildgrid.Quota", front));
     }
+    if exposes_bots(spec) {
+        routes.push((BOTS, serving(topology, Role::has_bots)));
+    }
     routes.sort_by_key(|(service, _)| *service);
     routes
 }
 
 #[cfg(test)]
 mod tests {
+    use grid_operator_api::IngressSpec;
+
     use super::*;
 
+    fn grid(topology: Topology, bots: bool) -> BuildGridSpec {
+        let ingress = IngressSpec { host: "grid.example.org".to_owned(), bots, ..IngressSpec::default() };
+        BuildGridSpec { topology, ingress: Some(ingress), ..BuildGridSpec::default() }
+    }
+
     #[test]
-    fn no_route_leads_to_bots_or_fleet() {
+    fn no_route_leads_to_fleet_and_to_bots_only_where_that_is_asked_for() {
         for topology in [Topology::Combined, Topology::Split] {
-            for (service, role) in routes(topology, true) {
-                assert!(!service.contains("Bots") && !service.contains("fleet"), "{service}");
-                assert_ne!(role, Role::Bots, "{service}");
+            for asked in [false, true] {
+                let routes = routes(&grid(topology, asked));
+                assert!(!routes.iter().any(|(service, _)| service.contains("fleet")), "{routes:?}");
+                let bots = routes.iter().find(|(service, _)| service.contains("Bots")).map(|(_, role)| *role);
+                assert_eq!(bots, asked.then(|| serving(topology, Role::has_bots)));
+                assert!(routes.iter().all(|(service, role)| *role != Role::Bots || *service == BOTS));
             }
         }
     }

@@ -154,9 +154,11 @@ pub(crate) fn validate<'a>(
     };
     let database = spec.database.as_ref().map(|d| database(d, world)).transpose()?;
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
+    check_results(spec, world)?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
     let is_to_sleep = is_asleep(grid, now)?;
-    let secrets_hash = secrets_hash(database.as_ref(), authorization.as_ref(), raw.as_ref(), &storage, world);
+    let secrets_hash =
+        secrets_hash(spec, database.as_ref(), authorization.as_ref(), raw.as_ref(), &storage, world);
     let rotation = grid.annotations().get(ROTATE_ANNOTATION).cloned();
     let grid = Grid {
         rotation,
@@ -211,6 +213,15 @@ fn check_kinds(spec: &BuildGridSpec, world: &World) -> Result<(), Trouble> {
     }
 }
 
+/// Fails where a key to the cache of results is missing.
+fn check_results(spec: &BuildGridSpec, world: &World) -> Result<(), Trouble> {
+    let secrets = spec.action_cache.secrets();
+    secrets.into_iter().try_for_each(|secret| {
+        let remedy = "create it in this namespace";
+        secret_bytes(secret, &world.secrets, "spec.actionCache", remedy).map(drop)
+    })
+}
+
 /// Fails where the volume that is there can't become the one that is wanted.
 fn check_volume(grid: &Grid<'_>, world: &World) -> Result<(), Trouble> {
     let Some(role) = grid.volume_role() else { return Ok(()) };
@@ -245,6 +256,7 @@ fn wish(spec: &BuildGridSpec, version: &str, secrets: Option<&str>, world: &Worl
 
 /// A hash of all secrets that servers read only when they start.
 fn secrets_hash(
+    spec: &BuildGridSpec,
     database: Option<&Database>,
     authorization: Option<&Authorization<'_>>,
     raw: Option<&Raw>,
@@ -257,8 +269,9 @@ fn secrets_hash(
         Storage::Shared(access) if access.is_direct() => Some(&access.tree().secrets),
         Storage::Shared(_) | Storage::Embedded(_) => None,
     };
+    let of_results = spec.action_cache.secrets().into_iter().map(|secret| (&secret.name, &secret.key));
     let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
-    hashes.extend(keys.filter_map(|(name, key)| {
+    hashes.extend(keys.map(|(name, key)| (name, key)).chain(of_results).filter_map(|(name, key)| {
         let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
         Some(content_hash(&json!(value.0)))
     }));

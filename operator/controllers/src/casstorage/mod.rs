@@ -15,6 +15,7 @@ use grid_operator_apply::{Applied, Desired, content_hash, write_status};
 use serde_json::json;
 
 pub(crate) use access::Access;
+pub use expiry::Cleanups;
 
 use access::SERVER;
 
@@ -46,6 +47,7 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     let world = Box::pin(observe::observe(storage, context)).await?;
     let mut report = Report::new(&world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
+    context.cleanups.note(storage, world.cleaned.as_ref());
     if storage.metadata.deletion_timestamp.is_some() {
         return deletion::delete(storage, &world, context).await;
     }
@@ -82,7 +84,7 @@ async fn bring_about(
     applied: &mut Applied,
 ) -> Result<()> {
     if storage.spec.paused {
-        return Ok(());
+        return expiry::suspend(&Owner::new(storage, "CasStorage"), context, applied).await;
     }
     let tier = match tier(storage, world, context)? {
         Ok(tier) => tier,

@@ -66,6 +66,7 @@ pub(crate) fn with_status(
         access: report.access.clone().or(old.access),
         ready_replicas: Some(progress.available),
         used_by: report.used_by.clone(),
+        cleanup: report.cleaned.as_ref().map(|run| run.result.clone()),
         version: report.version.clone().or(old.version),
     };
     let mut updated = storage.clone();

@@ -10,18 +10,12 @@ use grid_operator_api::{
     S3Storage, SecretKeyRef, SqlIndex, StorageKind,
 };
 
+use super::connections::{self, secret, secret_path};
 use super::yaml::Node;
 use crate::trouble::Trouble;
 
-/// Where the keys of Secrets are mounted in server pods: a folder for each Secret.
-pub(crate) const SECRETS_DIR: &str = "/etc/grid/secrets";
 /// Where the volume is mounted in server pods.
 pub(crate) const VOLUME_DIR: &str = "/var/lib/grid";
-
-/// The path of a key of a Secret in a server pod.
-pub(crate) fn secret_path(secret: &SecretKeyRef) -> String {
-    format!("{SECRETS_DIR}/{}/{}", secret.name, secret.key)
-}
 
 /// A composed tree: its YAML and its needs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -178,12 +172,7 @@ impl<'a> Composer<'a> {
     }
 
     fn s3(&mut self, s: &S3Storage) -> Vec<(&'static str, Node)> {
-        let mut map = vec![
-            ("bucket", Node::text(&s.bucket)),
-            ("endpoint", Node::text(&s.endpoint)),
-            ("access-key", self.secret(&s.credentials.access_key)),
-            ("secret-key", self.secret(&s.credentials.secret_key)),
-        ];
+        let mut map = connections::s3(&s.bucket, &s.endpoint, &s.credentials, &mut self.tree.secrets);
         map.extend(s.path_prefix.as_ref().map(|prefix| ("path-prefix-string", Node::text(prefix))));
         map.extend(s.hash_prefix_size.map(|size| ("hash-prefix-size", Node::number(size))));
         map
@@ -191,12 +180,7 @@ impl<'a> Composer<'a> {
 
     fn redis(&mut self, name: &str, s: &RedisStorage) -> Vec<(&'static str, Node)> {
         let anchor = format!("{name}-connection");
-        let mut map = vec![("host", Node::text(&s.host)), ("port", Node::number(s.port))];
-        map.extend(s.db.map(|db| ("db", Node::number(db))));
-        if let Some(password) = &s.password {
-            map.push(("password", self.secret(password)));
-        }
-        self.tree.connections.push(Node::anchored("!redis-connection", &anchor, map));
+        self.tree.connections.push(connections::redis(&anchor, s, &mut self.tree.secrets));
         vec![("redis", Node::alias(anchor))]
     }
 
@@ -238,7 +222,7 @@ impl<'a> Composer<'a> {
 
     /// A connection of its own for the storage `name`, or the one that has been made for the same database.
     fn sql(&mut self, name: &str, database: &SecretKeyRef) -> Node {
-        let string = self.secret(database);
+        let string = secret(database, &mut self.tree.secrets);
         let same = self.tree.connections.iter().find_map(|node| match node {
             Node::Tagged { tag: "!sql-connection", anchor: Some(anchor), value } => match value.as_ref() {
                 Node::Map(map) if map.iter().any(|(_, v)| *v == string) => Some(anchor.clone()),
@@ -255,19 +239,10 @@ impl<'a> Composer<'a> {
         Node::alias(anchor)
     }
 
-    fn secret(&mut self, secret: &SecretKeyRef) -> Node {
-        self.mounted(secret);
-        Node::read_file(secret_path(secret))
-    }
-
     /// The path of a secret that the server reads by itself.
     fn file(&mut self, secret: &SecretKeyRef) -> Node {
-        self.mounted(secret);
-        Node::text(secret_path(secret))
-    }
-
-    fn mounted(&mut self, secret: &SecretKeyRef) {
         self.tree.secrets.insert((secret.name.clone(), secret.key.clone()));
+        Node::text(secret_path(secret))
     }
 
     /// Whether a storage is bound to one pod. The cache of a with-cache storage doesn't count, unless the cache

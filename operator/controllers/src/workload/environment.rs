@@ -3,7 +3,7 @@
 use grid_operator_api::SecretKeyRef;
 use k8s_openapi::api::core::v1::EnvVar;
 
-use crate::server_config::storage::secret_path;
+use crate::server_config::connections::secret_path;
 
 /// A variable with a value that is known.
 pub(crate) fn env(name: &str, value: impl Into<String>) -> EnvVar {

@@ -17,7 +17,8 @@ use super::environment::{database_tls, env};
 use crate::names::{
     Names, Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, SERVER_ADMIN_PORT, VERSION_ANNOTATION,
 };
-use crate::server_config::storage::{SECRETS_DIR, VOLUME_DIR};
+use crate::server_config::connections::SECRETS_DIR;
+use crate::server_config::storage::VOLUME_DIR;
 
 /// User and group of servers.
 pub(crate) const SERVER_USER: i64 = 65532;

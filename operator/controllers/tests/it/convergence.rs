@@ -326,15 +326,18 @@ async fn a_kind_that_the_cluster_lacks_is_said_and_stops_only_what_needs_it() {
     assert_eq!(ready["reason"], "KindNotFound", "{ready}");
 }
 
+/// A tier whose blobs are expired by a CronJob.
+fn indexed_tier() -> Value {
+    json!({"serve": "index", "storages": [
+        {"name": "index", "sqlIndex": {"storage": "far", "database": {"name": "db", "key": "uri"}}},
+        {"name": "far", "remote": {"url": "https://cas.example"}}],
+        "cleanup": {"highWatermark": "2Gi", "lowWatermark": "1Gi"}})
+}
+
 #[tokio::test]
 async fn a_tier_tells_how_its_last_cleanup_ended() {
     let model = new_world();
-    model.edit("casstorages", "tier", |tier| {
-        tier["spec"] = json!({"serve": "index", "storages": [
-            {"name": "index", "sqlIndex": {"storage": "far", "database": {"name": "db", "key": "uri"}}},
-            {"name": "far", "remote": {"url": "https://cas.example"}}],
-            "cleanup": {"highWatermark": "2Gi", "lowWatermark": "1Gi"}});
-    });
+    model.edit("casstorages", "tier", |tier| tier["spec"] = indexed_tier());
     converge(&model).await;
     assert_eq!(condition(&model, "casstorages", "tier", "CleanupSucceeded"), Value::Null, "none has run");
     let labels =
@@ -354,5 +357,23 @@ async fn a_tier_tells_how_its_last_cleanup_ended() {
         assert_eq!((said["status"].as_str().unwrap(), said["reason"].as_str().unwrap()), wanted);
         let message = said["message"].as_str().unwrap();
         assert!(message.contains(job) && message.contains("the end of a log"), "{message}");
+        let status = model.object("casstorages", "tier").unwrap()["status"]["cleanup"].clone();
+        assert_eq!((&status["job"], &status["succeeded"]), (&json!(job), &json!(ended == "Complete")));
+        assert_eq!((&status["bytesFreed"], &status["blobsFreed"]), (&json!(5), &json!(1)));
     }
+}
+
+#[tokio::test]
+async fn nothing_is_expired_while_a_tier_is_paused() {
+    let model = new_world();
+    model.edit("casstorages", "tier", |tier| tier["spec"] = indexed_tier());
+    converge(&model).await;
+    let suspended = || model.object("cronjobs", "tier-cleanup").unwrap()["spec"]["suspend"].clone();
+    assert_eq!(suspended(), false);
+    model.edit("casstorages", "tier", |tier| tier["spec"]["paused"] = json!(true));
+    converge(&model).await;
+    assert_eq!(suspended(), true);
+    model.edit("casstorages", "tier", |tier| tier["spec"]["paused"] = json!(false));
+    converge(&model).await;
+    assert_eq!(suspended(), false, "and goes on afterwards");
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::broken::rules;
 use crate::configuration::assert_readable;
 use crate::golden::{reconcile, through_types};
 use crate::model::Model;
+use crate::rules;
 
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
@@ -36,7 +36,7 @@ async fn each_becomes_ready() {
         let mut documents = vec![];
         for document in serde_yaml::Deserializer::from_str(&text) {
             let mut written = Value::deserialize(document).unwrap();
-            assert_eq!(rules(&written), Ok(()), "{}", path.display());
+            assert_eq!(rules::check(&written), Ok(()), "{}", path.display());
             written["metadata"]["namespace"] = json!("default");
             let read = through_types(written.clone());
             assert_kept(&written, &read, &path.display().to_string());

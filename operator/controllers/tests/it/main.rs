@@ -8,6 +8,7 @@
 )]
 
 mod broken;
+mod capability;
 mod certificates;
 mod configuration;
 mod convergence;
@@ -20,8 +21,10 @@ mod model;
 mod passes;
 mod played_fleet;
 mod restricted;
+mod rules;
 mod scale;
 mod scaling;
 mod simulation;
+mod specs;
 mod upgrade;
 mod workers;

@@ -1,4 +1,4 @@
-//! Worlds by a seed: any grid, tier and pool that the rules accept, changed to any other and back, while requests are
+//! Worlds by a seed: any grid, tier and pool that the rules accept, by the schema of every field, changed to any other and back, while requests are
 //! refused, answers are lost, others write in between, the operator dies after any write, sees old resources and is of
 //! another version for a while. In
 //! the end everything is as if nothing had happened, and then nothing is written any more.
@@ -7,13 +7,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grid_operator_api::{BuildGrid, CasStorage, WorkerPool};
 use grid_operator_controllers::{buildgrid, casstorage, workerpool};
 use serde_json::{Value, json};
 
-use crate::broken::rules;
 use crate::model::{Chance, Faults, Model, context};
-use crate::passes::{assert_same, from, pass, shape, to};
+use crate::passes::{assert_same, condition, from, pass, shape};
+use crate::rules::schema;
+use crate::specs::{add_others, full, is_refused, leaves, resource, scenes};
 use crate::upgrade::{NEXT, Operator, own_revision};
 
 /// Seeds where `GRID_SEEDS` says nothing.
@@ -42,9 +42,7 @@ fn whatever_happens_in_between_the_end_is_the_same() {
 
 async fn one(seed: u64) {
     let mut chance = Chance::new(seed);
-    let (before, other) = (specs(&mut chance), specs(&mut chance));
-    let calm = world(&before);
-    at_rest(&calm).await;
+    let (before, calm, other) = two_worlds(&mut chance).await;
     let wanted = shape(&calm);
     if chance.percent(40) {
         let model = world(&before);
@@ -71,8 +69,10 @@ async fn at_rest(model: &Model) {
 
 /// Passes in which anything may go wrong.
 async fn storm(model: &Model, chance: &mut Chance) {
-    let seen: Vec<(&str, Value)> =
-        RESOURCES.iter().filter_map(|(plural, name)| Some((*plural, model.object(plural, name)?))).collect();
+    let seen: Vec<(&str, Value)> = RESOURCES
+        .iter()
+        .filter_map(|(plural, _, name)| Some((*plural, model.object(plural, name)?)))
+        .collect();
     for _ in 0..2 + chance.below(4) {
         model.faults(Some(Faults::new(chance.below(1 << 30) as u64, 3 + chance.below(20))));
         if chance.percent(30) {
@@ -108,182 +108,90 @@ async fn stale(model: &Model, seen: &[(&str, Value)]) {
     }
 }
 
-const RESOURCES: [(&str, &str); 3] =
-    [("casstorages", "tier"), ("buildgrids", "demo"), ("workerpools", "gcc")];
+/// Plural, kind and name.
+const RESOURCES: [(&str, &str, &str); 3] = [
+    ("casstorages", "CasStorage", "tier"),
+    ("buildgrids", "BuildGrid", "demo"),
+    ("workerpools", "WorkerPool", "gcc"),
+];
 
 /// A spec for each of the three.
 type Specs = [Value; 3];
 
 fn world(specs: &Specs) -> Model {
     let model = Model::default();
-    for (name, data) in [
-        ("db", json!({"uri": "cG9zdGdyZXNxbDovL2dyaWQ6c2VjcmV0QGRiL2dyaWQ="})),
-        ("jwt", json!({"key": "YQ=="})),
-        ("cert", json!({"tls.crt": "YQ==", "tls.key": "Yg==", "ca.crt": "Yw=="})),
-    ] {
-        let metadata = json!({"name": name, "namespace": "default"});
-        model.put(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}));
-    }
-    for ((_, name), (kind, spec)) in
-        RESOURCES.iter().zip(["CasStorage", "BuildGrid", "WorkerPool"].iter().zip(specs))
-    {
+    add_others(&model);
+    for ((_, kind, name), spec) in RESOURCES.iter().zip(specs) {
         model.put(resource(kind, name, spec));
     }
     model
 }
 
 fn change(model: &Model, specs: &Specs) {
-    for ((plural, name), spec) in RESOURCES.iter().zip(specs) {
-        let kind = model.object(plural, name).unwrap()["kind"].as_str().unwrap().to_owned();
-        let wanted = resource(&kind, name, spec);
-        model.edit(plural, name, |object| object["spec"] = wanted["spec"].clone());
+    for ((plural, kind, name), spec) in RESOURCES.iter().zip(specs) {
+        model.edit(plural, name, |object| object["spec"] = resource(kind, name, spec)["spec"].take());
     }
 }
 
-/// As the API server would keep it: with its defaults.
-fn resource(kind: &str, name: &str, spec: &Value) -> Value {
-    let metadata = json!({"name": name, "namespace": "default"});
-    let value =
-        json!({"apiVersion": "grid.build/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
-    match kind {
-        "BuildGrid" => to(&from::<BuildGrid>(value)),
-        "CasStorage" => to(&from::<CasStorage>(value)),
-        _ => to(&from::<WorkerPool>(value)),
-    }
-}
-
-/// Makes a spec that may or may not be valid.
-type Generate = fn(&mut Chance) -> Value;
-
-/// Specs that the rules accept.
-fn specs(chance: &mut Chance) -> Specs {
-    let kinds: [(&str, Generate); 3] = [("CasStorage", tier), ("BuildGrid", grid), ("WorkerPool", pool)];
-    let mut specs = kinds.map(|(kind, generate)| {
-        for _ in 0..1_000 {
-            let spec = generate(chance);
-            if rules(&resource(kind, "x", &spec)) == Ok(()) {
-                return spec;
+/// Two states of the world, of which each may be changed into the other; the first has nothing that is wrong or that waits.
+async fn two_worlds(chance: &mut Chance) -> (Specs, Model, Specs) {
+    let mut before = RESOURCES.map(|(_, kind, _)| any(kind, chance, is_at_once));
+    loop {
+        let calm = world(&before);
+        at_rest(&calm).await;
+        let mut is_well = true;
+        for ((plural, kind, name), spec) in RESOURCES.iter().zip(&mut before) {
+            if condition(&calm, plural, name, "Degraded")["status"] == "True" {
+                is_well = false;
+                *spec = any(kind, chance, is_at_once);
             }
         }
-        panic!("no {kind} in a thousand is valid");
-    });
-    if specs[1]["execution"]["enabled"] == false {
-        // A grid without execution has no work for a pool, which then keeps what it had: nothing to compare.
-        let elsewhere = &mut specs[2];
-        elsewhere["gridRef"] = json!({"address": "https://grid.example:443"});
+        if !is_well {
+            continue;
+        }
+        let mut pairs = RESOURCES.iter().zip(&before);
+        let other = std::array::from_fn(|_| {
+            let ((_, kind, _), before) = pairs.next().unwrap();
+            any(kind, chance, |spec| {
+                spec["maintenance"].is_null()
+                    && !is_refused(kind, spec, Some(before))
+                    && !is_refused(kind, before, Some(spec))
+            })
+        });
+        return (before, calm, other);
     }
-    specs
 }
 
-/// Each of these fields by chance; two may be of one name, of which the last counts.
-fn some_of(chance: &mut Chance, fixed: Value, optional: &[(&str, Value)]) -> Value {
-    let mut spec = fixed;
-    for (field, value) in optional {
-        if chance.percent(35) {
-            spec[field] = value.clone();
+/// It is brought about: not paused, and no window has to open, which is `rollouts`' to look at.
+fn is_at_once(spec: &Value) -> bool {
+    spec["paused"] != true && spec["maintenance"].is_null()
+}
+
+/// A spec of that kind that the rules accept: one in which much occurs, of which fields are left out and others changed.
+fn any(kind: &str, chance: &mut Chance, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let scenes: Vec<Value> =
+        scenes().into_iter().filter(|(of, _)| *of == kind).map(|(_, spec)| spec).collect();
+    let required = schema(kind)["required"].as_array().cloned().unwrap_or_default();
+    for _ in 0..10_000 {
+        let mut spec = full(kind, &scenes[chance.below(scenes.len())]);
+        // What the number of pods is then, depends on what was before: `scaling` looks at that.
+        spec.as_object_mut().unwrap().remove("autoscaling");
+        for leaf in leaves(kind, Some(&spec)) {
+            // A version that isn't given is the one that was there before.
+            if leaf.path != "version" && chance.percent(4) {
+                spec = leaf.changed(&spec);
+            }
+        }
+        let fields: Vec<String> = spec.as_object().unwrap().keys().cloned().collect();
+        for field in fields {
+            if field != "version" && !required.contains(&json!(field)) && chance.percent(30) {
+                spec.as_object_mut().unwrap().remove(&field);
+            }
+        }
+        let spec = full(kind, &spec);
+        if !is_refused(kind, &spec, None) && is_wanted(&spec) {
+            return spec;
         }
     }
-    spec
-}
-
-fn grid(chance: &mut Chance) -> Value {
-    let replicas = json!({"replicas": 2});
-    let fixed = json!({"version": "1.0.0"});
-    some_of(
-        chance,
-        fixed,
-        &[
-            ("database", json!({"secretRef": {"name": "db", "key": "uri"}})),
-            ("topology", json!("split")),
-            ("storageRef", json!({"name": "tier"})),
-            ("storage", json!({"deletionPolicy": "Delete"})),
-            ("instances", json!(["", "main"])),
-            ("services", json!({"server": replicas})),
-            ("services", json!({"execution": replicas, "cas": replicas, "bots": replicas})),
-            ("execution", json!({"enabled": false})),
-            (
-                "execution",
-                json!({"matchPropertyKeys": ["a"], "wildcardPropertyKeys": ["b"], "maxExecutionTimeout": "1h", "refuseUnplaceableAfter": "5m"}),
-            ),
-            ("actionCache", json!({"lru": {"maxEntries": 10}})),
-            (
-                "actionCache",
-                json!({"sql": {"maxEntries": 10, "expireUnusedAfter": "30d"}, "writeOnce": true, "allowUpdates": false}),
-            ),
-            ("actionCache", json!({"remote": {"url": "https://cache.example", "instanceName": "a"}})),
-            ("remoteAsset", json!({"fetch": false})),
-            ("gateway", json!({"host": "grid.example.org", "parentRefs": [{"name": "public"}]})),
-            ("ingress", json!({"host": "grid.example.org", "className": "nginx", "annotations": {"a": "b"}})),
-            ("tls", json!({"disabled": {}})),
-            ("tls", json!({"secretRef": {"name": "cert"}})),
-            ("tls", json!({"certManager": {"issuerRef": {"name": "ca"}}})),
-            (
-                "authorization",
-                json!({"jwt": {"keySecretRef": {"name": "jwt", "key": "key"}}, "openInstances": [""]}),
-            ),
-            ("mutualTls", json!({"selfSigned": {"validity": "30d"}})),
-            ("mutualTls", json!({"certManager": {"issuerRef": {"name": "ca"}}})),
-            ("networkPolicy", json!({"enabled": false})),
-            (
-                "networkPolicy",
-                json!({"clients": [{"podSelector": {}}], "databasePods": {"matchLabels": {"a": "b"}}}),
-            ),
-            ("monitoring", json!({"alerts": false, "labels": {"a": "b"}})),
-            (
-                "podTemplate",
-                json!({"metadata": {"labels": {"a": "b"}}, "spec": {"nodeSelector": {"a": "b"}}}),
-            ),
-            ("hibernate", json!(true)),
-        ],
-    )
-}
-
-fn tier(chance: &mut Chance) -> Value {
-    let disk = json!({"version": "1.0.0", "serve": "disk", "volume": {"size": "10Gi"}, "storages": [{"name": "disk", "disk": {}}]});
-    some_of(
-        chance,
-        disk,
-        &[
-            (
-                "storages",
-                json!([{"name": "disk", "withCache": {"cache": "fast", "fallback": "slow"}}, {"name": "fast", "lru": {"size": "1Gi"}}, {"name": "slow", "disk": {}}]),
-            ),
-            ("deletionPolicy", json!("Delete")),
-            ("mutualTls", json!({"selfSigned": {}})),
-            ("mutualTls", json!({"secretRefs": {"server": {"name": "cert"}, "client": {"name": "cert"}}})),
-            ("networkPolicy", json!(false)),
-            ("resources", json!({"limits": {"memory": "1Gi"}})),
-            ("podTemplate", json!({"spec": {"priorityClassName": "high"}})),
-            ("hibernate", json!(true)),
-        ],
-    )
-}
-
-/// Without autoscaling, whose number of pods depends on what was before: `scaling` looks at that.
-fn pool(chance: &mut Chance) -> Value {
-    some_of(
-        chance,
-        json!({"version": "1.0.0", "gridRef": {"name": "demo"}, "image": "gcc:12"}),
-        &[
-            (
-                "gridRef",
-                json!({"address": "https://grid.example:443", "casAddress": "https://cas.example:443"}),
-            ),
-            ("image", json!("gcc:14")),
-            ("replicas", json!(3)),
-            ("concurrency", json!(4)),
-            ("priority", json!(7)),
-            ("isolation", json!("chroot")),
-            ("isolation", json!("bubblewrap")),
-            ("runtime", json!("buildbox")),
-            ("allowNetwork", json!(true)),
-            ("limits", json!({"memory": "1Gi", "processes": 100})),
-            ("egress", json!("open")),
-            ("properties", json!([{"name": "os", "value": "$x"}])),
-            ("cache", json!({"size": "1Gi", "storageClassName": "fast"})),
-            ("resources", json!({"worker": {"limits": {"cpu": "1"}}, "runner": {"limits": {"cpu": "2"}}})),
-            ("gracePeriodSeconds", json!(30)),
-            ("podTemplate", json!({"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}})),
-        ],
-    )
+    panic!("no {kind} in ten thousand is wanted");
 }

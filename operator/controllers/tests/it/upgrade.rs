@@ -43,19 +43,27 @@ impl Operator {
         self.clock.set(self.clock.get() + SignedDuration::from_secs(seconds));
     }
 
-    /// Passes until nothing is written, however long that takes.
+    /// Passes until nothing is written and nothing waits for its turn, however long that takes.
     pub(crate) async fn finish(&self, model: &Model) {
         for _ in 0..60 {
             model.settle();
             model.forget_writes();
             self.later(61);
             self.pass(model).await;
-            if model.writes().is_empty() {
+            if model.writes().is_empty() && !waits(model) {
                 return;
             }
         }
         panic!("does not come to rest: {:?}", model.writes());
     }
+}
+
+/// A resource has still to be moved to other templates.
+fn waits(model: &Model) -> bool {
+    let is_pending =
+        |condition: &Value| condition["type"] == "RolloutPending" && condition["status"] == "True";
+    let conditions = model.objects().into_values().map(|object| object["status"]["conditions"].clone());
+    conditions.into_iter().any(|conditions| conditions.as_array().into_iter().flatten().any(is_pending))
 }
 
 /// What a function says of each workload's pod template.

@@ -1,27 +1,27 @@
-//! The YAML of each of a grid's servers.
+//! The YAML of each of a grid's servers. Its cache of results is written by `results`.
 
-use std::collections::BTreeSet;
-
-use grid_operator_api::{RemoteAssetSpec, SecretKeyRef, Span, SqlActionCache};
+use grid_operator_api::{RemoteAssetSpec, Span};
 
 use super::super::roles::{Role, serving};
 use super::super::validate::{Grid, Storage};
+use super::results;
 use crate::mutual_tls::client_credentials;
 use crate::names::SERVER_ADMIN_PORT;
-use crate::server_config::storage::{VOLUME_DIR, disk_limit, secret_path};
+use crate::server_config::connections::{Mounted, secret};
+use crate::server_config::storage::{VOLUME_DIR, disk_limit};
 use crate::server_config::yaml::Node;
 use crate::workload::{CREDENTIALS_DIR, channels};
 
 /// Anchors of what the servers share by name.
-const DATABASE: &str = "grid-database";
+pub(super) const DATABASE: &str = "grid-database";
 const STORE: &str = "grid-storage";
-const RESULTS: &str = "grid-results";
+pub(super) const RESULTS: &str = "grid-results";
 const QUEUE: &str = "grid-queue";
 
 /// A server's configuration, and the keys of Secrets that it reads.
 pub(crate) struct Config {
     pub(crate) yaml: String,
-    pub(crate) secrets: BTreeSet<(String, String)>,
+    pub(crate) secrets: Mounted,
 }
 
 /// Composes the configuration of a role.
@@ -35,7 +35,8 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
     let executes = grid.spec.execution.enabled && (role.has_execution() || role.has_bots());
     let needs_results = role.has_action_cache() || executes;
     if needs_results {
-        composed.results(grid, role, &storage);
+        let node = results::results(grid, role, &storage, &mut composed);
+        composed.caches.push(node);
     }
     if executes {
         composed.schedulers.push(scheduler(grid, &storage));
@@ -100,13 +101,14 @@ fn instance_names(names: &[String]) -> Node {
     }
 }
 
+/// The parts of an instance, while they are put together.
 #[derive(Default)]
-struct Composed {
-    connections: Vec<Node>,
+pub(super) struct Composed {
+    pub(super) connections: Vec<Node>,
     storages: Vec<Node>,
     caches: Vec<Node>,
     schedulers: Vec<Node>,
-    secrets: BTreeSet<(String, String)>,
+    pub(super) secrets: Mounted,
 }
 
 impl Composed {
@@ -141,10 +143,8 @@ impl Composed {
     fn database(&mut self, grid: &Grid<'_>) {
         let connection = match &grid.database {
             Some(database) => {
-                let SecretKeyRef { name, key } = &database.secret;
-                self.secrets.insert((name.clone(), key.clone()));
                 self.secrets.extend(database.authority.iter().map(|ca| (ca.name.clone(), ca.key.clone())));
-                Node::read_file(secret_path(&database.secret))
+                secret(&database.secret, &mut self.secrets)
             }
             None => Node::text(format!("sqlite:///{VOLUME_DIR}/grid.db")),
         };
@@ -153,56 +153,10 @@ impl Composed {
         let map = vec![("connection-string", connection), ("automigrate", automigrate)];
         self.connections.push(Node::anchored("!sql-connection", DATABASE, map));
     }
-
-    /// The cache of results. In the database every server opens it itself; in the memory of one, or of another grid's
-    /// server, the others ask that one.
-    fn results(&mut self, grid: &Grid<'_>, role: Role, storage: &str) {
-        let spec = &grid.spec.action_cache;
-        let elsewhere = match (&spec.remote, &spec.lru) {
-            (Some(remote), _) => {
-                let mut map = vec![("url", Node::text(&remote.url))];
-                let instance = remote.instance_name.as_ref();
-                map.extend(instance.map(|name| ("instance-name", Node::text(name))));
-                Some(map)
-            }
-            (None, Some(_)) if !role.has_action_cache() => {
-                let server = Role::ActionCache.component();
-                let url = grid.names().pods_url(server, &grid.owner.namespace, grid.wire());
-                Some(remote(grid, url))
-            }
-            (None, _) => None,
-        };
-        if let Some(map) = elsewhere {
-            self.caches.push(Node::anchored("!remote-action-cache", RESULTS, map));
-            return;
-        }
-        let (tag, size) = match &spec.lru {
-            Some(lru) => ("!lru-action-cache", vec![("max-cached-refs", Node::number(lru.max_entries))]),
-            None => ("!sql-action-cache", in_database(&spec.sql.clone().unwrap_or_default())),
-        };
-        let mut map = vec![("storage", Node::alias(storage))];
-        map.extend(size);
-        map.push(("allow-updates", Node::flag(spec.allow_updates)));
-        map.push(("cache-failed-actions", Node::flag(spec.cache_failed_actions)));
-        if spec.write_once {
-            let entries = ("action-cache", Node::tagged(tag, map));
-            self.caches.push(Node::anchored("!write-once-action-cache", RESULTS, vec![entries]));
-        } else {
-            self.caches.push(Node::anchored(tag, RESULTS, map));
-        }
-    }
-}
-
-fn in_database(spec: &SqlActionCache) -> Vec<(&'static str, Node)> {
-    let mut map = vec![("sql", Node::alias(DATABASE)), ("max-entries", Node::number(spec.max_entries))];
-    let unused = spec.expire_unused_after.as_ref().and_then(Span::seconds);
-    let period = |seconds| Node::Map(vec![("seconds", Node::number(seconds))]);
-    map.extend(unused.map(|seconds| ("expire-unused-after", period(seconds))));
-    map
 }
 
 /// Another server of the grid, to which a server shows what workers show, where callers have to be known.
-fn remote(grid: &Grid<'_>, url: String) -> Vec<(&'static str, Node)> {
+pub(super) fn remote(grid: &Grid<'_>, url: String) -> Vec<(&'static str, Node)> {
     let mut map = vec![("url", Node::text(url))];
     let mut credentials = grid.mutual_tls.as_ref().map_or(vec![], |m| client_credentials(&m.server));
     if grid.authorization.is_some() {

@@ -47,10 +47,14 @@ pub(crate) fn address(grid: &Grid<'_>) -> (String, bool) {
 /// The ingress, if the grid has one.
 pub(super) fn ingress(grid: &Grid<'_>) -> Option<Ingress> {
     let spec = grid.spec.ingress.as_ref()?;
-    let paths = routes(grid.spec.topology, grid.spec.execution.enabled)
-        .into_iter()
-        .map(|(service, role)| path(grid, service, role))
-        .collect();
+    let own = routes(grid.spec).into_iter().map(|(service, role)| {
+        path(service, None, grid.names().component(role.component()), named_port("grpc"))
+    });
+    let extra = spec.routes.iter().map(|route| {
+        let port = ServiceBackendPort { name: None, number: Some(route.backend.port) };
+        path(&route.service, route.method.as_deref(), route.backend.name.clone(), port)
+    });
+    let paths = extra.chain(own).collect();
     let secret = match &grid.tls {
         Some(Tls::Given { secret, .. }) => Some(secret.clone()),
         Some(Tls::SelfSigned { .. } | Tls::CertManager { .. }) => Some(grid.names().certificate()),
@@ -78,15 +82,21 @@ pub(super) fn ingress(grid: &Grid<'_>) -> Option<Ingress> {
     })
 }
 
-fn path(grid: &Grid<'_>, service: &str, role: Role) -> HTTPIngressPath {
+fn named_port(name: &str) -> ServiceBackendPort {
+    ServiceBackendPort { name: Some(name.to_owned()), number: None }
+}
+
+/// The path of a service, or of one of its methods alone.
+fn path(service: &str, method: Option<&str>, name: String, port: ServiceBackendPort) -> HTTPIngressPath {
+    let (path, path_type) = match method {
+        Some(method) => (format!("/{service}/{method}"), "Exact"),
+        None => (format!("/{service}"), "Prefix"),
+    };
     HTTPIngressPath {
-        path: Some(format!("/{service}")),
-        path_type: "Prefix".into(),
+        path: Some(path),
+        path_type: path_type.into(),
         backend: IngressBackend {
-            service: Some(IngressServiceBackend {
-                name: grid.names().component(role.component()),
-                port: Some(ServiceBackendPort { name: Some("grpc".into()), number: None }),
-            }),
+            service: Some(IngressServiceBackend { name, port: Some(port) }),
             resource: None,
         },
     }

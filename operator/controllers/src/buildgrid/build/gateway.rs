@@ -15,17 +15,22 @@ const COMPONENT: &str = "front";
 pub(super) fn route(grid: &Grid<'_>) -> Option<Foreign> {
     let gateway = grid.spec.gateway.as_ref()?;
     let mut matches: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for (service, role) in routes(grid.spec.topology, grid.spec.execution.enabled) {
+    for (service, role) in routes(grid.spec) {
         let method = json!({"method": {"type": "Exact", "service": service}});
         matches.entry(role.component()).or_default().push(method);
     }
-    let rules: Vec<Value> = matches
-        .into_iter()
-        .map(|(component, matches)| {
-            let backend = json!({"name": grid.names().component(component), "port": GRPC_PORT});
-            json!({"matches": matches, "backendRefs": [backend]})
-        })
-        .collect();
+    let own = matches.into_iter().map(|(component, matches)| {
+        let backend = json!({"name": grid.names().component(component), "port": GRPC_PORT});
+        json!({"matches": matches, "backendRefs": [backend]})
+    });
+    let extra = gateway.routes.iter().map(|route| {
+        let mut method = json!({"type": "Exact", "service": route.service});
+        if let Some(name) = &route.method {
+            method["method"] = json!(name);
+        }
+        json!({"matches": [{"method": method}], "backendRefs": [route.backend]})
+    });
+    let rules: Vec<Value> = extra.chain(own).collect();
     let spec = json!({"parentRefs": gateway.parent_refs, "hostnames": [gateway.host], "rules": rules});
     Some(Foreign::new(GRPC_ROUTE, &grid.owner.meta(grid.owner.name.clone(), COMPONENT), &spec))
 }

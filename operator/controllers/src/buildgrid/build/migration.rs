@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::super::validate::{Database, Grid};
 use crate::names::{REVISION_ANNOTATION, VERSION_ANNOTATION};
-use crate::server_config::storage::{SECRETS_DIR, secret_path};
+use crate::server_config::connections::{SECRETS_DIR, secret_path};
 use crate::workload::{SERVER_USER, container_security, database_tls, mount, pod_security, secret_volume};
 
 const COMPONENT: &str = "migrate";

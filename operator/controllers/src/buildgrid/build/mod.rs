@@ -14,6 +14,7 @@ mod gateway;
 mod insight;
 mod migration;
 mod network;
+mod results;
 mod server;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};

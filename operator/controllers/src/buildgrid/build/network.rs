@@ -1,11 +1,11 @@
 //! Who may reach the grid's servers over the network: for each kind of server a NetworkPolicy, and one for the database.
 //!
-//! Clients reach what the ways in lead to, workers everything; only the grid's own parts reach Bots. That Bots and
-//! Fleet ask for tokens is what protects them where policies aren't enforced.
+//! Clients reach what the ways in lead to, workers everything; only the grid's own parts reach Bots, unless a way in leads there
+//! too. That Bots and Fleet ask for tokens is what protects them where policies aren't enforced.
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 
-use super::super::roles::Role;
+use super::super::roles::{Role, exposes_bots};
 use super::super::validate::Grid;
 use crate::names::{GRPC_PORT, MUTUAL_TLS_PORT, SERVER_ADMIN_PORT, pods_of};
 use crate::workload::{Ports, anywhere_in_cluster, inbound, operators, pods_anywhere, policy};
@@ -39,7 +39,7 @@ fn server(grid: &Grid<'_>, role: Role) -> NetworkPolicy {
     let mut rules = match grid.ports(role) {
         Ports::Plain => {
             let callers = match clients {
-                _ if role == Role::Bots => Some(parts),
+                _ if role == Role::Bots && !exposes_bots(grid.spec) => Some(parts),
                 Some(clients) => Some(parts.into_iter().chain(clients.iter().cloned()).collect()),
                 None => None,
             };
