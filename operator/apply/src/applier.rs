@@ -106,7 +106,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Changes some fields of an object that others own: a claim, a pod.
+    /// Changes some fields of an object that others own: a claim, a pod. The patch names the resourceVersion that it was
+    /// computed from.
     ///
     /// # Errors
     /// Where the API server refuses it.

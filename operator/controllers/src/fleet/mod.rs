@@ -4,7 +4,8 @@
 //! - `api`: what is asked, as a trait, and its gRPC client;
 //! - `link`: the connection to one grid, which lives as long as the grid is served and this replica leads;
 //! - `declaration`: pools as Fleet knows them;
-//! - `nodes`: nodes that take no more pods, whose workers take no more actions either.
+//! - `nodes`: nodes that take no more pods, whose workers take no more actions either;
+//! - `scaler`: the demand as KEDA asks for it.
 //!
 //! Nothing here decides how many workers there are to be: that is `workerpool::scaling`. A grid that can't be reached
 //! has no demand at all, and then nothing is scaled.
@@ -14,6 +15,7 @@ mod declaration;
 mod grpc;
 mod link;
 mod nodes;
+mod scaler;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub use grpc::GrpcConnector;
 use link::Link;
 pub(crate) use link::Wanted;
 pub use nodes::{NodeState, Nodes};
+pub use scaler::Scaler;
 
 /// A resource by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

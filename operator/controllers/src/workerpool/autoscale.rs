@@ -170,7 +170,9 @@ async fn leave(
     fleet: &dyn FleetApi,
     context: &Context,
 ) -> Result<i32> {
-    let pods = live_pods(pool, &key.namespace, context).await?;
+    let found = live_pods(pool, &key.namespace, context).await?;
+    let pods: Vec<LivePod> =
+        found.iter().map(|pod| LivePod { name: pod.name_any(), ready: is_ready(pod) }).collect();
     let held = current.max(goal);
     let bots = match fleet.bots(&key.path()).await {
         // Those that leave for another reason are none of scaling's.
@@ -189,9 +191,11 @@ async fn leave(
         tracing::warn!(pool = key.path(), %error, "workers could not be told to leave or to stay: none leaves");
         return Ok(held);
     }
-    for pod in &departure.leave {
-        let patch = json!({"metadata": {"annotations": {DELETION_COST: FIRST_TO_LEAVE}}});
-        context.applier.patch(&key.namespace, Kind::of::<Pod>(), pod, &patch).await?;
+    for pod in found.iter().filter(|pod| departure.leave.contains(&pod.name_any())) {
+        // A leader that was stopped meanwhile must not have it leave who works again.
+        let metadata = json!({"resourceVersion": pod.resource_version(), "annotations": {DELETION_COST: FIRST_TO_LEAVE}});
+        let patch = json!({"metadata": metadata});
+        context.applier.patch(&key.namespace, Kind::of::<Pod>(), &pod.name_any(), &patch).await?;
     }
     let drains = bots.iter().any(|bot| bot.drain != Drain::None) || !departure.drain.is_empty();
     context.scalers.with(pool, |scaler| scaler.may_drain = drains);
@@ -221,13 +225,12 @@ fn targets(sessions: &[String]) -> Vec<Target> {
 }
 
 /// The pods of a pool that aren't leaving.
-async fn live_pods(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<Vec<LivePod>> {
+async fn live_pods(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<Vec<Pod>> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let selector = Owner::new(pool, "WorkerPool").pod_selector(WORKER);
     let list = api.list(&ListParams::default().labels(&selector)).await;
     let list = list.map_err(Error::read(format!("the pods of the WorkerPool {}", pool.name_any())))?;
-    let live = list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    Ok(live.map(|pod| LivePod { name: pod.name_any(), ready: is_ready(&pod) }).collect())
+    Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
 fn is_ready(pod: &Pod) -> bool {

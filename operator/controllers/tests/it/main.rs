@@ -15,6 +15,7 @@ mod convergence;
 mod examples;
 mod fields;
 mod golden;
+mod keda;
 mod keys;
 mod leaders;
 mod model;

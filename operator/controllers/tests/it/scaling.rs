@@ -15,10 +15,10 @@ use tokio::sync::{broadcast, watch};
 use crate::model::{Clock, Model};
 use crate::played_fleet::{Grid, node_of};
 
-struct World {
+pub(crate) struct World {
     model: Model,
-    grid: Grid,
-    context: Context,
+    pub(crate) grid: Grid,
+    pub(crate) context: Context,
     clock: Clock,
     news: broadcast::Receiver<News>,
     /// Pods that were ever made.
@@ -26,7 +26,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let model = Model::default();
         model.put(through::<BuildGrid>(&json!({"apiVersion": "grid.build/v1alpha1", "kind": "BuildGrid",
             "metadata": {"name": "demo", "namespace": "default"}, "spec": {}})));
@@ -56,7 +56,7 @@ impl World {
         Self { model, grid, context, clock, news, made: AtomicUsize::new(0) }
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         for (plural, name) in [("buildgrids", "demo"), ("workerpools", "gcc")] {
             let object = self.model.object(plural, name).unwrap();
             if plural == "buildgrids" {
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Waits until the operator has heard of the pool's demand.
-    async fn heard(&mut self) {
+    pub(crate) async fn heard(&mut self) {
         loop {
             if let News::Pool(_) = self.news.recv().await.unwrap() {
                 return;

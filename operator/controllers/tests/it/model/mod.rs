@@ -6,6 +6,7 @@
 
 mod apply;
 mod faults;
+mod gate;
 mod http_api;
 mod rules;
 mod store;

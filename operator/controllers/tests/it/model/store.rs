@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use super::apply;
 use super::faults::{Fault, Faults};
+use super::gate::Gate;
 use super::rules::{check_immutable, default, group_version, item, plural};
 
 /// Group, plural, namespace, name.
@@ -45,26 +45,6 @@ struct State {
     gate: Option<Gate>,
 }
 
-/// A write that is held on its way here: as many writes after now, until it is let in.
-#[derive(Clone, Default)]
-pub(crate) struct Gate {
-    after: usize,
-    reached: Arc<Notify>,
-    open: Arc<Notify>,
-}
-
-impl Gate {
-    /// Waits until the write is on its way.
-    pub(crate) async fn reached(&self) {
-        self.reached.notified().await;
-    }
-
-    /// Lets it in.
-    pub(crate) fn open(&self) {
-        self.open.notify_one();
-    }
-}
-
 /// The API server.
 #[derive(Clone, Default)]
 pub(crate) struct Model {
@@ -94,7 +74,7 @@ impl Model {
 
     /// Holds one write on its way, after so many others.
     pub(crate) fn hold(&self, after: usize) -> Gate {
-        let gate = Gate { after, ..Gate::default() };
+        let gate = Gate::new(after);
         self.state.lock().unwrap().gate = Some(gate.clone());
         gate
     }
@@ -103,17 +83,10 @@ impl Model {
     pub(super) async fn pass_gate(&self) {
         let gate = {
             let mut state = self.state.lock().unwrap();
-            match &mut state.gate {
-                Some(gate) if gate.after > 0 => {
-                    gate.after -= 1;
-                    None
-                }
-                gate => gate.take(),
-            }
+            if state.gate.as_mut().is_some_and(Gate::lets_by) { None } else { state.gate.take() }
         };
         if let Some(gate) = gate {
-            gate.reached.notify_one();
-            gate.open.notified().await;
+            gate.hold().await;
         }
     }
 
