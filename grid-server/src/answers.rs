@@ -1,9 +1,11 @@
 //! [`Answers`]: what becomes of answers that nobody reads, and of those that have nothing to say for a while.
 //!
 //! A client that reads slowly is waited for by flow control, and costs what its answer holds: a place among the calls that
-//! run, and the bytes under way. One that has read nothing for [`STALLED`] is given up: what its answer holds is let go, and
-//! it finds DEADLINE_EXCEEDED should it ever read on. An answer that has had nothing to say for [`RESTING`], such as a followed log or a
-//! stream of build events, gives its place to others and goes on without one.
+//! run, and the bytes under way. An answer that did not go on for [`RESTING`] gives its place to others and goes on without one:
+//! one that has nothing to say, such as a followed log or a stream of build events, costs nothing then; one that nobody reads
+//! still holds its bytes. So there are as many of those at most as there are places, and one that was not read for [`STALLED`], or
+//! for the longest where there are too many, is given up: what it holds is let go, and its client finds DEADLINE_EXCEEDED
+//! should it ever read on.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -15,13 +17,14 @@ use grid_rpc::{RpcError, to_status};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::body::Body;
 
+use crate::limits::gate::Place;
+
 /// How long a client may read nothing of an answer that is there.
 const STALLED: Duration = Duration::from_secs(120);
-/// How long an answer may be silent and keep its place.
+/// How long an answer may stand still and keep its place.
 const RESTING: Duration = Duration::from_secs(10);
 /// How often all answers are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -39,24 +42,33 @@ enum Turn {
 struct State {
     /// `None` once it is over or given up.
     body: Option<Body>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     turn: Turn,
     given_up: bool,
 }
 
 /// All answers under way.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answers(Arc<Mutex<Vec<Weak<Mutex<State>>>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    all: Arc<Mutex<Vec<Weak<Mutex<State>>>>>,
+    /// How many may be without a place that wait to be read.
+    unread: usize,
+}
 
 impl Answers {
+    /// None yet; of those that wait to be read so many may go on without a place.
+    pub(crate) fn new(unread: usize) -> Self {
+        Self { all: Arc::default(), unread }
+    }
+
     /// Looks after `body`, which holds `place`.
-    pub(crate) fn watch(&self, body: Body, place: Option<OwnedSemaphorePermit>) -> Body {
+    pub(crate) fn watch(&self, body: Body, place: Option<Place>) -> Body {
         if body.is_end_stream() {
             return body;
         }
         let turn = Turn::Ours(Instant::now());
         let state = Arc::new(Mutex::new(State { body: Some(body), place, turn, given_up: false }));
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         // Room is made before it is taken: what is over doesn't pile up between two looks.
         if all.len() == all.capacity() {
             all.retain(|state| state.strong_count() > 0);
@@ -78,29 +90,47 @@ impl Answers {
 
     fn look_once(&self, now: Instant) {
         let answers: Vec<_> = {
-            let mut all = self.0.lock();
+            let mut all = self.all.lock();
             all.retain(|state| state.strong_count() > 0);
             all.iter().filter_map(Weak::upgrade).collect()
         };
+        let mut unread = Vec::new();
         for answer in answers {
-            // Dropped outside of the lock: a body may have much to clean up.
-            let (_body, _place) = answer.lock().judge(now);
+            // Dropped outside of the lock: who waits for it goes on.
+            let (since, _place) = answer.lock().judge(now);
+            unread.extend(since.map(|since| (since, answer)));
+        }
+        unread.sort_by_key(|(since, _)| *since);
+        let too_many = unread.len().saturating_sub(self.unread);
+        for (at, (since, answer)) in unread.into_iter().enumerate() {
+            if at < too_many || now - since >= STALLED {
+                // As above: a body may have much to clean up.
+                let _body = answer.lock().give_up(since);
+            }
         }
     }
 }
 
 impl State {
-    /// What it is to let go of.
-    fn judge(&mut self, now: Instant) -> (Option<Body>, Option<OwnedSemaphorePermit>) {
+    /// Since when it waits to be read, where that is too long to keep a place; and the place that it is to let go of.
+    fn judge(&mut self, now: Instant) -> (Option<Instant>, Option<Place>) {
         match self.turn {
-            Turn::Theirs(since) if now - since >= STALLED && self.body.is_some() => {
-                tracing::info!("an answer was given up: its client read nothing for {} s", STALLED.as_secs());
-                self.given_up = true;
-                (self.body.take(), self.place.take())
+            Turn::Theirs(since) if now - since >= RESTING && self.body.is_some() => {
+                (Some(since), self.place.take())
             }
             Turn::Ours(since) if now - since >= RESTING => (None, self.place.take()),
             Turn::Theirs(_) | Turn::Ours(_) => (None, None),
         }
+    }
+
+    /// Its body, unless it was read since.
+    fn give_up(&mut self, since: Instant) -> Option<Body> {
+        if !matches!(self.turn, Turn::Theirs(still) if still == since) {
+            return None;
+        }
+        tracing::info!("an answer was given up: its client read nothing for {} s", since.elapsed().as_secs());
+        self.given_up = true;
+        self.body.take()
     }
 }
 
@@ -109,7 +139,7 @@ struct Answer(Arc<Mutex<State>>);
 
 /// The end of an answer that was given up.
 fn given_up() -> HeaderMap {
-    let message = format!("the client read nothing of this answer for {} s", STALLED.as_secs());
+    let message = "the client read nothing of this answer for too long".to_owned();
     let mut headers = HeaderMap::new();
     // A status always fits into headers; without one a client sees a broken stream, which is as good here.
     let _ = to_status(&RpcError::Deadline(message)).add_header(&mut headers);
@@ -157,14 +187,21 @@ impl http_body::Body for Answer {
 mod tests {
     use std::convert::Infallible;
 
-    use futures::{StreamExt as _, stream};
+    use futures::{FutureExt as _, StreamExt as _, stream};
+    use grid_rpc::transport::Connection;
     use http_body_util::{BodyExt as _, StreamBody};
-    use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::limits::gate::Gate;
 
-    fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        Some(Arc::clone(places).try_acquire_owned().unwrap())
+    /// A gate with one place.
+    fn gate() -> Gate {
+        Gate::new(1, 0)
+    }
+
+    /// The place, where it is free.
+    fn place(gate: &Gate) -> Option<Place> {
+        gate.enter(Connection::default()).now_or_never()?.ok()
     }
 
     fn words(silent_after: usize) -> Body {
@@ -173,40 +210,62 @@ mod tests {
         Body::new(StreamBody::new(words))
     }
 
+    async fn ends(mut body: Body) -> bool {
+        let trailers = body.frame().await.unwrap().unwrap().into_trailers();
+        trailers.is_ok_and(|trailers| trailers["grpc-status"] == "4") && body.frame().await.is_none()
+    }
+
     #[tokio::test]
-    async fn an_answer_that_nobody_reads_is_let_go_and_says_so() {
-        let (answers, places) = (Answers::default(), Arc::new(Semaphore::new(1)));
-        let mut body = answers.watch(words(5), place(&places));
+    async fn an_answer_that_nobody_reads_gives_up_its_place_then_ends_and_says_so() {
+        let (answers, gate) = (Answers::new(1), gate());
+        let mut body = answers.watch(words(5), place(&gate));
         body.frame().await.unwrap().unwrap();
-        answers.look_once(Instant::now() + STALLED / 2);
-        assert_eq!(places.available_permits(), 0, "it may read slowly");
+        answers.look_once(Instant::now() + RESTING / 2);
+        assert!(place(&gate).is_none(), "it may read slowly");
+        answers.look_once(Instant::now() + RESTING);
+        assert!(place(&gate).is_some());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "word", "it goes on");
         answers.look_once(Instant::now() + STALLED);
-        assert_eq!(places.available_permits(), 1);
-        let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
-        assert_eq!(trailers["grpc-status"], "4");
-        assert!(body.frame().await.is_none());
+        assert!(ends(body).await);
+    }
+
+    #[tokio::test]
+    async fn of_too_many_that_nobody_reads_those_end_that_have_not_been_read_for_the_longest() {
+        let answers = Answers::new(2);
+        let mut bodies: Vec<_> = (0..4).map(|_| answers.watch(words(5), None)).collect();
+        for body in &mut bodies {
+            body.frame().await.unwrap().unwrap();
+        }
+        answers.look_once(Instant::now() + RESTING);
+        let (kept, ended) = (bodies.split_off(2), bodies);
+        for body in ended {
+            assert!(ends(body).await);
+        }
+        for mut body in kept {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "word");
+        }
     }
 
     #[tokio::test]
     async fn an_answer_that_rests_goes_on_without_its_place() {
-        let (answers, places) = (Answers::default(), Arc::new(Semaphore::new(1)));
-        let mut body = answers.watch(words(1), place(&places));
+        let (answers, gate) = (Answers::new(0), gate());
+        let mut body = answers.watch(words(1), place(&gate));
         body.frame().await.unwrap().unwrap();
-        assert!(futures::FutureExt::now_or_never(body.frame()).is_none(), "it has nothing to say");
+        assert!(body.frame().now_or_never().is_none(), "it has nothing to say");
         answers.look_once(Instant::now() + RESTING);
-        assert_eq!(places.available_permits(), 1);
+        assert!(place(&gate).is_some());
         answers.look_once(Instant::now() + 2 * STALLED);
-        assert!(futures::FutureExt::now_or_never(body.frame()).is_none(), "and is not over");
+        assert!(body.frame().now_or_never().is_none(), "and is not over");
     }
 
     #[tokio::test]
     async fn an_answer_that_is_read_keeps_its_place_until_it_is_over() {
-        let (answers, places) = (Answers::default(), Arc::new(Semaphore::new(1)));
+        let (answers, gate) = (Answers::new(0), gate());
         let body = Body::new(http_body_util::Full::new(Bytes::from_static(b"all")));
-        let body = answers.watch(body, place(&places));
+        let body = answers.watch(body, place(&gate));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "all");
-        assert_eq!(places.available_permits(), 1);
+        assert!(place(&gate).is_some());
         answers.look_once(Instant::now());
-        assert!(answers.0.lock().is_empty());
+        assert!(answers.all.lock().is_empty());
     }
 }

@@ -13,9 +13,12 @@ use futures::stream::FuturesUnordered;
 use grid_proto::reapi::capabilities_client::CapabilitiesClient;
 use grid_proto::reapi::execution_client::ExecutionClient;
 use grid_proto::reapi::{ExecuteRequest, GetCapabilitiesRequest, ServerCapabilities};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 use reqwest::{Client, Method, StatusCode};
-use serde_json::Value;
 use support::{Calls, Server};
 use tokio::sync::mpsc;
 use tonic::{Code, Request};
@@ -103,13 +106,13 @@ async fn a_connection_above_its_rate_is_slowed_down_then_refused() {
 }
 
 /// What a collector of traces was sent.
-async fn collector() -> (String, mpsc::UnboundedReceiver<Value>) {
+async fn collector() -> (String, mpsc::UnboundedReceiver<Span>) {
     let (sender, spans) = mpsc::unbounded_channel();
     let take = move |body: axum::body::Bytes| async move {
-        let sent: Value = serde_json::from_slice(&body).unwrap();
-        for scope in sent["resourceSpans"][0]["scopeSpans"].as_array().unwrap() {
-            for span in scope["spans"].as_array().unwrap() {
-                sender.send(span.clone()).unwrap();
+        let sent = ExportTraceServiceRequest::decode(body).unwrap();
+        for scope in sent.resource_spans.into_iter().flat_map(|resource| resource.scope_spans) {
+            for span in scope.spans {
+                sender.send(span).unwrap();
             }
         }
     };
@@ -144,14 +147,17 @@ async fn traced_calls_are_joined_to_their_clients_and_to_their_actions() {
     while let Ok(Some(span)) = tokio::time::timeout(Duration::from_millis(1), spans.recv()).await {
         sent.push(span);
     }
-    assert!(sent.iter().all(|span| span["traceId"] == TRACE), "no other call is traced: {sent:#?}");
+    assert!(sent.iter().all(|span| hex(&span.trace_id) == TRACE), "no other call is traced: {sent:#?}");
     let call =
-        sent.iter().find(|span| span["name"] == "build.bazel.remote.execution.v2.Execution/Execute").unwrap();
-    assert_eq!(
-        (&call["parentSpanId"], &call["kind"], &call["status"]["code"]),
-        (&CLIENT.into(), &2.into(), &0.into())
-    );
-    let stage = sent.iter().find(|span| span["name"] == "execute").unwrap();
-    assert_eq!(stage["parentSpanId"], call["spanId"], "{stage:#?}");
-    assert_eq!(stage["attributes"][0]["value"]["stringValue"], "test-bot", "{stage:#?}");
+        sent.iter().find(|span| span.name == "build.bazel.remote.execution.v2.Execution/Execute").unwrap();
+    assert_eq!((hex(&call.parent_span_id), call.kind), (CLIENT.to_owned(), SpanKind::Server.into()));
+    assert_eq!(call.status.clone().unwrap_or_default().code, 0, "that it succeeded is for its client to say");
+    let stage = sent.iter().find(|span| span.name == "execute").unwrap();
+    assert_eq!(stage.parent_span_id, call.span_id, "{stage:#?}");
+    let worker = stage.attributes[0].value.clone().unwrap().value;
+    assert_eq!(worker, Some(Value::StringValue("test-bot".to_owned())), "{stage:#?}");
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -199,6 +199,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     full("nginx", "issue 6, C10: streams through Debian's nginx outlive its timeouts", scenario!("nginx")),
     full("grpcurl", "issue 6, 2 and C8: grpcurl by reflection", scenario!("grpcurl")),
+    full("remotetool", "issue 6, 2: remotetool and rexec of Bazel's Go SDK", scenario!("remotetool")),
     full(
         "buildstream",
         "issue 8, 3 and E5: BuildStream composes 33 elements, each built in a sandbox on the grid",

@@ -83,7 +83,7 @@ fn results_are_printed(place: &Clients<'_>, remote: &str) -> Result<()> {
     let script = "trexe --remote=\"$1\" --log-level=debug --action-result-json=/tmp/result.json \
             /bin/sh -c 'echo printed' >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
         action=$(grep -o 'Generated action: Digest: [0-9a-f/]*' /tmp/log | grep -o '[0-9a-f]*/[0-9]*$')
-        cat /tmp/result.json && rexplorer --remote=\"$1\" --action=\"$action\"";
+        cat /tmp/result.json && echo && rexplorer --remote=\"$1\" --action=\"$action\"";
     let shown = place.succeed("/", &["sh", "-c", script, "sh", remote])?;
     ensure!(
         shown.count("auxiliaryMetadata") == 2,

@@ -29,6 +29,7 @@ mod on_cluster;
 mod outputs;
 mod push;
 mod recc;
+mod remotetool;
 mod resume;
 mod scale;
 mod side_by_side;
@@ -122,6 +123,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "grpcurl",
         shows: "grpcurl describes, calls and prints everything by reflection, what is packed in Any included",
         run: grpcurl::calls,
+    },
+    Scenario {
+        name: "remotetool",
+        shows: "remotetool and rexec: trees, blobs, commands and actions up, down and executed",
+        run: remotetool::calls,
     },
     Scenario {
         name: "buildstream",

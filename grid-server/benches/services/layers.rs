@@ -25,8 +25,9 @@ use crate::servers::processor_time;
 const CALLS: u32 = 400_000;
 const PATH: &str = "/build.bazel.remote.execution.v2.ActionCache/GetActionResult";
 
-/// Prints what each layer costs, in microseconds of processor time a call.
-pub(crate) async fn measure(token: &str, key: &str) {
+/// Prints what each layer costs, in microseconds of processor time a call, and which part that is of `whole`, a call of ours,
+/// where that was measured.
+pub(crate) async fn measure(token: &str, key: &str, whole: Option<f64>) {
     logs::init(LogFormat::Json, false).expect("nothing logs yet");
     let nothing = service_fn(|_: http::Request<Body>| async {
         Ok::<_, Infallible>(http::Response::new(Body::empty()))
@@ -46,10 +47,18 @@ pub(crate) async fn measure(token: &str, key: &str) {
         ("a span", cost(around().layer(CallSpans).service(nothing), token).await),
         ("a token that was seen before", cost(around().layer(auth).service(nothing), token).await),
     ];
-    println!("\n| layer | µs of processor time a call |\n|---|---|");
+    println!("\n| layer | µs of processor time a call | of a GetActionResult |\n|---|---|---|");
+    let mut all = 0.0;
     for (name, cost) in costs {
-        println!("| {name} | {:.2} |", micros(cost.saturating_sub(bare)));
+        let added = micros(cost.saturating_sub(bare));
+        all += added;
+        println!("| {name} | {added:.2} | {} |", share(added, whole));
     }
+    println!("| all of them | {all:.2} | {} |", share(all, whole));
+}
+
+fn share(part: f64, whole: Option<f64>) -> String {
+    whole.map(|whole| format!("{:.1} %", part / whole * 100.0)).unwrap_or_default()
 }
 
 fn micros(all: Duration) -> f64 {

@@ -60,7 +60,11 @@ async fn main() {
     }
     print(&columns);
     if is_wanted("layers") {
-        layers::measure(&token(), KEY).await;
+        let results = LOADS.iter().position(|load| load.name == "GetActionResult");
+        let ours = columns.iter().find(|column| column.name == "ours");
+        // Seconds for a thousand are milliseconds for one.
+        let whole = results.zip(ours).map(|(row, ours)| ours.cost[row] * 1_000.0);
+        layers::measure(&token(), KEY, whole).await;
     }
 }
 

@@ -125,12 +125,15 @@ pub(crate) async fn bazel_remote() -> Option<Server> {
     Server::start(command, port, folder).await
 }
 
+/// How many calls BuildGrid takes at once; it refuses what is above, and its own choice is five for each processor.
+const THREADS: u32 = 64;
+
 /// BuildGrid, where it is at hand.
 pub(crate) async fn buildgrid() -> Option<Server> {
     let programs = std::path::PathBuf::from(std::env::var_os("GRID_BUILDGRID")?);
     let (folder, port) = (folder(), free_port().await);
     let config = format!(
-        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: true}}]\n\
+        "server: [!channel {{address: '127.0.0.1:{port}', insecure-mode: true}}]\nthread-pool-size: {THREADS}\n\
          storages: [!lru-storage &cas {{size: 4G}}]\n{SERVED}"
     );
     let path = folder.path().join("server.yml");

@@ -64,10 +64,10 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         compose(&config, &metrics, bus.clone()).await?;
     let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
-    let answers = Answers::default();
+    let answers = Answers::new(config.max_concurrent_calls);
     background.spawn(answers.clone().look());
     let authorization = authorization::layer(&config)?;
-    let traces = traces(&config, &metrics, &mut background)?;
+    let traces = traces(&config, &metrics)?;
     let server = Server {
         config: &config,
         routes,
@@ -104,22 +104,20 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     health.end().await;
     ending.cancel();
     finish(serving, &deferring, arguments.grace).await;
-    traces.flush(LAST_SPANS).await;
+    traces.end(LAST_SPANS).await;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
 }
 
-/// What traces calls where that is asked for; what sends the spans goes to the background.
-fn traces(config: &ServerConfig, metrics: &Metrics, background: &mut JoinSet<()>) -> anyhow::Result<Traces> {
+/// What traces calls where that is asked for.
+fn traces(config: &ServerConfig, metrics: &Metrics) -> anyhow::Result<Traces> {
     let Some(asked) = &config.tracing else { return Ok(Traces::off()) };
     let options = TraceOptions {
         endpoint: asked.endpoint.clone(),
         sample: asked.sample,
         service_name: asked.service_name.clone(),
     };
-    let (traces, sending) = Traces::new(options, metrics).context("traces can't be sent")?;
-    background.spawn(sending);
-    Ok(traces)
+    Ok(Traces::new(&options, metrics)?)
 }
 
 /// Writes the process's id where that is asked for.

@@ -262,6 +262,7 @@ impl Composer<'_> {
             functions: functions(),
             action_browser_url,
             records: self.records(scheduler),
+            metering: self.metering(scheduler)?,
             ..ExecutionInstance::new(running, storage, cache)
         })
     }

@@ -13,6 +13,7 @@ mod expiry;
 mod imports;
 mod indexes;
 mod instances;
+mod metering;
 pub(crate) mod needs;
 mod records;
 mod redis;
@@ -40,6 +41,7 @@ use grid_config::model::{Item, Remote};
 use grid_core::InstanceName;
 use grid_rpc::Instances;
 use grid_rpc::execution::Records;
+use grid_rpc::execution::metering::Metering;
 use grid_rpc::http_cache::HttpCacheInstance;
 use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
@@ -116,6 +118,7 @@ pub(crate) struct Composer<'a> {
     records: HashMap<Key, Records>,
     databases: HashMap<Key, Database>,
     redis: HashMap<Key, Arc<RedisConnection>>,
+    metering: HashMap<Key, Arc<Metering>>,
     connections: Vec<(Remote, String, Connection)>,
     indexes: HashMap<Key, Indexed>,
     /// What BuildGrid may have beside those of the indexes that are in PostgreSQL.
@@ -196,6 +199,7 @@ impl<'a> Composer<'a> {
             records: HashMap::new(),
             databases: HashMap::new(),
             redis: HashMap::new(),
+            metering: HashMap::new(),
             connections: Vec::new(),
             indexes: HashMap::new(),
             buildgrids: HashMap::new(),

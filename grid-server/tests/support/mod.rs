@@ -329,6 +329,15 @@ pub(crate) async fn run_one_lease(channel: Calls, exit_code: i32) {
 
 /// As [`run_one_lease`], of an instance.
 pub(crate) async fn run_one_lease_of(channel: Calls, instance: &str, exit_code: i32) {
+    run_one(channel, instance, exit_code, Vec::new()).await;
+}
+
+/// As [`run_one_lease`], of an action that used what the message says.
+pub(crate) async fn run_one_lease_using(channel: Calls, measured: prost_types::Any) {
+    run_one(channel, "", 0, vec![measured]).await;
+}
+
+async fn run_one(channel: Calls, instance: &str, exit_code: i32, measured: Vec<prost_types::Any>) {
     let mut client = BotsClient::new(channel);
     let session = BotSession { bot_id: "test-bot".to_owned(), status: 1, ..BotSession::default() };
     let create = CreateBotSessionRequest { parent: instance.to_owned(), bot_session: Some(session) };
@@ -340,6 +349,7 @@ pub(crate) async fn run_one_lease_of(channel: Calls, instance: &str, exit_code: 
                 worker: "test-bot".to_owned(),
                 execution_start_timestamp: at(1_000),
                 execution_completed_timestamp: at(1_001),
+                auxiliary_metadata: measured.clone(),
                 ..ExecutedActionMetadata::default()
             };
             let execution_metadata = Some(metadata);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::model::{
-    ActionCache, RedisConnection, Scheduler, ServerService, Service, Shared, SqlConnection, Storage,
+    ActionCache, Metering, RedisConnection, Scheduler, ServerService, Service, Shared, SqlConnection, Storage,
 };
 use crate::table::Ty;
 use crate::yaml::{Child, Content, Mark, Node};
@@ -19,6 +19,7 @@ pub(crate) struct Decoder<'a> {
     path: Vec<Step>,
     pub(super) sql: Memo<SqlConnection>,
     pub(super) redis: Memo<RedisConnection>,
+    pub(super) metering: Memo<Metering>,
     pub(super) storages: Memo<Storage>,
     pub(super) caches: Memo<ActionCache>,
     pub(super) schedulers: Memo<Scheduler>,
@@ -58,6 +59,7 @@ impl<'a> Decoder<'a> {
             path: Vec::new(),
             sql: Memo::new(),
             redis: Memo::new(),
+            metering: Memo::new(),
             storages: Memo::new(),
             caches: Memo::new(),
             schedulers: Memo::new(),

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
-    Assignment, Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet, Pruner,
-    Scheduler, Shared, StaticSet,
+    Assignment, Database, DynamicSet, InstancedLimit, InstancedUrl, Metering, PropertyLabel, PropertySet,
+    Pruner, Scheduler, Shared, StaticSet,
 };
 use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, PROPERTY_LABEL, QUEUE_SIZE, Ty};
 use crate::yaml::Child;
@@ -27,6 +27,9 @@ impl Tagged for Scheduler {
         let queue_sizes = f.opt("instanced-queue-size");
         let pools = pools(f);
         let scheduler = SchedulerRest::read(f)?;
+        if scheduler.metering.is_none() {
+            f.no_effect("metering-throttle-action", "without `metering` nobody is throttled");
+        }
         let instanced_browser_urls: Vec<InstancedUrl> = browser_urls?.unwrap_or_default();
         let instanced_queue_sizes: Vec<InstancedLimit> = queue_sizes?.unwrap_or_default();
         once_each(f, "instanced-browser-urls", instanced_browser_urls.iter().map(|entry| &entry.instances))?;
@@ -72,6 +75,8 @@ struct SchedulerRest {
     locality_hints: usize,
     history_retention: std::time::Duration,
     provenance_retention: std::time::Duration,
+    metering: Option<Shared<Metering>>,
+    throttle_action: String,
 }
 
 impl SchedulerRest {
@@ -93,6 +98,8 @@ impl SchedulerRest {
             locality_hints: or("bot-locality-hint-limit"),
             history_retention: or("history-retention"),
             provenance_retention: or("provenance-retention"),
+            metering: opt("metering"),
+            throttle_action: or("metering-throttle-action"),
         })
     }
 
@@ -121,7 +128,29 @@ impl SchedulerRest {
             locality_hints: self.locality_hints,
             history_retention: self.history_retention,
             provenance_retention: self.provenance_retention,
+            rejects_throttled: self.throttle_action == "reject",
+            metering: self.metering,
         }
+    }
+}
+
+impl Tagged for Metering {
+    const KIND: Kind = Kind::Metering;
+
+    fn memo<'d>(decoder: &'d mut Decoder<'_>) -> &'d mut Memo<Self> {
+        &mut decoder.metering
+    }
+
+    fn read(_tag: &str, f: &mut Fields<'_, '_>) -> Option<Self> {
+        let (window, once) =
+            (f.or("throttling-data-expiration-sec"), f.or("operation-deduplication-period-sec"));
+        let (redis, thresholds) = (f.req("redis"), f.opt("throttling-config-path"));
+        Some(Self {
+            redis: redis?,
+            thresholds: thresholds?,
+            window: std::time::Duration::from_secs(window?),
+            deduplication: std::time::Duration::from_secs(once?),
+        })
     }
 }
 

@@ -70,10 +70,9 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let cleanup = f.opt("cleanup");
     let admin = f.opt("admin");
     let http_cache = f.opt::<Vec<Channel>>("http-cache");
-    let state_directory = f.opt("state-directory");
+    let (state_directory, metering) = (f.opt("state-directory"), f.opt("metering"));
     let grid_credentials = f.opt("grid-credentials");
     let (grpc_web, rates, tracing) = (f.opt("grpc-web"), f.opt("rates"), f.opt("tracing"));
-    f.look("metering");
     let services = f.opt::<Sound<Shared<ServerService>>>("services");
 
     let mut read = Vec::new();
@@ -103,6 +102,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         storages: definitions.storages,
         caches: definitions.caches,
         schedulers: definitions.schedulers,
+        metering: metering?,
         instances: read,
         services: services?.map_or_else(Vec::new, |Sound(services)| services),
         cleanup: cleanup?.unwrap_or_default(),

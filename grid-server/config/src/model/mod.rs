@@ -24,8 +24,8 @@ pub use connections::{
     ClientCredentials, ClientOptions, LoadBalancing, RedisConnection, Remote, ServerOptions, SqlConnection,
 };
 pub use scheduler::{
-    Assignment, Cohort, Database, DynamicSet, InstancedLimit, InstancedUrl, PropertyLabel, PropertySet,
-    Pruner, Scheduler, StaticSet,
+    Assignment, Cohort, Database, DynamicSet, InstancedLimit, InstancedUrl, Metering, PropertyLabel,
+    PropertySet, Pruner, Scheduler, StaticSet,
 };
 pub use server::{
     Admin, Channel, Compression, Endpoint, GridCredentials, GrpcWeb, Instance, Monitoring, MonitoringFormat,

@@ -1,8 +1,9 @@
 //! The scheduler.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ActionCache, Shared, SqlConnection, Storage};
+use super::{ActionCache, RedisConnection, Shared, SqlConnection, Storage};
 
 /// Where the queue is.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +65,23 @@ pub struct Scheduler {
     pub unplaceable_grace: Duration,
     /// How many locality hints of a bot are remembered.
     pub locality_hints: usize,
+    /// Where it is counted who uses how much.
+    pub metering: Option<Shared<Metering>>,
+    /// Whether actions of those who used more than they may are refused; else they lose their priority.
+    pub rejects_throttled: bool,
+}
+
+/// `!metering`.
+#[derive(Debug, PartialEq)]
+pub struct Metering {
+    /// Where it counts.
+    pub redis: Shared<RedisConnection>,
+    /// A file with thresholds.
+    pub thresholds: Option<PathBuf>,
+    /// How long use counts.
+    pub window: Duration,
+    /// How long an operation counts once.
+    pub deduplication: Duration,
 }
 
 /// How leases are shared out, beside priority and age.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use grid_core::InstanceName;
 
 use super::{
-    ActionCache, Authorization, Cleanup, RedisConnection, Scheduler, ServerOptions, ServerService, Service,
-    Shared, SqlConnection, Storage,
+    ActionCache, Authorization, Cleanup, Metering, RedisConnection, Scheduler, ServerOptions, ServerService,
+    Service, Shared, SqlConnection, Storage,
 };
 
 /// A whole configuration.
@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub caches: Vec<Shared<ActionCache>>,
     /// Schedulers, defined for use elsewhere; those of the instances too.
     pub schedulers: Vec<Shared<Scheduler>>,
+    /// Metering, defined for schedulers to name.
+    pub metering: Option<Shared<Metering>>,
     /// The instances.
     pub instances: Vec<Instance>,
     /// Services outside the instances.

@@ -95,8 +95,17 @@ static SQL_KEYS: &[Key] = &[
     key("action-browser-url", Ty::Text, "The base URL of a browser for actions, for messages to clients."),
     key("instanced-browser-urls", Ty::List(&Ty::Record(&BROWSER_URL)), "Other base URLs for some instances."),
     default("max-execution-timeout", Ty::Seconds(1.0), "7200", "The longest that an action may run."),
-    refused("metering", Ty::Object(Kind::Metering), NO_METERING),
-    refused("metering-throttle-action", Ty::OneOf(&["deprioritize", "reject"]), NO_METERING),
+    key(
+        "metering",
+        Ty::Object(Kind::Metering),
+        "Where it is counted who uses how much, and who is throttled.",
+    ),
+    default(
+        "metering-throttle-action",
+        Ty::OneOf(&["deprioritize", "reject"]),
+        "deprioritize",
+        "What becomes of an action below priority 1 whose client used more than they may: it gets priority 1, or is refused.",
+    ),
     default(
         "bot-session-keepalive-timeout",
         Ty::Seconds(1.0),
@@ -324,18 +333,18 @@ static QUEUE_TIMEOUT: Section = Section {
     ],
 };
 
-/// What stands in for metering.
-const NO_METERING: &str = "use is not accounted in Redis; `rates` bounds the calls of each subject, `fairness: turns` and \
-                           the Quota service share the workers, and a call above a bound waits rather than fails";
-
 static METERING: Section = Section {
     name: "!metering",
     kind: Some(Kind::Metering),
-    status: Status::Refused(NO_METERING),
-    doc: "Accounting of use by client identity, in Redis.",
+    status: Status::Done,
+    doc: "Accounting of use by client identity (instance, workflow, actor, subject), in Redis and in BuildGrid's form: calls of Execute, and what each action used as its worker measured it, counted when its client hears of its end. A Redis that is away throttles nobody.",
     keys: &[
         required("redis", Ty::Object(Kind::RedisConnection), "The connection."),
-        key("throttling-config-path", Ty::Path, "A JSON file with thresholds."),
+        key(
+            "throttling-config-path",
+            Ty::Path,
+            "A JSON file with thresholds; without one nobody is throttled. A level has `default` ({kind: {resource: number}}) and `next`, which names levels by instance, workflow, actor or subject.",
+        ),
         default(
             "throttling-data-expiration-sec",
             Ty::Whole(1, 1_000_000_000),

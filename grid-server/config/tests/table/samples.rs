@@ -129,6 +129,9 @@ pub(crate) fn companions(section: &str, key: &str) -> &'static str {
             "connection-timeout" | "lock-timeout" | "pool-size" | "max-overflow" | "pool-timeout"
             | "pool-pre-ping" | "pool-recycle" | "automigrate",
         ) => "connection-string: 'sqlite:///x'",
+        (_, "metering-throttle-action") => {
+            "metering: !metering {redis: !redis-connection {host: a, port: 1}}"
+        }
         (_, "pruner-max-delete-window") => "pruner-job-max-age: {days: 1}",
         ("!with-cache-storage", "fallback-writer-threads") => "defer-fallback-writes: yes",
         ("!action-cache", "cache") => "",
@@ -240,7 +243,7 @@ pub(crate) fn document(section: &Section, text: &str) -> String {
             assigner(&format!("!assign-by-capacity {{sampling: !sampling-config {{weights: {text}}}}}"))
         }
         (Some(Kind::QueueTimeout), _) => scheduler("queue-timeout-configs", &format!("[{text}]")),
-        (Some(Kind::Metering), _) => with("metering"),
+        (Some(Kind::Metering), _) => scheduler("metering", text),
         (Some(Kind::AssetClient), _) => list("clients"),
         (Some(Kind::Sentry), _) => with("sentry"),
         (None, "the document") => text.trim_start_matches('{').trim_end_matches('}').to_owned(),

@@ -10,7 +10,7 @@ mod logs;
 mod results;
 mod session;
 mod trailers;
-mod usage;
+pub(crate) mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

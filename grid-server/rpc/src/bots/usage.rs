@@ -58,7 +58,7 @@ pub(super) async fn store(instance: &ExecutionInstance, statistics: Option<Stati
 }
 
 /// The statistics that BuildBox's workers stored.
-async fn read(
+pub(crate) async fn read(
     instance: &ExecutionInstance,
     function: DigestFunction,
     sent: &[Any],

@@ -9,6 +9,7 @@ use grid_core::Clock;
 use grid_scheduler::Scheduler;
 use grid_streams::Provenance;
 
+use super::metering::Metered;
 use crate::digests::{self, Functions};
 
 /// What Execution, Operations and Bots need of an instance.
@@ -35,6 +36,8 @@ pub struct ExecutionInstance {
     pub long_poll_during_execution: bool,
     /// Where it is kept who executed which result, where that is kept.
     pub records: Option<Records>,
+    /// Where it is counted who uses how much, where that is counted.
+    pub metering: Option<Metered>,
 }
 
 /// Where it is kept who executed which result.
@@ -61,6 +64,7 @@ impl ExecutionInstance {
             action_browser_url: None,
             long_poll_during_execution: true,
             records: None,
+            metering: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! results. The action cache is asked here and written there; nothing here decides what runs when.
 
 pub mod instance;
+pub mod metering;
 mod prepare;
 pub mod render;
 mod stream;
@@ -51,6 +52,9 @@ impl Execution for ExecutionService {
         let prepared = prepare::prepare(name.as_str(), instance, &headers, &request).await?;
         let watch = instance.scheduler.execute(prepared).await.map_err(|error| to_status(&error))?;
         crate::spans::note_operation(watch.operation.id.0);
+        if let Some(metered) = &instance.metering {
+            metered.executes(name.as_str(), &watch.operation.client, &watch.operation.id.0.to_string());
+        }
         let inline = Inline::of(&request);
         Ok(Response::new(stream::watch(Arc::clone(instance), watch, inline, trace)))
     }

@@ -46,6 +46,8 @@ pub(super) async fn prepare(
     let platform = platform(&action, &command);
     let requirement = instance.scheduler.requirement(name, &platform).await;
     let requirement = requirement.map_err(|error| to_status(&error))?;
+    let client = client(headers);
+    let priority = priority(name, instance, &client, request, cached.is_some()).await.map_err(refuse)?;
     let hint: Option<buildgrid::SchedulingMetadata> =
         metadata::decode(headers, "build.buildgrid.schedulingmetadata-bin");
     Ok(Job {
@@ -55,14 +57,29 @@ pub(super) async fn prepare(
         command: command.arguments.join(" ").chars().take(COMMAND_TEXT).collect(),
         platform,
         requirement,
-        priority: request.execution_policy.as_ref().map_or(0, |policy| policy.priority),
+        priority,
         cacheable: !action.do_not_cache,
         timeout,
         locality: hint.map(|hint| hint.locality_hint).unwrap_or_default(),
-        client: client(headers),
+        client,
         metadata: tool(headers),
         cached,
     })
+}
+
+/// What is asked for; less for those who used more than they may, unless nothing is to be run.
+async fn priority(
+    name: &str,
+    instance: &ExecutionInstance,
+    client: &ClientIdentity,
+    request: &ExecuteRequest,
+    is_cached: bool,
+) -> Result<i32, RpcError> {
+    let asked = request.execution_policy.as_ref().map_or(0, |policy| policy.priority);
+    match &instance.metering {
+        Some(metered) if !is_cached => metered.admit(name, client, asked).await,
+        _ => Ok(asked),
+    }
 }
 
 async fn fetch(instance: &ExecutionInstance, digest: &Digest, what: &str) -> Result<Bytes, Status> {

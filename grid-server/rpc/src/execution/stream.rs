@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::instance::ExecutionInstance;
 use super::render::{self, Inline};
-use super::trace;
+use super::{metering, trace};
 
 /// The stream of a watch; it ends with the operation. A client that hangs up cancels nothing (REAPI, `Execute`).
 pub(super) fn watch(
@@ -37,6 +37,7 @@ pub(super) fn watch(
                 if let Some(trace) = &trace {
                     trace::note(trace, &operation);
                 }
+                metering::note(&instance, &watch.operation, function, &operation);
                 yield Ok(operation);
                 return;
             }

@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
@@ -28,11 +28,12 @@ use tonic::transport::server::Connected;
 use tower::{Service, ServiceExt as _};
 
 use super::greeting::Greeting;
-use super::{TransportOptions, spread};
+use super::lanes::Lanes;
+use super::{Connection, TransportOptions, spread};
 
 /// What a connection needs to know.
 struct Rules {
-    http: Builder<TokioExecutor>,
+    http: Builder<Lanes>,
     greeting: Duration,
     age: Option<Duration>,
     grace: Duration,
@@ -98,10 +99,12 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let peer = io.connect_info();
+    let number = Connection::next();
     let spoken = Arc::new(AtomicBool::new(false));
     let io = TokioIo::new(Greeting::new(io, Arc::clone(&spoken)));
     let calls = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(number);
         service.clone().oneshot(request.map(Body::new))
     });
     let mut connection = pin!(rules.http.serve_connection(io, calls));

@@ -1,18 +1,21 @@
 //! How a server speaks HTTP/2: the settings that decide latency, throughput and memory, in one place.
 //!
-//! `grid-server` binds addresses, loads certificates and adds the services; [`serve`] speaks to what they accept, and
-//! [`deadline`] keeps to the clients' own deadlines. Nothing here listens.
+//! `grid-server` binds addresses, loads certificates and adds the services; [`serve`] speaks to what they accept, [`lanes`]
+//! have connections take turns, and [`deadline`] keeps to the clients' own deadlines. Nothing here listens.
 
 mod connections;
 pub mod deadline;
 mod greeting;
+mod lanes;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
 
 pub use connections::serve;
+use lanes::Lanes;
 
 /// The largest message that is taken: a full batch of blobs with its digests, or 100,000 digests.
 pub const MAX_RECEIVED_MESSAGE: usize = 16 << 20;
@@ -23,6 +26,19 @@ pub const MAX_BATCH_BYTES: u64 = (4 << 20) - (256 << 10);
 
 /// The most bytes of headers that a call may have.
 const MAX_HEADERS: u32 = 64 << 10;
+
+/// The connection that a call came by: a number that no other has. Requests carry it among their extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Connection(u64);
+
+impl Connection {
+    /// One that is none of those before it.
+    #[must_use]
+    pub fn next() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        Self(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// The HTTP/2 settings of a listener.
 #[derive(Clone, Debug)]
@@ -72,9 +88,9 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
-    /// HTTP with these settings.
-    fn http(&self) -> Builder<TokioExecutor> {
-        let mut builder = Builder::new(TokioExecutor::new());
+    /// HTTP with these settings, for one connection.
+    fn http(&self) -> Builder<Lanes> {
+        let mut builder = Builder::new(Lanes::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.greeting);
         builder
             .http2()

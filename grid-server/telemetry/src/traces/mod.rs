@@ -1,29 +1,32 @@
 //! [`Traces`]: a span for each call that its client traces, or that is chosen here, with the stages of its action as its children.
 //!
 //! Calls are joined to the client's trace by `traceparent`; those without one are chosen by a ratio. Of a call that is not
-//! traced nothing is kept. Spans go to a collector by OTLP ([`export`]), and rather get lost than hold up a call: the
-//! metric `trace_spans` tells how many did.
+//! traced nothing is kept. Spans are made and batched by OpenTelemetry's SDK and go to a collector by OTLP ([`send`]); they
+//! rather get lost than hold up a call: the metric `trace_spans` tells how many did.
 
-mod export;
-mod span;
+mod send;
 
 use std::time::{Duration, SystemTime};
 
-use grid_core::{CallInstance, CallTrace, TraceParent};
+use grid_core::{CallInstance, CallTrace};
 use http::{HeaderMap, Request, StatusCode};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use tokio::sync::{mpsc, oneshot};
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::{
+    Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
-use self::export::{Exporter, Said};
-use self::span::{Kind, Span};
+use self::send::Counted;
+pub use self::send::TraceError;
 use crate::Metrics;
 use crate::rpc::code;
 use crate::watched::{Watch, Watched};
 
-/// How many spans may wait to be sent.
-const WAITING: usize = 8_192;
+/// The longest name of a call that nobody serves, in characters.
+const MAX_NAME: usize = 200;
 
 /// Where traces go, and of which calls.
 #[derive(Clone, Debug)]
@@ -36,21 +39,6 @@ pub struct TraceOptions {
     pub service_name: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Fate {
-    fate: &'static str,
-}
-
-/// What became of spans.
-#[derive(Clone, Debug)]
-struct Counted(Family<Fate, Counter>);
-
-impl Counted {
-    fn add(&self, fate: &'static str, spans: usize) {
-        self.0.get_or_create(&Fate { fate }).inc_by(spans as u64);
-    }
-}
-
 /// What traces calls, for [`crate::watched::Watching`].
 #[derive(Clone, Debug)]
 pub struct Traces {
@@ -59,8 +47,8 @@ pub struct Traces {
 
 #[derive(Clone, Debug)]
 struct Ready {
-    sample: f64,
-    spans: mpsc::Sender<Said>,
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
     counted: Counted,
 }
 
@@ -71,45 +59,23 @@ impl Traces {
         Self { ready: None }
     }
 
-    /// Traces calls; what is given beside sends them, and is to be spawned.
+    /// Traces calls. Spans are sent by the Tokio runtime that this is called on.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
-    pub fn new(
-        options: TraceOptions,
-        metrics: &Metrics,
-    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), reqwest::Error> {
-        let counted = Counted(Family::default());
-        metrics.register("trace_spans", "Spans of traces, by what became of them", &counted.0);
-        let (spans, waiting) = mpsc::channel(WAITING);
-        let sample = options.sample;
-        let exporter = Exporter::new(options, counted.clone())?;
-        Ok((Self { ready: Some(Ready { sample, spans, counted }) }, exporter.run(waiting)))
+    /// Where the endpoint is no address, or no HTTP client can be made.
+    pub fn new(options: &TraceOptions, metrics: &Metrics) -> Result<Self, TraceError> {
+        let counted = Counted::new(metrics);
+        let provider = send::provider(options, counted.clone())?;
+        let tracer = provider.tracer("grid-server");
+        Ok(Self { ready: Some(Ready { provider, tracer, counted }) })
     }
 
-    /// Waits until the spans so far have been sent, or `patience` is over.
-    pub async fn flush(&self, patience: Duration) {
-        let Some(ready) = &self.ready else { return };
-        let (sent, is_sent) = oneshot::channel();
-        let flush = async {
-            if ready.spans.send(Said::Flush(sent)).await.is_ok() {
-                let _ = is_sent.await;
-            }
-        };
-        let _ = tokio::time::timeout(patience, flush).await;
-    }
-}
-
-impl Ready {
-    /// The trace of a call and its client's span, where it is traced.
-    fn chosen(&self, headers: &HeaderMap) -> Option<(u128, u64)> {
-        let parent = headers.get("traceparent").and_then(|text| TraceParent::parse(text.to_str().ok()?));
-        match parent {
-            Some(parent) => parent.sampled.then_some((parent.trace, parent.span)),
-            None if self.sample > 0.0 && rand::random::<f64>() < self.sample => {
-                Some((rand::random::<u128>().max(1), 0))
-            }
-            None => None,
+    /// Sends the spans so far, and takes no more; waits for that until `patience` is over.
+    pub async fn end(&self, patience: Duration) {
+        let Some(Ready { provider, .. }) = self.ready.clone() else { return };
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(patience)).await;
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(%error, "the last spans did not reach their collector");
         }
     }
 }
@@ -119,35 +85,32 @@ impl Watch for Traces {
 
     fn begin<B>(&self, request: &mut Request<B>) -> Option<TracedCall> {
         let ready = self.ready.as_ref()?;
-        let (trace, parent) = ready.chosen(request.headers())?;
+        let client = TraceContextPropagator::new()
+            .extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
+        let span = ready.tracer.span_builder(name(request.uri().path())).with_kind(SpanKind::Server);
+        let span = span.start_with_context(&ready.tracer, &client);
+        if !span.is_recording() {
+            return None;
+        }
         let stages = CallTrace::default();
         request.extensions_mut().insert(stages.clone());
         let instance = request.extensions().get::<CallInstance>().cloned().unwrap_or_default();
-        Some(TracedCall {
-            ready: ready.clone(),
-            trace,
-            id: rand::random::<u64>().max(1),
-            parent,
-            path: span::name(request.uri().path()),
-            instance,
-            stages,
-            start: SystemTime::now(),
-            code: None,
-        })
+        Some(TracedCall { ready: ready.clone(), span, instance, stages, code: None })
     }
+}
+
+/// The name of a call's span: its full method without the slash before it. It comes from outside, and is cut.
+fn name(path: &str) -> String {
+    path.trim_start_matches('/').chars().take(MAX_NAME).collect()
 }
 
 /// A call that is traced.
 #[derive(Debug)]
 pub struct TracedCall {
     ready: Ready,
-    trace: u128,
-    id: u64,
-    parent: u64,
-    path: String,
+    span: Span,
     instance: CallInstance,
     stages: CallTrace,
-    start: SystemTime,
     code: Option<&'static str>,
 }
 
@@ -163,38 +126,35 @@ impl Watched for TracedCall {
 
 impl Drop for TracedCall {
     fn drop(&mut self) {
-        let stages = self.stages.take();
-        let mut spans = Vec::with_capacity(1 + stages.len());
         let code = self.code.unwrap_or("Canceled");
-        spans.push(Span {
-            trace: self.trace,
-            id: self.id,
-            parent: self.parent,
-            kind: Kind::Server,
-            name: std::mem::take(&mut self.path),
-            start: self.start,
-            end: SystemTime::now(),
-            attributes: vec![
-                ("rpc.system", "grpc".to_owned()),
-                ("rpc.grpc.status", code.to_owned()),
-                ("grid.instance", self.instance.label().to_owned()),
-            ],
-            failed: code != "OK",
-        });
-        spans.extend(stages.into_iter().map(|stage| Span {
-            trace: self.trace,
-            id: rand::random::<u64>().max(1),
-            parent: self.id,
-            kind: Kind::Internal,
-            name: stage.name.to_owned(),
-            start: stage.start,
-            end: stage.end,
-            attributes: vec![("grid.worker", stage.worker)],
-            failed: false,
-        }));
-        let count = spans.len();
-        if self.ready.spans.try_send(Said::Spans(spans)).is_err() {
-            self.ready.counted.add("dropped", count);
+        self.span.set_attribute(KeyValue::new("rpc.system", "grpc"));
+        self.span.set_attribute(KeyValue::new("rpc.grpc.status", code));
+        self.span.set_attribute(KeyValue::new("grid.instance", self.instance.label().to_owned()));
+        if code != "OK" {
+            self.span.set_status(Status::error(code));
         }
+        let stages = self.stages.take();
+        self.ready.counted.add("made", 1 + stages.len());
+        let above = Context::new().with_remote_span_context(self.span.span_context().clone());
+        for stage in stages {
+            let span = self.ready.tracer.span_builder(stage.name).with_start_time(stage.start);
+            let mut span = span.start_with_context(&self.ready.tracer, &above);
+            if !stage.worker.is_empty() {
+                span.set_attribute(KeyValue::new("grid.worker", stage.worker));
+            }
+            span.end_with_timestamp(stage.end);
+        }
+        self.span.end_with_timestamp(SystemTime::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_outside_are_cut() {
+        assert_eq!(name("/google.bytestream.ByteStream/Read"), "google.bytestream.ByteStream/Read");
+        assert_eq!(name(&"é".repeat(1_000)).chars().count(), MAX_NAME);
     }
 }

@@ -3,27 +3,26 @@
 //! Work (blobs, results, streams, operations) holds its place until the last byte of its answer left, or
 //! [`crate::answers`] takes it away. Execute and WaitExecution hold one of their own only until the answer begins: who then
 //! waits for an action costs nothing. Bots, Fleet, health and reflection are not limited: a bot that waits for work is idle,
-//! and one that can't call loses what it runs. Who finds no place waits in a bounded queue for a bounded time, and only then
-//! gets RESOURCE_EXHAUSTED with a time to come again.
+//! and one that can't call loses what it runs. Who finds no place waits in a bounded queue ([`gate`]), and only then gets
+//! RESOURCE_EXHAUSTED with a time to come again.
+
+pub(crate) mod gate;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
-use grid_rpc::{RpcError, to_status};
+use grid_rpc::to_status;
+use grid_rpc::transport::Connection;
 use http::{Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use self::gate::Gate;
 use crate::answers::Answers;
 
 /// How many calls may wait for each that runs.
 const QUEUE: usize = 16;
-/// How long a call waits for its place.
-const PATIENCE: Duration = Duration::from_secs(30);
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 const UNLIMITED: [&str; 4] = [
     "/google.devtools.remoteworkers.v1test2.Bots/",
@@ -31,55 +30,6 @@ const UNLIMITED: [&str; 4] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.",
 ];
-
-/// The places of one class.
-#[derive(Debug)]
-struct Gate {
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    queue: usize,
-}
-
-impl Gate {
-    fn new(places: usize) -> Self {
-        let queue = places.saturating_mul(QUEUE);
-        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        Self { places, waiting: AtomicUsize::new(0), queue }
-    }
-
-    async fn enter(&self) -> Result<OwnedSemaphorePermit, RpcError> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
-        }
-        let _turn = Turn::take(self)?;
-        let place = tokio::time::timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or_else(full)
-    }
-}
-
-/// A place in the queue, which is left when the call goes on or its client goes away.
-struct Turn<'g>(&'g Gate);
-
-impl<'g> Turn<'g> {
-    fn take(gate: &'g Gate) -> Result<Self, RpcError> {
-        let turn = Self(gate);
-        if gate.waiting.fetch_add(1, Ordering::Relaxed) < gate.queue { Ok(turn) } else { Err(full()) }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn full() -> RpcError {
-    RpcError::Limit {
-        message: "the server has as many calls as it takes (maximum-concurrent-rpcs); call again".to_owned(),
-        subject: "server".to_owned(),
-        retry_after: Some(Duration::from_secs(5)),
-    }
-}
 
 #[derive(Debug)]
 struct Gates {
@@ -97,7 +47,8 @@ pub(crate) struct Limits {
 impl Limits {
     /// Lets so many calls of each class run at once. `answers` looks after what they answer.
     pub(crate) fn new(calls: usize, answers: Answers) -> Self {
-        let gates = Arc::new(Gates { work: Gate::new(calls), executes: Gate::new(calls) });
+        let gate = || Gate::new(calls, calls.saturating_mul(QUEUE));
+        let gates = Arc::new(Gates { work: gate(), executes: gate() });
         Self { gates, answers }
     }
 }
@@ -134,6 +85,7 @@ where
         let path = request.uri().path();
         let limited = !UNLIMITED.iter().any(|prefix| path.starts_with(prefix));
         let executes = path.starts_with(EXECUTION);
+        let connection = request.extensions().get::<Connection>().copied().unwrap_or_default();
         let Limits { gates, answers } = self.limits.clone();
         // The clone that is ready serves this call, and a fresh one the next.
         let fresh = self.inner.clone();
@@ -142,7 +94,7 @@ where
             let gate = if executes { &gates.executes } else { &gates.work };
             let mut place = None;
             if limited {
-                match gate.enter().await {
+                match gate.enter(connection).await {
                     Ok(found) => place = Some(found),
                     Err(error) => return Ok(to_status(&error).into_http()),
                 }
@@ -182,7 +134,7 @@ mod tests {
             let silent = futures::stream::pending::<Result<Frame<Bytes>, Infallible>>();
             Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(silent))))
         });
-        ServiceBuilder::new().layer(Limits::new(calls, Answers::default())).service(answer)
+        ServiceBuilder::new().layer(Limits::new(calls, Answers::new(calls))).service(answer)
     }
 
     fn request(path: &str) -> Request<Body> {
