@@ -22,11 +22,13 @@ use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use rand::RngExt;
+use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::nodes;
+use crate::referents::{self, Changed, affected};
 use crate::scope::Scope;
 
 /// Resources that one controller works on at a time.
@@ -54,20 +56,27 @@ impl Shared {
 
 /// Runs all three until `stop`.
 pub(crate) async fn run(scope: &Scope, shared: &Arc<Shared>, stop: CancellationToken) {
+    let changes = referents::channel();
     tokio::join!(
-        buildgrids(scope, Arc::clone(shared), stop.clone()),
-        casstorages(scope, Arc::clone(shared), stop.clone()),
-        workerpools(scope, Arc::clone(shared), stop.clone()),
+        buildgrids(scope, Arc::clone(shared), &changes, stop.clone()),
+        casstorages(scope, Arc::clone(shared), &changes, stop.clone()),
+        workerpools(scope, Arc::clone(shared), &changes, stop.clone()),
+        Box::pin(referents::watch(scope, changes.clone(), stop.clone())),
         nodes::watch(scope, Arc::clone(&shared.context.fleets), stop),
     );
 }
 
 /// A resource that may not be of the shape that we know: one such must not stop the others.
-type Guarded<K> = DeserializeGuard<K>;
+pub(crate) type Guarded<K> = DeserializeGuard<K>;
 
-async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
+async fn buildgrids(
+    scope: &Scope,
+    shared: Arc<Shared>,
+    changes: &broadcast::Sender<Changed>,
+    stop: CancellationToken,
+) {
     let controller = Controller::new(scope.api::<Guarded<BuildGrid>>(), Scope::resources());
-    let (grids, of_pools) = (controller.store(), controller.store());
+    let (grids, of_pools, of_referents) = (controller.store(), controller.store(), controller.store());
     let controller = controller
         .owns(scope.api::<ServiceAccount>(), Scope::managed())
         .owns(scope.api::<Secret>(), Scope::managed())
@@ -95,15 +104,21 @@ async fn buildgrids(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken)
             News::Pool(_) | News::Nodes => None,
         }))
         .reconcile_all_on(nodes_changed(&shared));
+    let controller = controller.reconcile_on(affected(changes, of_referents, buildgrid::refers_to));
     drive(controller, shared, stop, "BuildGrid", |grid, shared| async move {
         buildgrid::reconcile(&grid, &shared.context).await
     })
     .await;
 }
 
-async fn casstorages(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
+async fn casstorages(
+    scope: &Scope,
+    shared: Arc<Shared>,
+    changes: &broadcast::Sender<Changed>,
+    stop: CancellationToken,
+) {
     let controller = Controller::new(scope.api::<Guarded<CasStorage>>(), Scope::resources());
-    let storages = controller.store();
+    let (storages, of_referents) = (controller.store(), controller.store());
     let controller = controller
         .owns(scope.api::<ServiceAccount>(), Scope::managed())
         .owns(scope.api::<Secret>(), Scope::managed())
@@ -119,15 +134,21 @@ async fn casstorages(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
             referring(&storages, grid.meta().namespace.as_deref(), |_: &CasStorage| true)
         })
         .reconcile_all_on(nodes_changed(&shared));
+    let controller = controller.reconcile_on(affected(changes, of_referents, casstorage::refers_to));
     drive(controller, shared, stop, "CasStorage", |storage, shared| async move {
         casstorage::reconcile(&storage, &shared.context).await
     })
     .await;
 }
 
-async fn workerpools(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken) {
+async fn workerpools(
+    scope: &Scope,
+    shared: Arc<Shared>,
+    changes: &broadcast::Sender<Changed>,
+    stop: CancellationToken,
+) {
     let controller = Controller::new(scope.api::<Guarded<WorkerPool>>(), Scope::resources());
-    let pools = controller.store();
+    let (pools, of_referents) = (controller.store(), controller.store());
     let controller = controller
         .owns(scope.api::<ServiceAccount>(), Scope::managed())
         .owns(scope.api::<Deployment>(), Scope::managed())
@@ -142,6 +163,7 @@ async fn workerpools(scope: &Scope, shared: Arc<Shared>, stop: CancellationToken
             News::Grid(_) | News::Nodes => None,
         }))
         .reconcile_all_on(nodes_changed(&shared));
+    let controller = controller.reconcile_on(affected(changes, of_referents, workerpool::refers_to));
     drive(controller, shared, stop, "WorkerPool", |pool, shared| async move {
         workerpool::reconcile(&pool, &shared.context).await
     })
@@ -169,7 +191,7 @@ fn nodes_changed(shared: &Shared) -> impl Stream<Item = ()> + Send + Sync + 'sta
 }
 
 /// The resources of a namespace that refer to something.
-fn referring<K>(
+pub(crate) fn referring<K>(
     store: &Store<Guarded<K>>,
     namespace: Option<&str>,
     refers: impl Fn(&K) -> bool,

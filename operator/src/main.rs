@@ -13,6 +13,7 @@ mod controllers;
 mod election;
 mod metrics;
 mod nodes;
+mod referents;
 mod requests;
 mod scaler;
 mod scope;

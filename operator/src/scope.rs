@@ -47,6 +47,11 @@ impl Scope {
         Self::resources().labels(&managed_selector())
     }
 
+    /// A watch of what others made.
+    pub(crate) fn others() -> watcher::Config {
+        Self::resources().labels(&managed_selector().replacen('=', "!=", 1))
+    }
+
     /// Fails with a remedy where the CRDs aren't there, or may not be read.
     pub(crate) async fn check_crds(&self) -> anyhow::Result<()> {
         self.check::<BuildGrid>("buildgrids").await?;

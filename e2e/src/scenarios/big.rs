@@ -113,8 +113,6 @@ fn password(test: &TestGrid<'_>) -> Result<()> {
     let before = generation()?;
     let uri = "postgresql://grid_next:for-tests-too@postgres:5432/grid";
     test.patch("secret/postgres-app", &json!({"stringData": {"uri": uri}}))?;
-    // Without it, the operator would look within five minutes.
-    test.kubectl(&["annotate", "grid/demo", "example.org/look=now"])?;
     wait::until("servers with the new password", 420, || Ok(generation()? > before))?;
     test.settled()?;
     sql("ALTER ROLE grid NOLOGIN")

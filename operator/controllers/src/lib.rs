@@ -41,4 +41,5 @@ pub use error::{Error, Result};
 pub use mutual_tls::Identity;
 pub use names::{MANAGED_BY, MANAGER, managed_selector, owner_of};
 pub use outcome::Outcome;
+pub use references::Referent;
 pub use rollouts::{Pace, Rollouts};

@@ -11,6 +11,15 @@ use kube::api::Api;
 use crate::error::{Error, Result};
 use crate::trouble::Trouble;
 
+/// What a resource may refer to, and somebody else makes: a Secret or a ConfigMap of its namespace, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Referent {
+    /// A Secret.
+    Secret(String),
+    /// A ConfigMap.
+    ConfigMap(String),
+}
+
 /// The Secrets of these names that exist.
 pub(crate) async fn secrets(
     client: &Client,

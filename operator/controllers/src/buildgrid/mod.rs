@@ -24,6 +24,7 @@ use grid_operator_apply::{Applied, write_status};
 use kube::ResourceExt;
 
 pub(crate) use observe::kinds;
+pub use observe::refers_to;
 pub(crate) use roles::{bots_url, cas_url};
 pub(crate) use tokens::SHOWN_TOKEN;
 pub(crate) use validate::{effective_version, is_asleep};
@@ -42,7 +43,7 @@ use status::Report;
 use tls::Secrets;
 use validate::Grid;
 
-/// How often what no watch tells of (a Secret of the user's, a certificate's age) is looked at.
+/// How often what no watch tells of, a certificate's age for one, is looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
 
 /// How soon pods that are missing are looked for again: why they are is no event of the workload's.

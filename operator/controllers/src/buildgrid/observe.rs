@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::jobs::{has_failed, log_tail};
 use crate::names::{Names, Owner};
+use crate::references::Referent;
 use crate::{foreign, mutual_tls, references};
 
 /// Lines of a failed migration's log that go into the condition.
@@ -89,6 +90,21 @@ pub(crate) async fn observe(grid: &BuildGrid, context: &Context) -> Result<World
         missing_kinds,
         owned,
     })
+}
+
+/// Whether what a grid is made of may be another where that is. What its own configuration or its tier reads is not looked at here:
+/// then every Secret of the namespace counts.
+#[must_use]
+pub fn refers_to(grid: &BuildGrid, what: &Referent) -> bool {
+    let spec = &grid.spec;
+    match what {
+        Referent::ConfigMap(name) => config_map_names(spec).contains(name),
+        Referent::Secret(name) => {
+            spec.config_from.is_some()
+                || spec.storage_ref.is_some()
+                || secret_names(&grid.name_any(), spec, &BTreeMap::new()).contains(name)
+        }
+    }
 }
 
 /// The ConfigMaps that a spec names.

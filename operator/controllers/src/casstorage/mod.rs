@@ -16,6 +16,7 @@ use serde_json::json;
 
 pub(crate) use access::Access;
 pub use expiry::Cleanups;
+pub use observe::refers_to;
 
 use access::SERVER;
 
@@ -33,7 +34,7 @@ use crate::workload::{ailing, growth};
 use observe::World;
 use status::Report;
 
-/// How often Secrets, which no watch tells of, are looked at.
+/// How often what no watch tells of, the end of a cleanup for one, is looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
 
 /// How soon pods that are missing are looked for again: why they are is no event of the workload's.

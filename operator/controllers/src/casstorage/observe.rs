@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::foreign::CERTIFICATE;
 use crate::mutual_tls::{self, MutualTls};
 use crate::names::{Names, Owner};
-use crate::references;
+use crate::references::{self, Referent};
 use crate::trouble::Trouble;
 use crate::workload::check_unchanged;
 
@@ -77,9 +77,7 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
         .map(ResourceExt::name_any)
         .collect();
     used_by.sort();
-    // A spec that doesn't fit together names no Secrets yet.
-    let wanted = Access::of(storage).map(|access| access.tree().secrets.clone()).unwrap_or_default();
-    let wanted: BTreeSet<String> = wanted.into_iter().map(|(name, _)| name).collect();
+    let wanted = storage_secrets(storage);
     let certificates = mutual_tls::secret_names(&owner.name, storage.spec.mutual_tls.as_ref());
     let cleaned = match &storage.spec.cleanup {
         Some(_) => expiry::last(&owner, context).await?,
@@ -93,6 +91,25 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
         certificates: references::secrets(client, &namespace, &certificates.into_iter().collect()).await?,
         owned,
     })
+}
+
+/// The Secrets that its storages read; a spec that doesn't fit together names none yet.
+fn storage_secrets(storage: &CasStorage) -> BTreeSet<String> {
+    let secrets = Access::of(storage).map(|access| access.tree().secrets.clone()).unwrap_or_default();
+    secrets.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Whether what a tier is made of may be another where that is.
+#[must_use]
+pub fn refers_to(storage: &CasStorage, what: &Referent) -> bool {
+    match what {
+        Referent::Secret(name) => {
+            let certificates =
+                mutual_tls::secret_names(&storage.name_any(), storage.spec.mutual_tls.as_ref());
+            certificates.contains(name) || storage_secrets(storage).contains(name)
+        }
+        Referent::ConfigMap(_) => false,
+    }
 }
 
 impl World {

@@ -20,6 +20,7 @@ use grid_operator_api::{BuildGrid, WorkerPool};
 use grid_operator_apply::{Applied, Desired, write_status};
 
 pub use autoscale::Scalers;
+pub use observe::refers_to;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -34,7 +35,7 @@ use crate::workload::revision::{self, Stage};
 use observe::World;
 use status::Report;
 
-/// How often Secrets, which no watch tells of, are looked at.
+/// How often it is looked at all the same, should a watch have missed something.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
 
 /// How soon to look again where another resource's rollout is waited for.

@@ -13,7 +13,7 @@ use kube::api::{Api, ListParams};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::Owner;
-use crate::references;
+use crate::references::{self, Referent};
 
 /// What exists.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,15 @@ pub(crate) async fn observe(pool: &WorkerPool, context: &Context) -> Result<Worl
         _ => vec![],
     };
     Ok(World { owned, grid, secrets, sharing })
+}
+
+/// Whether what a pool is made of may be another where that is.
+#[must_use]
+pub fn refers_to(pool: &WorkerPool, what: &Referent) -> bool {
+    match what {
+        Referent::Secret(name) => named_keys(pool).any(|reference| reference.name == *name),
+        Referent::ConfigMap(_) => false,
+    }
 }
 
 /// The autoscaled pools of a grid.

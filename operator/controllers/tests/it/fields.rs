@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use grid_operator_controllers::{Referent, buildgrid, casstorage, workerpool};
 use serde_json::{Value, json};
 
 use crate::model::Model;
-use crate::passes::{assert_same, converge, shape};
+use crate::passes::{assert_same, converge, from, shape};
 use crate::specs::{add_others, full, is_refused, leaves, resource, scenes};
 
 /// Fields whose effect is not on objects or status; the tests that see it.
@@ -143,5 +144,40 @@ async fn every_field_changed_and_changed_back_leaves_no_trace() {
             }
             assert_same(&shape(&model), &wanted, &format!("{kind} {} to another value and back", leaf.path));
         }
+    }
+}
+
+/// What a resource reads by name and the operator didn't make is known to be referred to, so that a change of it is noticed at once.
+#[tokio::test]
+async fn what_is_read_is_referred_to() {
+    for (kind, spec) in scenes() {
+        let model = world(kind, &full(kind, &spec));
+        converge(&model).await;
+        let (plural, name) = place(kind);
+        let object = model.object(plural, name).unwrap();
+        let refers = |what: &Referent| match kind {
+            "BuildGrid" => buildgrid::refers_to(&from(object.clone()), what),
+            "CasStorage" => casstorage::refers_to(&from(object.clone()), what),
+            _ => workerpool::refers_to(&from(object.clone()), what),
+        };
+        let referents = model.reads().into_iter().filter_map(|(plural, name)| match plural.as_str() {
+            "secrets" => Some(Referent::Secret(name)),
+            "configmaps" => Some(Referent::ConfigMap(name)),
+            _ => None,
+        });
+        let is_ours = |what: &Referent| {
+            match what {
+                Referent::Secret(name) => model.object("secrets", name),
+                Referent::ConfigMap(name) => model.object("configmaps", name),
+            }
+            .is_some_and(|object| {
+                object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "grid-operator"
+            })
+        };
+        let unknown: Vec<Referent> = referents.filter(|what| !is_ours(what) && !refers(what)).collect();
+        assert_eq!(unknown, [], "{kind} {spec}");
+        assert!(!refers(&Referent::ConfigMap("kube-root-ca.crt".to_owned())), "{kind} {spec}");
+        let is_exact = spec["storageRef"].is_null() && spec["configFrom"].is_null();
+        assert!(!is_exact || !refers(&Referent::Secret("unrelated".to_owned())), "{kind} {spec}");
     }
 }

@@ -1,6 +1,6 @@
 //! The objects, and what happens to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -35,6 +35,8 @@ struct State {
     items: HashMap<Key, String>,
     version: u64,
     writes: Vec<String>,
+    /// Plural and name of what was asked for by its name.
+    reads: BTreeSet<(String, String)>,
     /// Writes that are still carried out; after the last one every request fails, as if the process had died.
     budget: Option<usize>,
     /// API groups that nobody has installed.
@@ -55,6 +57,11 @@ impl Model {
     /// The writes so far, as `VERB plural/name`.
     pub(crate) fn writes(&self) -> Vec<String> {
         self.state.lock().unwrap().writes.clone()
+    }
+
+    /// Plural and name of everything that was asked for by its name.
+    pub(crate) fn reads(&self) -> BTreeSet<(String, String)> {
+        self.state.lock().unwrap().reads.clone()
     }
 
     /// Forgets the writes so far.
@@ -205,9 +212,9 @@ impl Model {
     }
 
     pub(super) fn get(&self, key: &Key) -> Result<Value, Refusal> {
-        self.state
-            .lock()
-            .unwrap()
+        let mut state = self.state.lock().unwrap();
+        state.reads.insert((key.1.clone(), key.3.clone()));
+        state
             .objects
             .get(key)
             .cloned()
