@@ -51,11 +51,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// The worker alone, over servers in the program's own memory; then beside buildbox-worker, on a server.
+/// The worker alone, as it is in its image, over servers in the program's own memory; then beside buildbox-worker, on a
+/// server.
 fn worker(parts: &[String]) -> anyhow::Result<()> {
-    shell::run(&mut program("grid-worker", "actions", parts)?)?;
+    let binaries = images::binaries("e2e")?;
+    shell::run(program("grid-worker", "actions", parts)?.env("GRID_BINARIES", binaries))?;
     if parts.is_empty() {
-        images::binaries("e2e")?;
         let scenario = ["run", "--quiet", "--locked", "-p", "grid-e2e", "--", "run", "side-by-side"];
         shell::run(&mut shell::command("cargo", scenario)?)?;
     }

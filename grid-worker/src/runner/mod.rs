@@ -35,4 +35,5 @@ pub mod serve;
 mod service;
 mod settle;
 pub mod supervise;
+mod supervisors;
 mod task;

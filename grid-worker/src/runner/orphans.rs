@@ -2,7 +2,7 @@
 //!
 //! A command has its supervisor's user id and can kill it. What the command started then becomes the child of
 //! the runner, which is the next subreaper (and in a container PID 1). So a child that is no supervisor is
-//! such a leftover: it is killed, and reaped. Neighbour: `launch` starts supervisors through
+//! such a leftover: it is killed, and reaped. Neighbour: `supervisors` starts them through
 //! [`Children::start`], so that none is ever mistaken for a leftover.
 
 use std::collections::HashSet;

@@ -17,11 +17,11 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use super::isolation::Isolation;
-use super::launch;
 use super::orphans::Children;
 use super::peer::Admission;
 use super::service::{Policy, RunnerService};
 use super::settle;
+use super::supervisors::{self, Supervisors};
 use crate::runner_protocol::MESSAGE_LIMIT;
 
 /// What `grid-runner serve` is told.
@@ -85,7 +85,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     });
     tracing::info!(socket = %options.socket.display(), build = %build.display(), worker, isolation = ?options.isolation, "serving");
     let stop = stop()?;
-    let service = RunnerServer::new(RunnerService::new(&build, children, policy))
+    let service = RunnerServer::new(RunnerService::new(&build, Supervisors::new(children), policy))
         .max_decoding_message_size(MESSAGE_LIMIT);
     tokio::select! {
         served = Server::builder().add_service(service).serve_with_incoming(incoming) => served?,
@@ -118,7 +118,7 @@ async fn try_isolation(options: &ServeOptions, owner: u32) -> anyhow::Result<()>
     let attempt = async {
         clear()?;
         std::fs::create_dir(&directory)?;
-        let mut command = tokio::process::Command::new(launch::SELF);
+        let mut command = tokio::process::Command::new(supervisors::SELF);
         command.arg0("grid-runner").args(["attempt", "--isolation", &mode, "--uid", &owner.to_string()]);
         let ended = command.arg(&directory).output().await?;
         clear()?;

@@ -18,10 +18,10 @@ use tonic::{Request, Response, Status};
 
 use super::isolation::{Enclosure, Isolation, NotPrepared, Points};
 use super::launch::{self, LaunchError};
-use super::orphans::Children;
 use super::paths;
 use super::residents::{Brought, Residents};
 use super::settle;
+use super::supervisors::Supervisors;
 use super::task::{End, Limits, Report, Task, Usage};
 use crate::file_time::FileTime;
 use crate::runner_protocol as protocol;
@@ -31,7 +31,7 @@ use crate::work_protocol::Form;
 #[derive(Clone, Debug)]
 pub(super) struct RunnerService {
     build: Arc<Path>,
-    children: Children,
+    supervisors: Supervisors,
     residents: Residents,
     policy: Policy,
 }
@@ -47,8 +47,8 @@ pub(super) struct Policy {
 }
 
 impl RunnerService {
-    pub(super) fn new(build: &Path, children: Children, policy: Policy) -> Self {
-        Self { build: build.into(), children, residents: Residents::default(), policy }
+    pub(super) fn new(build: &Path, supervisors: Supervisors, policy: Policy) -> Self {
+        Self { build: build.into(), supervisors, residents: Residents::default(), policy }
     }
 
     /// The task of `request`, and the directories to settle after it.
@@ -159,14 +159,14 @@ impl Runner for RunnerService {
         let (task, settled) = self.task(request.into_inner(), &demands)?;
         let abandoned = CancellationToken::new();
         let _abandon = abandoned.clone().drop_guard();
-        let (children, owner) = (self.children.clone(), self.policy.owner);
+        let (supervisors, owner) = (self.supervisors.clone(), self.policy.owner);
         let work = tokio::spawn(async move {
             let since = Some(FileTime::now());
             let points = task.enclosure.as_ref().map(Enclosure::prepare).transpose();
             let points = points.map_err(LaunchError::from)?;
             let report = match &mut seat {
-                Some(seat) => launch::host(&children, &task, &abandoned, &mut seat.work).await,
-                None => launch::run(&children, &task, &abandoned).await,
+                Some(seat) => launch::host(&supervisors, &task, &abandoned, &mut seat.work).await,
+                None => launch::run(&supervisors, &task, &abandoned).await,
             };
             let settled = tokio::task::spawn_blocking(move || {
                 let settled = settled.iter().try_for_each(|root| settle::settle(root, owner, since));
@@ -176,6 +176,7 @@ impl Runner for RunnerService {
             if let Ok(Err(error)) = settled.await {
                 tracing::warn!(%error, "some of a command's files could not be made readable for the worker");
             }
+            tokio::spawn(async move { supervisors.prepare() });
             report
         });
         let report = work.await.map_err(|error| Status::internal(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! The supervisor of one command: `grid-runner supervise`, started by `launch`.
+//! The supervisor of one command: `grid-runner supervise`, started by `supervisors`.
 //!
 //! It reads a [`Task`] from standard input, runs it, and writes a [`Report`] to standard output once nothing
 //! that the command started is alive any more. Standard input stays open as a lifeline: when it ends, nobody

@@ -59,7 +59,8 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The two programs where every user can execute them: a target directory may lie under somebody's home.
+/// The two programs where every user can execute them: a target directory may lie under somebody's home. Where
+/// `GRID_BINARIES` names a folder, those that are in it.
 ///
 /// They are copied only while no grid of this test program is alive, for a process that is started during the
 /// copy would keep them open for writing.
@@ -70,9 +71,12 @@ fn binaries() -> Arc<TempDir> {
         return binaries;
     }
     let binaries = Arc::new(open_directory());
+    let folder = std::env::var_os("GRID_BINARIES").map(PathBuf::from);
     for program in [env!("CARGO_BIN_EXE_grid-worker"), env!("CARGO_BIN_EXE_grid-runner")] {
         let program = Path::new(program);
-        std::fs::copy(program, binaries.path().join(program.file_name().unwrap())).unwrap();
+        let name = program.file_name().unwrap();
+        let program = folder.as_ref().map_or_else(|| program.to_owned(), |folder| folder.join(name));
+        std::fs::copy(program, binaries.path().join(name)).unwrap();
     }
     *shared = Arc::downgrade(&binaries);
     binaries
