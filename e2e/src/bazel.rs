@@ -166,6 +166,17 @@ impl Workspace {
     }
 }
 
+/// A project of `e2e/projects`, copied into `dir`.
+///
+/// # Errors
+/// Where it can't be copied.
+pub(crate) fn lay_out(name: &str, dir: &Path) -> Result<PathBuf> {
+    let project = dir.join("project");
+    let source = crate::environment::root().join("e2e/projects").join(name);
+    process::run(std::process::Command::new("cp").arg("-r").arg(source).arg(&project))?;
+    Ok(project)
+}
+
 /// What a build did, by what Bazel printed.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ use crate::process::Background;
 use crate::reference;
 
 const START: Duration = Duration::from_secs(60);
+/// The user of a runner that is not the worker's.
+const RUNNER: u32 = 65_533;
 
 /// A grid-server, and what it takes to start it once more.
 pub(crate) struct Server {
@@ -86,6 +88,8 @@ pub(crate) enum Image<'a> {
     Toolchain(&'a Path),
     /// The root file system that the clients are in; commands see all of it.
     Clients(&'a Cluster),
+    /// The same, with a runner that is another user than the worker, as in a pod: inputs are linked.
+    Apart(&'a Cluster),
     /// The same, with the compiler of a toolchain's root file system.
     Compiler(&'a Cluster, &'a Path),
     /// The same, but commands see their input root alone, as their `/`.
@@ -131,6 +135,20 @@ impl Worker {
     /// # Errors
     /// Where it does not prove itself.
     pub(crate) fn start(dir: &Path, server: &Server, image: &Image<'_>, properties: &[&str]) -> Result<Self> {
+        Self::start_with(dir, server, image, properties, &[])
+    }
+
+    /// The same, with more arguments for the worker.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub(crate) fn start_with(
+        dir: &Path,
+        server: &Server,
+        image: &Image<'_>,
+        properties: &[&str],
+        more: &[&str],
+    ) -> Result<Self> {
         let work = dir.join("worker");
         for folder in ["build", "cache", "run"] {
             std::fs::create_dir_all(work.join(folder))?;
@@ -138,6 +156,10 @@ impl Worker {
         let command = match image {
             Image::Toolchain(root) => in_toolchain(&work, root)?,
             Image::Clients(cluster) => in_clients(&clients(&work, cluster, dir)?, "plain"),
+            Image::Apart(cluster) => {
+                std::os::unix::fs::chown(work.join("run"), Some(RUNNER), Some(RUNNER))?;
+                apart(&clients(&work, cluster, dir)?)
+            }
             Image::Compiler(cluster, root) => {
                 let place = clients(&work, cluster, dir)?;
                 in_clients(&reference::compiling(place, root, dir, &[(&work, "/grid")])?, "plain")
@@ -147,6 +169,7 @@ impl Worker {
         let runner = Program::start("grid-runner", command, dir.join("runner.log"), "serving")?;
         let mut command = Command::new(environment::binaries()?.join("grid-worker"));
         command.args(["--bots", &server.address("http"), "--concurrency", "2", "--admin", "127.0.0.1:0"]);
+        command.args(more);
         for property in properties {
             command.args(["--property", property]);
         }
@@ -190,11 +213,18 @@ fn clients<'a>(work: &Path, cluster: &'a Cluster, dir: &Path) -> Result<Clients<
     Ok(place.bind(work, "/grid").bind(&environment::binaries()?, "/grid-bin"))
 }
 
+const SERVE: [&str; 6] =
+    ["/grid-bin/grid-runner", "serve", "--socket", "/grid/run/runner.sock", "--build-dir", "/grid/build"];
+
 /// The runner in that place.
 fn in_clients(place: &Clients<'_>, isolation: &str) -> Command {
-    let words = ["/grid-bin/grid-runner", "serve", "--socket", "/grid/run/runner.sock"];
-    let more = ["--build-dir", "/grid/build", "--isolation", isolation, "--allow-network"];
-    place.command("/", &[&words[..], &more[..]].concat())
+    place.command("/", &[&SERVE[..], &["--isolation", isolation, "--allow-network"]].concat())
+}
+
+/// The runner in that place, as another user than the worker.
+fn apart(place: &Clients<'_>) -> Command {
+    let user = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups"];
+    place.command("/", &[&user[..], &SERVE, &["--worker-uid", "0"]].concat())
 }
 
 /// The runner in a toolchain's root file system, in which the worker's folder and the runner appear.

@@ -206,6 +206,11 @@ pub(crate) const ROWS: &[Row] = &[
         scenario!("buildstream"),
     ),
     full(
+        "persistent-workers",
+        "issue 8, E7: persistent workers with a real Bazel, in both forms of the protocol",
+        scenario!("persistent-workers"),
+    ),
+    full(
         "bazel-variants",
         "issue 6, C1 to C5: Bazel's flags, tests, an interruption, a server's crash in mid-build",
         scenario!("bazel-variants"),

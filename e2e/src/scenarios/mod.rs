@@ -27,6 +27,7 @@ mod moving;
 mod nginx;
 mod on_cluster;
 mod outputs;
+mod persistent;
 mod push;
 mod recc;
 mod remotetool;
@@ -133,6 +134,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "buildstream",
         shows: "BuildStream builds a compose of 33 elements on the grid, and shares it",
         run: buildstream::build,
+    },
+    Scenario {
+        name: "persistent-workers",
+        shows: "Bazel's persistent workers: one process of each form does many actions, another tool's are another's",
+        run: persistent::workers,
     },
     Scenario {
         name: "bazel-variants",

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::{grpcurl, variants};
 use crate::clients::Clients;
-use crate::environment;
 use crate::gridcluster::Cluster;
 use crate::local::Server;
 use crate::process::{self, Background};
+use crate::{bazel, environment};
 
 /// The grace of `unplaceable.yml` and what a build takes.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -27,7 +27,7 @@ pub(crate) fn sparc() -> Result<()> {
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let server = Server::start(dir.path(), "variants/unplaceable.yml")?;
     declare(&server)?;
-    let project = variants::lay_out(dir.path())?;
+    let project = bazel::lay_out("variants", dir.path())?;
     let place = Clients::new(&cluster, &dir.path().join("state"))?.bind(&project, "/src");
     let remote = format!("--remote_executor={}", server.address("grpc"));
     let words =

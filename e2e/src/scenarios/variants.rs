@@ -1,7 +1,7 @@
 //! What flags of Bazel change in what a grid is asked: downloads, digests, events, priorities, tests and their
 //! retries, interruption, a server that crashes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) fn bazel() -> Result<()> {
     let dir = tempfile::tempdir_in(environment::cache()?)?;
     let mut server = Server::start(dir.path(), "variants/server.yml")?;
     let worker = Worker::start(dir.path(), &server, &Image::Clients(&cluster), &[])?;
-    let project = lay_out(dir.path())?;
+    let project = bazel::lay_out("variants", dir.path())?;
     let place = Clients::new(&cluster, &dir.path().join("state"))?.bind(&project, "/src");
     let remote = format!("--remote_executor={}", server.address("grpc"));
     let build = Build { place, remote };
@@ -52,14 +52,6 @@ pub(crate) fn bazel() -> Result<()> {
     build.crash(dir.path(), &mut server)?;
     worker.terminate()?;
     server.terminate()
-}
-
-/// The project, in a folder of its own.
-pub(super) fn lay_out(dir: &Path) -> Result<PathBuf> {
-    let project = dir.join("project");
-    let source = environment::root().join("e2e/projects/variants");
-    process::run(Command::new("cp").arg("-r").arg(source).arg(&project))?;
-    Ok(project)
 }
 
 struct Build<'a> {
