@@ -27,6 +27,8 @@ pub(crate) enum SettingsError {
     Unreadable { path: PathBuf, error: io::Error },
     #[error("{name} has {errors} errors; nothing was started")]
     Wrong { name: String, errors: usize },
+    #[error("pod.working-directory: {path} can't be entered: {error}")]
+    WorkingDirectory { path: PathBuf, error: io::Error },
 }
 
 /// Reads the configuration that is named, or the user's, or the built-in one.
@@ -53,7 +55,8 @@ fn interpret(name: String, text: &str) -> Settings {
 }
 
 impl Settings {
-    /// The configuration, with its warnings logged; its errors are printed and counted.
+    /// The configuration, with its warnings logged; its errors are printed and counted. The process goes where its relative
+    /// paths begin.
     pub(crate) fn sound(self) -> Result<ServerConfig, SettingsError> {
         for diagnostic in &self.diagnostics {
             let text = diagnostic.render(&self.name);
@@ -64,7 +67,12 @@ impl Settings {
             }
         }
         let errors = self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
-        self.config.ok_or(SettingsError::Wrong { name: self.name, errors })
+        let config = self.config.ok_or(SettingsError::Wrong { name: self.name, errors })?;
+        if let Some(path) = &config.working_directory {
+            std::env::set_current_dir(path)
+                .map_err(|error| SettingsError::WorkingDirectory { path: path.clone(), error })?;
+        }
+        Ok(config)
     }
 }
 

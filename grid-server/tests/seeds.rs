@@ -164,6 +164,20 @@ async fn everything_in_one_server() {
 }
 
 #[tokio::test]
+async fn a_configuration_for_a_machine_in_a_pod() {
+    let volume = tempfile::tempdir().unwrap();
+    let free = tokio::net::TcpListener::bind("[::]:0").await.unwrap().local_addr().unwrap().port();
+    let pod = format!("pod: {{port: {free}, working-directory: {}}}\n", volume.path().display());
+    let server = Server::document(&format!("{}\n{pod}", example("all-in-one"))).await;
+    assert!(server.address().ends_with(&format!(":{free}")), "{}", server.address());
+    let client = Client::of(&server).await;
+    client.blobs().await;
+    client.execution(&client).await;
+    server.stop().await;
+    assert!(volume.path().join("example.db").is_file(), "its relative paths begin on the volume");
+}
+
+#[tokio::test]
 async fn a_cache_alone() {
     let server = Server::document(&example("cache-alone")).await;
     let client = Client::of(&server).await;

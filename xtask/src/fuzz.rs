@@ -1,11 +1,13 @@
 //! `fuzz`: each target of `fuzz/` under libFuzzer for a while, guided by the coverage of the workspace's own code.
 //!
 //! What a run finds out about a target is kept in the cache, and the next run goes on from there. A target that has had its
-//! time on these sources is not run again.
+//! time on these sources is not run again. Several run side by side, each with a log of its own.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::record::Records;
@@ -21,6 +23,9 @@ const LIMITS: [&str; 4] = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=16384"
 pub(crate) struct Options {
     /// Targets, by the names of the folders in `fuzz/corpus`; all where none is named.
     targets: Vec<String>,
+    /// How many run at once; as many as the machine has processors where it is not given.
+    #[arg(long)]
+    jobs: Option<usize>,
 }
 
 /// Builds the targets, and runs each for `GRID_FUZZ_SECONDS`, 600 by default.
@@ -36,16 +41,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let records = Records::open()?;
     let program = build()?;
-    for target in known.iter().filter(|name| options.targets.is_empty() || options.targets.contains(name)) {
-        let record = format!("fuzz-{target}-{seconds}");
-        if records.passed(&record).is_some() {
-            println!("==> fuzz {target}: has had its {seconds} s on these sources");
-            continue;
-        }
-        shell::step(&format!("fuzz {target} for {seconds} s"), || fuzz(&program, target, seconds))?;
-        records.pass(&record, "clean\n")?;
+    let wanted = known.iter().filter(|name| options.targets.is_empty() || options.targets.contains(name));
+    let (passed, open): (Vec<&String>, Vec<&String>) =
+        wanted.partition(|target| records.passed(&record(target, seconds)).is_some());
+    for target in passed {
+        println!("==> fuzz {target}: has had its {seconds} s on these sources");
     }
-    Ok(())
+    let jobs =
+        options.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let (waiting, failed) = (Mutex::new(open.into_iter()), Mutex::new(Vec::new()));
+    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(target) = next() {
+                    let run = || fuzz(&program, target, seconds);
+                    let ran = shell::step(&format!("fuzz {target} for {seconds} s"), run);
+                    let ran = ran.and_then(|()| records.pass(&record(target, seconds), "clean\n"));
+                    if let (Err(error), Ok(mut failed)) = (ran, failed.lock()) {
+                        println!("{error:#}");
+                        failed.push(target.as_str());
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+fn record(target: &str, seconds: u64) -> String {
+    format!("fuzz-{target}-{seconds}")
 }
 
 /// The targets' names.
@@ -71,7 +97,8 @@ fn build() -> Result<PathBuf> {
     Ok(workspace::target()?.join("e2e/grid-fuzz"))
 }
 
-fn fuzz(program: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
+/// Runs a target; what it says goes to its log.
+fn fuzz(program: &Path, target: &str, seconds: u64) -> Result<()> {
     let kept = workspace::cache()?.join("fuzz").join(target);
     std::fs::create_dir_all(&kept)?;
     let mut arguments = vec![kept.display().to_string(), format!("fuzz/corpus/{target}")];
@@ -82,5 +109,14 @@ fn fuzz(program: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
     arguments.push(format!("-max_total_time={seconds}"));
     arguments.push(format!("-artifact_prefix={}-failed-", kept.display()));
     let program = program.to_str().context("the cache's path is not UTF-8")?;
-    shell::run(shell::command(program, arguments)?.env("GRID_FUZZ_TARGET", target))
+    let log = kept.with_extension("log");
+    let out = File::create(&log)?;
+    let error = out.try_clone()?;
+    let mut command = shell::command(program, arguments)?;
+    let ran = shell::run(command.env("GRID_FUZZ_TARGET", target).stdout(out).stderr(error));
+    let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    let mut count = said.lines().filter_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    println!("==> {target}: {} inputs", count.next_back().map_or("an unknown number of", str::trim));
+    ran.with_context(|| format!("{}:\n{}", log.display(), lines[lines.len().saturating_sub(40)..].join("\n")))
 }

@@ -88,17 +88,29 @@ pub fn error(name: &Arc<str>, error: &sqlx::Error) -> StoreError {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => unavailable(message),
         sqlx::Error::Database(database) => match database.code().as_deref() {
-            // Wrong password, no such role, no such database, no privilege, no such table.
-            Some("28P01" | "28000" | "3D000" | "42501" | "42P01") => StoreError::Refused { backend, message },
+            Some(code @ ("28P01" | "28000" | "3D000" | "42501" | "42P01")) => {
+                StoreError::Refused { backend, message: format!("{message}; {}", remedy(code)) }
+            }
             // Connections and resources, an operator's shutdown, serialization and deadlocks; SQLite: busy, locked.
             Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("40") => {
                 unavailable(message)
             }
-            Some("53300" | "55P03" | "5" | "6") => unavailable(message),
+            // Too little memory, a lock that was waited for too long, a primary that has just become a standby.
+            Some("53200" | "53300" | "55P03" | "25006" | "5" | "6") => unavailable(message),
             // No room on the disk; SQLite: full.
             Some("53100" | "13") => StoreError::Full { backend, message },
             _ => StoreError::Internal { backend, message },
         },
         _ => StoreError::Internal { backend, message },
+    }
+}
+
+/// What to do about a refusal.
+fn remedy(code: &str) -> &'static str {
+    match code {
+        "28P01" | "28000" => "correct the user and the password of `connection-string`",
+        "3D000" => "create the database, or correct its name in `connection-string`",
+        "42501" => "let this user read and write the tables",
+        _ => "run `grid-server migrate`",
     }
 }

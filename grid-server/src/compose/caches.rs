@@ -24,7 +24,7 @@ use grid_config::model::{
 };
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
-use super::databases::pool;
+use super::databases::{described, pool};
 use super::remotes::cache_varies;
 use super::{ComposeError, Composer, key, s3};
 use crate::readiness::Dependency;
@@ -129,7 +129,7 @@ impl Composer<'_> {
             salt: cache.salt.clone().unwrap_or_default(),
             max_entries: cache.max_entries,
             expire_unused_after: cache.expire_unused_after,
-            name: place.to_string().into(),
+            name: described(place, cache.sql.as_ref()).into(),
         };
         let sql = Sql::new(pool(database), Arc::new(SystemClock), options);
         tokio::spawn(keep_bounds(sql.clone()));

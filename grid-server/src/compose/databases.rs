@@ -22,6 +22,24 @@ pub(super) fn name(sql: Option<&Shared<SqlConnection>>) -> String {
     sql.map_or_else(|| STATE_FILE.to_owned(), |connection| connection.place.to_string())
 }
 
+/// What stands at `place` and keeps what it has in the database of a connection, for errors: with where that is, without who
+/// we are to it. Without a connection it is the embedded database.
+pub(super) fn described(place: &Place, sql: Option<&Shared<SqlConnection>>) -> String {
+    let address =
+        sql.map_or_else(|| STATE_FILE.to_owned(), |sql| address(sql.value.connection_string.reveal()));
+    format!("{place} at {address}")
+}
+
+/// A URL without user, password and options.
+pub(super) fn address(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_once('/').map_or((rest, None), |(at, path)| (at, Some(path)));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let path = path.map(|path| format!("/{path}")).unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
 impl Composer<'_> {
     /// The database that a service names, or the embedded one; it is a dependency from then on.
     pub(super) async fn database_of(
@@ -59,7 +77,6 @@ impl Composer<'_> {
         if let Some(database) = self.databases.get(&key) {
             return Ok(database.clone());
         }
-        let place = || connection.place.to_string();
         let options = DatabaseOptions {
             max_connections: connection.pool_size.saturating_add(connection.max_overflow).max(1),
             acquire_timeout: connection.connection_timeout.max(connection.pool_timeout),
@@ -67,11 +84,12 @@ impl Composer<'_> {
             max_lifetime: connection.pool_recycle,
         };
         let opened = Database::open(connection.connection_string.reveal(), options).await;
-        let database = opened.map_err(|source| ComposeError::Database { place: place(), source })?;
+        let described = || described(&connection.place, Some(connection));
+        let database = opened.map_err(|source| ComposeError::Database { place: described(), source })?;
         let embedded = matches!(database, Database::Sqlite(_));
         current(&database, connection.automigrate || embedded || self.migrates, &connection.place)
             .await
-            .map_err(|source| ComposeError::Schema { place: place(), source })?;
+            .map_err(|source| ComposeError::Schema { place: described(), source })?;
         self.databases.insert(key, database.clone());
         Ok(database)
     }
@@ -131,4 +149,23 @@ async fn embedded(path: std::path::PathBuf) -> Result<Database, ComposeError> {
     let database = opened.map_err(|source| ComposeError::Database { place: place.clone(), source })?;
     migrate::migrate(&database).await.map_err(|source| ComposeError::Schema { place, source })?;
     Ok(database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_tells_no_secret() {
+        for (url, told) in [
+            ("postgresql://grid:open@sesame@db:5432/grid?password=sesame", "postgresql://db:5432/grid"),
+            ("postgresql://db", "postgresql://db"),
+            ("postgresql:///grid?host=/run/postgresql&password=sesame", "postgresql:///grid"),
+            ("sqlite:///./grid.db", "sqlite:///./grid.db"),
+            ("https://user:sesame@s3.example/", "https://s3.example/"),
+            ("unix:/run/grid.sock", "unix:/run/grid.sock"),
+        ] {
+            assert_eq!(address(url), told);
+        }
+    }
 }

@@ -15,7 +15,8 @@ use grid_cas::{Inventory, SharedStore};
 use grid_config::model::{self, Cleanup, Place, Shared, Storage};
 use grid_core::{InstanceName, SystemClock};
 
-use super::databases::pool;
+use super::databases::{described, pool};
+use super::remembered::remembered;
 use super::remotes::{behind_storage, storage_varies};
 use super::{ComposeError, Composer, Key, key};
 use crate::cleaning::Cleaner;
@@ -91,7 +92,7 @@ impl Composer<'_> {
             None => index.name.clone(),
         };
         self.claim_name(index, &store, place)?;
-        let (store, name): (Arc<str>, Arc<str>) = (store.into(), place.to_string().into());
+        let (store, name): (Arc<str>, Arc<str>) = (store.into(), described(place, Some(&index.sql)).into());
         if let SqlPool::Postgres(pool) = &pool {
             let buildgrid = BuildGrid::new(pool.clone(), Arc::clone(&store), Arc::clone(&name));
             self.buildgrids.insert(key.clone(), buildgrid);
@@ -132,10 +133,11 @@ impl Composer<'_> {
     async fn cleaner(&mut self, cleanup: &Cleanup, from_outside: bool) -> Result<Cleaner, ComposeError> {
         let item = &cleanup.index;
         self.check_reachable(item, from_outside)?;
-        let policy = match &item.value {
+        let mut policy = match &item.value {
             Storage::SqlIndex(index) => sql_policy(cleanup, index),
             _ => policy(cleanup),
         };
+        policy.promised_lifetime += remembered(self.config, item);
         let Found { indexed: Indexed { index, storage, .. }, buildgrid, .. } = self.found(item).await?;
         Ok(Cleaner { name: cleanup.name.clone(), index, storage, policy, buildgrid, shared: false })
     }
@@ -216,7 +218,7 @@ fn sql_policy(cleanup: &Cleanup, index: &model::SqlIndex) -> Policy {
 }
 
 /// What a storage is made of, one step down: caches in front are no part of it.
-fn parts(storage: &Storage) -> Vec<&Shared<Storage>> {
+pub(super) fn parts(storage: &Storage) -> Vec<&Shared<Storage>> {
     match storage {
         Storage::Lru(_)
         | Storage::Disk(_)
@@ -235,6 +237,7 @@ fn parts(storage: &Storage) -> Vec<&Shared<Storage>> {
         Storage::SqlIndex(index) => vec![&index.storage],
         Storage::RedisIndex(index) => vec![&index.storage],
         Storage::RedisFmbCache(cache) => vec![&cache.storage],
+        Storage::ExistenceCache(cache) => vec![&cache.storage],
     }
 }
 

@@ -17,6 +17,7 @@ mod metering;
 pub(crate) mod needs;
 mod records;
 mod redis;
+mod remembered;
 mod remotes;
 mod s3;
 mod schedulers;

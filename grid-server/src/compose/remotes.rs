@@ -6,6 +6,7 @@ use grid_cas::client::{Connection, ConnectionOptions, Patience, Tuning};
 use grid_config::model::{ActionCache, ClientOptions, LoadBalancing, Place, Remote, Shared, Storage};
 use grid_core::InstanceName;
 
+use super::databases::address;
 use super::{ComposeError, Composer};
 
 /// How often a token is read again where nothing is said.
@@ -47,6 +48,7 @@ pub(super) fn behind_storage(item: &Shared<Storage>) -> Option<(&Remote, &Place)
         Storage::SqlIndex(index) => behind_storage(&index.storage),
         Storage::RedisIndex(index) => behind_storage(&index.storage),
         Storage::RedisFmbCache(cache) => behind_storage(&cache.storage),
+        Storage::ExistenceCache(cache) => behind_storage(&cache.storage),
     }
 }
 
@@ -106,7 +108,7 @@ fn connect(remote: &Remote, instance: &str, place: &Place) -> Result<Connection,
             ..Patience::default()
         },
         tuning: tuning(&remote.options),
-        name: format!("{place} at {}", remote.url).into(),
+        name: format!("{place} at {}", address(&remote.url)).into(),
         ..ConnectionOptions::new(&remote.url, "")
     };
     Connection::new(options).map_err(|source| ComposeError::Store { place: place.to_string(), source })
@@ -132,6 +134,7 @@ pub(super) fn storage_varies(storage: &Storage) -> bool {
         Storage::SqlIndex(index) => storage_varies(&index.storage),
         Storage::RedisIndex(index) => storage_varies(&index.storage),
         Storage::RedisFmbCache(cache) => storage_varies(&cache.storage),
+        Storage::ExistenceCache(cache) => storage_varies(&cache.storage),
     }
 }
 

@@ -10,6 +10,8 @@ use grid_cas::s3_client::layout::Layout;
 use grid_cas::s3_client::{S3Connection, S3ConnectionOptions, S3Credentials, TimeLimit};
 use grid_config::model::{Place, S3ActionCache, S3Storage, Secret};
 
+use super::databases::address;
+
 /// A storage in S3.
 pub(super) async fn storage(storage: &S3Storage, place: &Place, form: Form) -> Result<S3, StoreError> {
     let options = S3ConnectionOptions {
@@ -52,6 +54,6 @@ fn options(
         credentials,
         reads: TimeLimit::default(),
         writes: TimeLimit::default(),
-        name: format!("{place} at {}/{bucket}", endpoint.trim_end_matches('/')).into(),
+        name: format!("{place} at {}/{bucket}", address(endpoint).trim_end_matches('/')).into(),
     }
 }

@@ -9,6 +9,7 @@ use grid_cas::backends::lru::{Lru, LruOptions};
 use grid_cas::backends::redis::Redis;
 use grid_cas::backends::remote::Remote;
 use grid_cas::backends::sql::Sql;
+use grid_cas::decorators::existence_cache::{ExistenceCache, ExistenceCacheOptions};
 use grid_cas::decorators::metrics::Metrics;
 use grid_cas::decorators::redis_fmb_cache::{RedisFmbCache, RedisFmbCacheOptions};
 use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
@@ -22,7 +23,7 @@ use grid_cas::{Inventory, SharedStore, StoreError};
 use grid_config::model::{self, Place, Shared, Storage};
 use grid_core::{Coded as _, InstanceName, SystemClock};
 
-use super::databases::pool;
+use super::databases::{described, pool};
 use super::remotes::storage_varies;
 use super::{ComposeError, Composer, key, s3};
 use crate::readiness::Dependency;
@@ -94,6 +95,15 @@ impl Composer<'_> {
             Storage::Replicated(storage) => self.replicated(storage, place, instance).await,
             Storage::SqlIndex(_) | Storage::RedisIndex(_) => self.index(item, instance).await,
             Storage::RedisFmbCache(storage) => self.redis_fmb_cache(storage, instance).await,
+            Storage::ExistenceCache(cache) => {
+                let inner = self.storage(&cache.storage, instance).await?;
+                let options = ExistenceCacheOptions {
+                    entries: cache.max_entries,
+                    time_to_live: cache.ttl,
+                    observer: Arc::clone(&self.observer),
+                };
+                Ok(Arc::new(ExistenceCache::new(inner, options)))
+            }
         }
     }
 
@@ -106,7 +116,10 @@ impl Composer<'_> {
             Storage::Redis(storage) => Arc::new(Redis::new(self.redis(&storage.redis)).in_form(form)),
             Storage::Sql(storage) => {
                 let pool = pool(self.sql(&storage.sql).await?);
-                Arc::new(Sql::new(pool, Arc::new(SystemClock), place.to_string().into()).in_form(form))
+                Arc::new(
+                    Sql::new(pool, Arc::new(SystemClock), described(place, Some(&storage.sql)).into())
+                        .in_form(form),
+                )
             }
             _ => {
                 let what = "it is no backend that tells what it holds".to_owned();
@@ -258,6 +271,7 @@ const fn label(storage: &Storage) -> &'static str {
         Storage::SqlIndex(_) => "sql_index",
         Storage::RedisIndex(_) => "redis_index",
         Storage::RedisFmbCache(_) => "redis_fmb_cache",
+        Storage::ExistenceCache(_) => "existence_cache",
         Storage::Zstd(_) => "zstd",
     }
 }

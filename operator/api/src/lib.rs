@@ -51,7 +51,7 @@ pub use services::{ExecutionSpec, RemoteAssetSpec, ServiceSpec, ServicesSpec};
 pub use storages::{
     DiskStorage, LruStorage, NamedStorage, RedisStorage, RemoteCredentials, RemoteStorage, ReplicatedStorage,
     S3Credentials, S3Storage, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,
-    StorageKind, WithCacheStorage,
+    StorageKind, WithCacheStorage, ZstdStorage,
 };
 pub use work::{PersistentWorkers, PreemptionNotice};
 pub use worker_pool::{

@@ -16,8 +16,8 @@ use crate::common::{ByteSize, LocalRef, SecretKeyRef, Span};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = (
-        "[has(self.lru), has(self.disk), has(self.s3), has(self.redis), has(self.sql), has(self.remote), has(self.withCache), has(self.sizeDifferentiated), has(self.sharded), has(self.replicated), has(self.sqlIndex)].filter(x, x).size() == 1",
-        "a storage is exactly one of lru, disk, s3, redis, sql, remote, withCache, sizeDifferentiated, sharded, replicated, sqlIndex"
+        "[has(self.lru), has(self.disk), has(self.s3), has(self.redis), has(self.sql), has(self.remote), has(self.withCache), has(self.sizeDifferentiated), has(self.sharded), has(self.replicated), has(self.sqlIndex), has(self.zstd)].filter(x, x).size() == 1",
+        "a storage is exactly one of lru, disk, s3, redis, sql, remote, withCache, sizeDifferentiated, sharded, replicated, sqlIndex, zstd"
     )
 )]
 pub struct NamedStorage {
@@ -57,6 +57,9 @@ pub struct NamedStorage {
     /// An index in PostgreSQL of what another storage holds, needed for expiry of S3 and Redis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sql_index: Option<SqlIndex>,
+    /// Blobs packed by Zstandard in a disk, S3, Redis or SQL storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zstd: Option<ZstdStorage>,
 }
 
 /// `!lru-storage`.
@@ -252,6 +255,19 @@ pub struct SqlIndex {
     pub promised_lifetime: Option<Span>,
 }
 
+/// `!zstd-storage`: what the backend behind it may hold is counted packed, an index in front of it counts the blobs' own sizes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub struct ZstdStorage {
+    /// Name of the disk, s3, redis or sql storage that holds the packed blobs, which nothing else refers to. Those that it
+    /// held before are not seen.
+    #[schemars(length(min = 1, max = 40))]
+    pub storage: String,
+    /// How hard blobs are packed: 1 is fast, 19 is small; 3 where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 19))]
+    pub level: Option<i32>,
+}
+
 /// The kind of a storage, borrowed: what exactly one of [`NamedStorage`]'s fields says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs, reason = "each variant is the field of the same name")]
@@ -267,6 +283,7 @@ pub enum StorageKind<'a> {
     Sharded(&'a ShardedStorage),
     Replicated(&'a ReplicatedStorage),
     SqlIndex(&'a SqlIndex),
+    Zstd(&'a ZstdStorage),
 }
 
 impl NamedStorage {
@@ -285,6 +302,7 @@ impl NamedStorage {
             .or(self.sharded.as_ref().map(K::Sharded))
             .or(self.replicated.as_ref().map(K::Replicated))
             .or(self.sql_index.as_ref().map(K::SqlIndex))
+            .or(self.zstd.as_ref().map(K::Zstd))
     }
 }
 
@@ -306,6 +324,7 @@ impl StorageKind<'_> {
             Self::Sharded(s) => s.shards.iter().map(String::as_str).collect(),
             Self::Replicated(s) => s.storages.iter().map(String::as_str).collect(),
             Self::SqlIndex(s) => vec![&s.storage],
+            Self::Zstd(s) => vec![&s.storage],
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `existence_cache`: remembers for a while that a blob is there, and spares the store the question.
 //!
 //! Absence is never remembered, and a deletion through this object is known at once. A deletion by another process is
-//! not: the time to live must be shorter than what lies between a blob's last use and its deletion there
-//! (`only-if-unused-for`), since an answer from here is no use that the store sees.
+//! not, and an answer from here is no use that the store sees: whoever cleans there keeps blobs for the time to live
+//! longer than was promised (`compose/remembered.rs` of the server).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

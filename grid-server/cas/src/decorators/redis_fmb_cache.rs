@@ -3,7 +3,7 @@
 //!
 //! Absence is never remembered. Trouble of Redis costs speed, nothing else, with one exception: what can't be forgotten
 //! is not deleted, since others would go on saying that it is there. A deletion that goes past this object (cleanup's, of
-//! what is behind) is not known: the time to live must be shorter than the time for which that spares what was used.
+//! what is behind) is not known: that keeps blobs for the time to live longer than was promised.
 
 use std::sync::Arc;
 use std::time::Duration;

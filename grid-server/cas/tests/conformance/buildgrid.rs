@@ -15,7 +15,7 @@ use grid_cas::{SharedStore, StoreError};
 use grid_core::{Clock, Digest, DigestFunction};
 use sqlx::PgPool;
 
-use super::index::{Hands, index, indexed};
+use super::databases::{Hands, index, indexed};
 use super::postgres;
 use super::trees::{ROOM, lru};
 

@@ -9,7 +9,7 @@ use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::index::sql::{self, SqlIndexOptions};
 use grid_cas::{SharedStore, StoreError};
 
-use super::index::{Hands, indexed, sqlite_pool_at};
+use super::databases::{Hands, indexed, sqlite_pool_at};
 use super::redis_server;
 use super::trees::*;
 

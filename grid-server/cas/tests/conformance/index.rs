@@ -1,110 +1,25 @@
 //! `!sql-index`, `!redis-index` and cleanup on each database.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
 use grid_cas::SharedStore;
-use grid_cas::backends::sql::Sql;
 use grid_cas::cleanup::{Policy, Reason, Report, clean};
 use grid_cas::conformance::{Subject, blob, pieces};
-use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
 use grid_cas::index::redis::RedisIndex;
-use grid_cas::index::sql::{self, SqlPool};
+use grid_cas::index::sql::SqlPool;
 use grid_cas::index::{BlobIndex, Claim, NewBlob, Totals};
-use grid_cas::observer::unobserved;
-use grid_core::{Clock, Digest, SystemClock, Timestamp};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use tokio::sync::watch;
+use grid_core::{Clock, Digest, SystemClock};
 use uuid::Uuid;
 
-use super::trees::{ROOM, broken, lru, verify};
-use super::{postgres, redis_server};
+use super::databases::{Hands, index, indexed, postgres_pool, sqlite_pool};
+use super::redis_server;
+use super::trees::{ROOM, broken, lru};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// A clock that stands still until it is moved.
-#[derive(Debug)]
-pub(crate) struct Hands {
-    now: AtomicI64,
-    /// How often it was looked at.
-    looks: watch::Sender<u32>,
-}
-
-impl Hands {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { now: AtomicI64::new(SystemClock.now().0), looks: watch::Sender::new(0) })
-    }
-
-    pub(crate) fn forward(&self, time: Duration) {
-        self.now.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for Hands {
-    fn now(&self) -> Timestamp {
-        self.looks.send_modify(|looks| *looks += 1);
-        Timestamp(self.now.load(Ordering::SeqCst))
-    }
-}
-
-pub(crate) async fn postgres_pool() -> (SqlPool, Option<tempfile::TempDir>) {
-    (SqlPool::Postgres(postgres::database().await), None)
-}
-
-pub(crate) async fn sqlite_pool() -> (SqlPool, Option<tempfile::TempDir>) {
-    let folder = tempfile::tempdir().unwrap();
-    (sqlite_pool_at(&folder.path().join("db")).await, Some(folder))
-}
-
-/// The database in this file, made if it is not there.
-pub(crate) async fn sqlite_pool_at(path: &Path) -> SqlPool {
-    let is_new = !path.exists();
-    let file = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-    let file = file.busy_timeout(Duration::from_secs(60)).foreign_keys(true);
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(file).await.unwrap();
-    if is_new {
-        for migration in [
-            include_str!("../../../../migrations/sqlite/0201_cas_index.sql"),
-            include_str!("../../../../migrations/sqlite/0203_sql_storage.sql"),
-            include_str!("../../../../migrations/sqlite/0204_cas_turns.sql"),
-        ] {
-            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
-        }
-    }
-    SqlPool::Sqlite(pool)
-}
-
-pub(crate) fn index(pool: SqlPool, precision: Duration) -> Arc<dyn BlobIndex> {
-    sql::index(pool, sql::SqlIndexOptions { store: "main".into(), precision, name: "index".into() })
-}
-
-pub(crate) fn indexed(
-    storage: SharedStore,
-    index: Arc<dyn BlobIndex>,
-    clock: Arc<dyn Clock>,
-    inline: u64,
-) -> SharedStore {
-    let options = SqlIndexOptions { max_inline_blob_size: inline, window: 10_000, observer: unobserved() };
-    Arc::new(SqlIndex::new(storage, index, clock, options))
-}
-
-pub(crate) async fn sql_storage((pool, folder): (SqlPool, Option<tempfile::TempDir>)) -> Subject {
-    Subject::new(Arc::new(Sql::new(pool, Hands::new(), "sql".into()))).keeping(folder)
-}
-
-pub(crate) async fn subject((pool, folder): (SqlPool, Option<tempfile::TempDir>), inline: u64) -> Subject {
-    let index = index(pool, Duration::ZERO);
-    Subject::new(verify(indexed(lru(ROOM), index, Hands::new(), inline))).keeping(folder).verifying()
-}
-
-pub(crate) async fn redis_subject() -> Subject {
-    let index = Arc::new(RedisIndex::new(redis_server::database().await, "prefix"));
-    Subject::new(verify(indexed(lru(ROOM), index, Hands::new(), 0))).verifying()
-}
 
 /// What the tests work on: an index, a storage behind it, and the two together.
 struct Fixture {
@@ -432,4 +347,23 @@ async fn an_index_of_buildgrids_is_taken_over_and_its_counter_is_kept() {
     let key = format!("A:{}_1000", digests[0].hash_hex());
     let left: i64 = connection.command(&redis::Cmd::ttl(key)).await.unwrap();
     assert!(left > 365 * 24 * 3600 - 60, "a use puts the expiry off");
+}
+
+#[tokio::test]
+async fn what_is_whole_in_the_index_goes_with_its_row() {
+    for pool in [postgres_pool().await, sqlite_pool().await] {
+        let f = Fixture::new(pool);
+        let blobs: Vec<_> = (0..3).map(|seed| blob(seed, 100)).collect();
+        let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
+        let new: Vec<NewBlob> =
+            blobs.into_iter().map(|(digest, content)| NewBlob { digest, content: Some(content) }).collect();
+        let now = f.clock.now();
+        f.index.insert(&new, now).await.unwrap();
+        assert_eq!(f.index.contents(&digests).await.unwrap().len(), 3);
+        let until = now.after(HOUR);
+        assert_eq!(f.index.claim_these(&digests[..2], now, until).await.unwrap().len(), 2);
+        assert_eq!(f.index.forget(&digests[..2], until).await.unwrap().blobs, 2);
+        let left = f.index.contents(&digests).await.unwrap();
+        assert_eq!(left.iter().map(|(digest, _)| *digest).collect::<Vec<_>>(), digests[2..]);
+    }
 }

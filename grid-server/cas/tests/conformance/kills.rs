@@ -17,7 +17,7 @@ use grid_cas::index::sql::SqlPool;
 use grid_cas::s3_client::layout::Layout;
 use grid_core::{Digest, SystemClock};
 
-use super::index::{index, indexed, sqlite_pool_at};
+use super::databases::{index, indexed, sqlite_pool_at};
 use super::postgres;
 use super::s3_server::{self, Server};
 use super::trees::{disk_options, verify};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code: a panic is its verdict")]
 
 mod buildgrid;
+mod databases;
 mod decorators;
 mod disk;
 mod faults;
@@ -43,17 +44,17 @@ matrix! {
     disk_storage: "`!disk-storage`" on "a file system" => disk_subject(None).await;
     disk_storage_with_a_limit: "`!disk-storage` with `max-size`" on "a file system" => disk_subject(Some(ROOM)).await;
     redis_storage: "`!redis-storage`" on "Redis" => redis::subject().await;
-    redis_index: "verify over `!redis-index`" on "Redis, memory" => index::redis_subject().await;
+    redis_index: "verify over `!redis-index`" on "Redis, memory" => databases::redis_subject().await;
     redis_fmb_cache_over_lru: "`!redis-fmb-cache`" on "Redis, memory" => Subject::new(fmb_cache(lru(ROOM), redis_server::database().await));
     s3_storage: "`!s3-storage`" on "an S3 server" => s3_server::subject(false).await;
-    sql_storage_on_sqlite: "`!sql-storage`" on "SQLite" => index::sql_storage(index::sqlite_pool().await).await;
-    sql_storage_on_postgresql: "`!sql-storage`" on "PostgreSQL" => index::sql_storage(index::postgres_pool().await).await;
+    sql_storage_on_sqlite: "`!sql-storage`" on "SQLite" => databases::sql_storage(databases::sqlite_pool().await).await;
+    sql_storage_on_postgresql: "`!sql-storage`" on "PostgreSQL" => databases::sql_storage(databases::postgres_pool().await).await;
     zstd_on_disk: "`!zstd-storage`" on "a file system" => packed::on_disk(None).await;
     zstd_on_disk_with_a_limit: "`!zstd-storage` over a disk with `max-size`" on "a file system" => packed::on_disk(Some(ROOM)).await;
     zstd_on_redis: "`!zstd-storage`" on "Redis" => packed::on_redis().await;
     zstd_on_s3: "`!zstd-storage`" on "an S3 server" => packed::on_s3().await;
-    zstd_on_sqlite: "`!zstd-storage`" on "SQLite" => packed::on_sql(index::sqlite_pool().await).await;
-    zstd_on_postgresql: "`!zstd-storage`" on "PostgreSQL" => packed::on_sql(index::postgres_pool().await).await;
+    zstd_on_sqlite: "`!zstd-storage`" on "SQLite" => packed::on_sql(databases::sqlite_pool().await).await;
+    zstd_on_postgresql: "`!zstd-storage`" on "PostgreSQL" => packed::on_sql(databases::postgres_pool().await).await;
     remote_storage: "`!remote-storage`" on "a second server" => remote::subject().await;
     verify_over_remote: "verify over `!remote-storage`" on "a second server" => map(remote::subject().await, verify).verifying();
     verify_over_lru: "verify over `!lru-storage`" on "memory" => Subject::new(verify(lru(ROOM))).verifying();
@@ -69,8 +70,8 @@ matrix! {
     lru_over_disk: "`!with-cache-storage`, memory before a disk" on "a file system" => map(disk_subject(None).await, |disk| with_cache(lru(100_000), disk));
     replicated: "`!replicated-storage`" on "memory" => Subject::new(replicated(lru(ROOM), lru(ROOM)));
     verify_over_metrics_over_sharded_caches: "verify over metrics over an existence cache over `!sharded-storage`" on "memory" => Subject::new(verify(metrics(existence_cache(sharded())))).verifying();
-    sql_index_on_postgres: "verify over `!sql-index`" on "PostgreSQL, memory" => index::subject(index::postgres_pool().await, 0).await;
-    sql_index_on_postgres_inline: "verify over `!sql-index` with small blobs in the index" on "PostgreSQL, memory" => index::subject(index::postgres_pool().await, 100_000).await;
-    sql_index_on_sqlite: "verify over `!sql-index`" on "SQLite, memory" => index::subject(index::sqlite_pool().await, 0).await;
-    sql_index_on_sqlite_inline: "verify over `!sql-index` with small blobs in the index" on "SQLite, memory" => index::subject(index::sqlite_pool().await, 100_000).await;
+    sql_index_on_postgres: "verify over `!sql-index`" on "PostgreSQL, memory" => databases::subject(databases::postgres_pool().await, 0).await;
+    sql_index_on_postgres_inline: "verify over `!sql-index` with small blobs in the index" on "PostgreSQL, memory" => databases::subject(databases::postgres_pool().await, 100_000).await;
+    sql_index_on_sqlite: "verify over `!sql-index`" on "SQLite, memory" => databases::subject(databases::sqlite_pool().await, 0).await;
+    sql_index_on_sqlite_inline: "verify over `!sql-index` with small blobs in the index" on "SQLite, memory" => databases::subject(databases::sqlite_pool().await, 100_000).await;
 }

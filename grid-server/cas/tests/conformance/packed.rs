@@ -17,7 +17,7 @@ use grid_cas::sql::SqlPool;
 use grid_cas::{BlobStore, ByteRange, StoreError};
 use grid_core::{Digest, DigestFunction, SystemClock};
 
-use super::index::Hands;
+use super::databases::Hands;
 use super::trees::{disk_options, verify};
 use super::{redis_server, s3_server};
 
@@ -117,7 +117,7 @@ async fn each_backend_lists_its_packed_blobs_and_keeps_them_after_plain_ones() {
     let folder = tempfile::tempdir().unwrap();
     let server = s3_server::Server::start().await;
     server.bucket("main");
-    let (pool, _kept) = super::index::sqlite_pool().await;
+    let (pool, _kept) = super::databases::sqlite_pool().await;
     let stores = [
         zstd(disk(folder.path(), None).await),
         zstd(Redis::new(redis_server::database().await).in_form(Form::Packed)),

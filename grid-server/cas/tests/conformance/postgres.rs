@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use grid_core::{Coded as _, ErrorCode};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::OnceCell;
@@ -74,6 +75,7 @@ pub(crate) async fn place() -> String {
         include_str!("../../../../migrations/postgres/0203_sql_storage.sql"),
         include_str!("../../../../migrations/postgres/0204_cas_turns.sql"),
         include_str!("../../../../migrations/postgres/0205_cas_taken_over.sql"),
+        include_str!("../../../../migrations/postgres/0206_cas_cleanup.sql"),
     ] {
         sqlx::raw_sql(migration).execute(&mut made).await.unwrap();
     }
@@ -88,4 +90,43 @@ fn options(place: &str) -> PgConnectOptions {
 /// The database at a place.
 pub(crate) async fn open(place: &str) -> PgPool {
     PgPoolOptions::new().max_connections(8).connect_with(options(place)).await.unwrap()
+}
+
+/// What the database says with these codes, and whether it is to be tried again.
+#[tokio::test]
+async fn what_a_database_says_is_to_be_retried_exactly_where_that_helps() {
+    let pool = database().await;
+    let said = async |code: &str| {
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'said' USING ERRCODE = '{code}'; END $$");
+        let error = sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&pool).await.unwrap_err();
+        grid_cas::sql::error(&"caches[0] at postgresql://db".into(), &error)
+    };
+    // An administrator's shutdown, a deadlock, too many connections, no memory, a lock's time, a standby.
+    for code in ["57P01", "40P01", "53300", "53200", "55P03", "25006", "57014", "08006"] {
+        let error = said(code).await;
+        assert!(error.code().is_transient() && error.retry_after().is_some(), "{code}: {error}");
+    }
+    for (code, remedy) in [
+        ("28P01", "the password of `connection-string`"),
+        ("3D000", "create the database"),
+        ("42501", "let this user"),
+        ("42P01", "grid-server migrate"),
+    ] {
+        let error = said(code).await;
+        assert!(!error.code().is_transient() && error.retry_after().is_none(), "{code}: {error}");
+        assert!(error.to_string().starts_with("caches[0] at postgresql://db refuses: "), "{error}");
+        assert!(error.to_string().contains(remedy), "{error}");
+    }
+    assert_eq!(said("53100").await.code(), ErrorCode::ResourceExhausted);
+    assert_eq!(said("22012").await.code(), ErrorCode::Internal);
+}
+
+#[tokio::test]
+async fn a_full_file_is_said_to_be_full() {
+    let mut file = sqlx::SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    let small = "PRAGMA max_page_count = 4; CREATE TABLE blobs (data BLOB)";
+    sqlx::raw_sql(small).execute(&mut file).await.unwrap();
+    let large = "INSERT INTO blobs VALUES (randomblob(100000))";
+    let error = sqlx::raw_sql(large).execute(&mut file).await.unwrap_err();
+    assert_eq!(grid_cas::sql::error(&"storages[0]".into(), &error).code(), ErrorCode::ResourceExhausted);
 }

@@ -22,7 +22,7 @@ use grid_cas::{BlobStore, Inventory, SharedStore, StoreError};
 use grid_core::{Clock, Digest, DigestFunction, SystemClock};
 use tokio::sync::Notify;
 
-use super::index::{Hands, index, indexed, postgres_pool, sqlite_pool};
+use super::databases::{Hands, index, indexed, postgres_pool, sqlite_pool};
 use super::s3_server::Server;
 use super::trees::disk;
 use super::{redis_server, trees};

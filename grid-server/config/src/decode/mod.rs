@@ -7,6 +7,7 @@
 mod assigners;
 mod authorization;
 mod caches;
+mod channels;
 mod check;
 mod connections;
 mod decoder;
@@ -15,6 +16,7 @@ mod fields;
 mod inline;
 mod objects;
 mod options;
+mod pod;
 mod rules;
 mod scalars;
 mod scheduler;

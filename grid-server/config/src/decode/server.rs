@@ -1,20 +1,18 @@
-//! The document, its channels and instances.
+//! The document and its instances.
 
 use grid_core::InstanceName;
 
+use super::channels::parse_endpoint;
 use super::connections::Connection;
 use super::decoder::{Decode, Decoder, Sound};
 use super::scalars::{Names, TextMap};
-use super::{Fields, objects, record, rules};
+use super::{Fields, pod, record, rules};
 use crate::model::{
     ActionCache, Admin, Authorization, BlobCounts, Channel, Cleanup, Compression, Endpoint, GridCredentials,
-    Instance, LargeBlobs, Monitoring, MonitoringFormat, MonitoringTarget, RedisConnection, Scheduler,
-    ServerConfig, ServerCredentials, ServerService, Service, Shared, SqlConnection, Storage, TagFormat,
-    Transport,
+    Instance, LargeBlobs, Monitoring, MonitoringFormat, MonitoringTarget, Pod, RedisConnection, Scheduler,
+    ServerConfig, ServerService, Service, Shared, SqlConnection, Storage, TagFormat,
 };
-use crate::table::{
-    ADMIN, CLEANUP, GRID_CREDENTIALS, INSTANCE, Kind, MONITORING, SERVER_CREDENTIALS, TOP, Ty,
-};
+use crate::table::{ADMIN, CLEANUP, GRID_CREDENTIALS, INSTANCE, MONITORING, TOP, Ty};
 use crate::yaml::Child;
 
 /// What is defined for use elsewhere.
@@ -73,23 +71,18 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let (state_directory, metering) = (f.opt("state-directory"), f.opt("metering"));
     let grid_credentials = f.opt("grid-credentials");
     let (grpc_web, rates, tracing) = (f.opt("grpc-web"), f.opt("rates"), f.opt("tracing"));
+    let pod = f.opt::<Pod>("pod");
     let services = f.opt::<Sound<Shared<ServerService>>>("services");
 
-    let mut read = Vec::new();
-    for ReadInstance { instance, definitions: more } in
-        instances?.map_or_else(Vec::new, |Sound(instances)| instances)
-    {
-        read.push(instance);
-        if let Some(definitions) = &mut definitions {
-            definitions.extend(more);
-        }
-    }
+    let read = merged(instances?, &mut definitions);
     rules::instances(f, &read);
     let definitions = definitions?;
     let (sql_connections, redis_connections) = by_kind(definitions.connections);
+    let (mut channels, pod) = (channels?.unwrap_or_default(), pod?.unwrap_or_default());
+    pod::place(f, &mut channels, &pod);
     Some(ServerConfig {
         description: description?,
-        channels: channels?.unwrap_or_default(),
+        channels,
         authorization: authorization?.unwrap_or_else(Authorization::open),
         monitoring: monitoring?.and_then(|MaybeMonitoring(monitoring)| monitoring),
         max_concurrent_calls: max_concurrent_calls?,
@@ -113,7 +106,22 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         grpc_web: grpc_web?,
         rates: rates?.unwrap_or_default(),
         tracing: tracing?,
+        working_directory: pod.working_directory,
     })
+}
+
+/// The instances; what they define joins the document's definitions.
+fn merged(instances: Option<Sound<ReadInstance>>, definitions: &mut Option<Definitions>) -> Vec<Instance> {
+    let mut read = Vec::new();
+    for ReadInstance { instance, definitions: more } in
+        instances.map_or_else(Vec::new, |Sound(instances)| instances)
+    {
+        read.push(instance);
+        if let Some(definitions) = definitions {
+            definitions.extend(more);
+        }
+    }
+    read
 }
 
 /// Connections to databases, and those to Redis.
@@ -166,79 +174,6 @@ fn names(f: &mut Fields<'_, '_>) -> Option<Vec<InstanceName>> {
         }
     }
     Some(read)
-}
-
-impl Decode for Channel {
-    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let section = objects::section(child, &[Kind::Channel], decoder)?;
-        let mut fields = Fields::new(child, section, decoder)?;
-        let f = &mut fields;
-        let endpoint = endpoint(f);
-        let insecure = f.or::<bool>("insecure-mode");
-        let credentials = f.opt::<ServerCredentials>("credentials");
-        let transport = match (insecure?, credentials?) {
-            (true, _) => {
-                f.no_effect("credentials", "`insecure-mode` is on, so this channel speaks plain HTTP/2");
-                Transport::Insecure
-            }
-            (false, Some(credentials)) => Transport::Tls(credentials),
-            (false, None) => Transport::DefaultTls,
-        };
-        Some(Self { endpoint: endpoint?, transport })
-    }
-}
-
-fn endpoint(f: &mut Fields<'_, '_>) -> Option<Endpoint> {
-    let address = f.opt::<String>("address");
-    let port = f.opt::<u16>("port");
-    match (address?, port?) {
-        (Some(address), None) => {
-            let parsed = parse_endpoint(&address);
-            if parsed.is_none() {
-                f.error_at(
-                    "address",
-                    format!("expected HOST:PORT, [::]:PORT or unix:PATH, found `{address}`"),
-                );
-            }
-            parsed
-        }
-        (None, Some(port)) => Some(Endpoint::Tcp { host: "::".to_owned(), port }),
-        (None, None) => {
-            f.missing("address");
-            None
-        }
-        (Some(_), Some(_)) => {
-            f.error_at("port", "`address` has the port already; remove `port`".to_owned());
-            None
-        }
-    }
-}
-
-fn parse_endpoint(address: &str) -> Option<Endpoint> {
-    if let Some(path) = address.strip_prefix("unix:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return (!path.is_empty()).then(|| Endpoint::Unix(path.into()));
-    }
-    let (host, port) = address.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    (!host.is_empty()).then_some(())?;
-    Some(Endpoint::Tcp { host: host.to_owned(), port: port.parse().ok()? })
-}
-
-impl Decode for ServerCredentials {
-    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let mut fields = Fields::new(child, &SERVER_CREDENTIALS, decoder)?;
-        let f = &mut fields;
-        record!(f => ServerCredentials {
-            key: req("tls-server-key"),
-            certificate: req("tls-server-cert"),
-            client_authorities: opt("tls-client-certs"),
-        })
-    }
 }
 
 impl Decode for GridCredentials {

@@ -6,9 +6,9 @@ use super::connections::remote;
 use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
-    DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
-    S3Storage, Secret, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage,
-    Storage, WithCacheStorage, ZstdStorage,
+    DiskStorage, ExistenceCache, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage,
+    ReplicatedStorage, S3Storage, Secret, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited,
+    SqlIndex, SqlStorage, Storage, WithCacheStorage, ZstdStorage,
 };
 use crate::table::{Kind, SHARD, SIZE_LIMITED, Ty};
 use crate::yaml::Child;
@@ -38,6 +38,7 @@ impl Tagged for Storage {
             "sql-index" => sql_index(f).map(Self::SqlIndex),
             "redis-index" => redis_index(f).map(Self::RedisIndex),
             "redis-fmb-cache" => fmb_cache(f).map(Self::RedisFmbCache),
+            "existence-cache" => existence_cache(f).map(Self::ExistenceCache),
             "zstd-storage" => zstd(f).map(Self::Zstd),
             _ => {
                 f.error(format!("a defect of grid-server: !{tag} has no decoder; please report it"));
@@ -249,4 +250,12 @@ fn fmb_cache(f: &mut Fields<'_, '_>) -> Option<RedisFmbCache> {
         ttl: std::time::Duration::from_secs(ttl?),
         prefix: prefix?,
     })
+}
+
+fn existence_cache(f: &mut Fields<'_, '_>) -> Option<ExistenceCache> {
+    let storage = f.req("storage");
+    let ttl = f.req::<u64>("ttl-secs");
+    let max_entries = f.or("max-entries");
+    let ttl = std::time::Duration::from_secs(ttl?);
+    Some(ExistenceCache { storage: storage?, ttl, max_entries: max_entries? })
 }

@@ -29,7 +29,7 @@ pub use scheduler::{
 };
 pub use server::{
     Admin, Channel, Compression, Endpoint, GridCredentials, GrpcWeb, Instance, Monitoring, MonitoringFormat,
-    MonitoringTarget, Rates, ServerConfig, ServerCredentials, TagFormat, Tracing, Transport,
+    MonitoringTarget, Pod, Rates, ServerConfig, ServerCredentials, TagFormat, Tracing, Transport,
 };
 pub use services::{
     ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet,
@@ -37,7 +37,7 @@ pub use services::{
 };
 pub use shared::{Item, Place, Secret, Shared};
 pub use storages::{
-    DiskStorage, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage, ReplicatedStorage,
-    S3Storage, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex, SqlStorage, Storage,
-    WithCacheStorage, ZstdStorage,
+    DiskStorage, ExistenceCache, LruStorage, RedisFmbCache, RedisIndex, RedisStorage, RemoteStorage,
+    ReplicatedStorage, S3Storage, Shard, ShardedStorage, SizeDifferentiatedStorage, SizeLimited, SqlIndex,
+    SqlStorage, Storage, WithCacheStorage, ZstdStorage,
 };

@@ -63,6 +63,17 @@ pub struct ServerConfig {
     pub rates: Rates,
     /// Where traces go; `None` for nowhere.
     pub tracing: Option<Tracing>,
+    /// Where relative paths begin; `None` for the folder that the process was started in.
+    pub working_directory: Option<PathBuf>,
+}
+
+/// `pod`: what a configuration for a machine needs to run in a pod.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// The port at which the pod has to be reached.
+    pub port: Option<u16>,
+    /// Where relative paths begin.
+    pub working_directory: Option<PathBuf>,
 }
 
 /// One element of `instances`.

@@ -35,6 +35,8 @@ pub enum Storage {
     RedisIndex(RedisIndex),
     /// `!redis-fmb-cache`
     RedisFmbCache(RedisFmbCache),
+    /// `!existence-cache`
+    ExistenceCache(ExistenceCache),
     /// `!zstd-storage`
     Zstd(ZstdStorage),
 }
@@ -204,6 +206,17 @@ pub struct RedisFmbCache {
     pub ttl: Duration,
     /// What its keys start with.
     pub prefix: String,
+}
+
+/// Existence, remembered in the server's memory.
+#[derive(Debug, PartialEq)]
+pub struct ExistenceCache {
+    /// What is asked otherwise.
+    pub storage: Shared<Storage>,
+    /// How long it is remembered.
+    pub ttl: Duration,
+    /// Of how many blobs at most.
+    pub max_entries: u64,
 }
 
 /// Packed blobs.

@@ -79,6 +79,7 @@ static TOP_KEYS: &[Key] = &[
     ),
     key("rates", Ty::Record(&RATES), "How many calls a second callers may make. Our own."),
     key("tracing", Ty::Record(&TRACING), "Where OpenTelemetry traces are sent. Our own."),
+    key("pod", Ty::Record(&POD), "What a configuration for a machine needs to run in a pod. Our own."),
     key(
         "state-directory",
         Ty::Path,
@@ -145,6 +146,26 @@ static CHANNEL: Section = Section {
     ],
 };
 
+/// What a pod needs.
+pub(crate) static POD: Section = Section {
+    name: "pod",
+    kind: None,
+    status: Status::Done,
+    doc: "What a configuration that was written for a machine needs to run in a pod; the operator adds it to that of `configFrom`. Our own.",
+    keys: &[
+        key(
+            "port",
+            Ty::Whole(1, 65535),
+            "Where no channel can be reached at this port from outside, the first one that is plain TCP is opened there, on all addresses, in place of its own.",
+        ),
+        key(
+            "working-directory",
+            Ty::Path,
+            "Where relative paths of the configuration begin; without it the folder that the server was started in.",
+        ),
+    ],
+};
+
 /// A channel's key pair.
 pub(crate) static SERVER_CREDENTIALS: Section = Section {
     name: "credentials (of a channel)",
@@ -182,4 +203,5 @@ pub(crate) static GRID_CREDENTIALS: Section = Section {
     ],
 };
 
-pub(super) const SECTIONS: &[&Section] = &[&TOP, &INSTANCE, &CHANNEL, &SERVER_CREDENTIALS, &GRID_CREDENTIALS];
+pub(super) const SECTIONS: &[&Section] =
+    &[&TOP, &INSTANCE, &CHANNEL, &SERVER_CREDENTIALS, &GRID_CREDENTIALS, &POD];

@@ -264,12 +264,27 @@ static REDIS_INDEX: Section = storage(
 
 static REDIS_FMB: Section = storage(
     "!redis-fmb-cache",
-    "Remembers in Redis for a while which blobs exist; never which are missing.",
+    "Remembers in Redis for a while which blobs exist; never which are missing. `cleanup` of an index behind it keeps blobs for that much longer, where both are in its configuration.",
     &[
         required("storage", STORAGE, "The storage that is asked otherwise."),
         required("redis", REDIS, "The connection."),
         required("ttl-secs", Ty::Whole(0, 31_536_000), "How long it is remembered, in seconds."),
         default("prefix", Ty::Text, "C", "What the keys start with."),
+    ],
+);
+
+static EXISTENCE: Section = storage(
+    "!existence-cache",
+    "Remembers in the server's memory for a while which blobs exist; never which are missing. `cleanup` of an index behind it keeps blobs for that much longer, where both are in its configuration. Our own.",
+    &[
+        required("storage", STORAGE, "The storage that is asked otherwise."),
+        required("ttl-secs", Ty::Whole(1, 31_536_000), "How long it is remembered, in seconds."),
+        default(
+            "max-entries",
+            Ty::Whole(1, 1_000_000_000),
+            "1000000",
+            "How many blobs are remembered at most; each takes about 200 bytes.",
+        ),
     ],
 );
 
@@ -302,5 +317,6 @@ pub(super) const SECTIONS: &[&Section] = &[
     &SQL_INDEX,
     &REDIS_INDEX,
     &REDIS_FMB,
+    &EXISTENCE,
     &ZSTD,
 ];

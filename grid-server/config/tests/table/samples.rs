@@ -252,6 +252,9 @@ pub(crate) fn document(section: &Section, text: &str) -> String {
             format!("instances: []\nserver: [!channel {{address: 'unix:s', credentials: {text}}}]")
         }
         (None, "grid-credentials") => with("grid-credentials"),
+        (None, "pod") => format!(
+            "instances: []\nserver: [!channel {{address: 'localhost:1', insecure-mode: yes}}]\npod: {text}"
+        ),
         (None, "size-limited-storages[]") => {
             format!(
                 "{SERVES}instances: []\nstorages: [!size-differentiated-storage {{fallback: {lru}, size-limited-storages: [{text}]}}]"

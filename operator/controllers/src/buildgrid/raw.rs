@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use grid_config::model::{Endpoint, Service};
+use grid_config::model::{Endpoint, Service, Storage};
 use grid_config::{ServerConfig, Severity, Surroundings, load};
 
 use crate::names::{GRPC_PORT, SERVER_ADMIN_PORT};
@@ -58,6 +58,10 @@ fn completed(text: &str, executes: bool) -> String {
     if !has("admin") {
         yaml.push_str(&format!("admin:\n  address: \"0.0.0.0:{SERVER_ADMIN_PORT}\"\n"));
     }
+    // Only where something comes of it: a newer operator must not replace the pods of grids that do without.
+    if !has("pod") && is_for_a_machine(text) {
+        yaml.push_str(&format!("pod: {{port: {GRPC_PORT}, working-directory: \"{VOLUME_DIR}\"}}\n"));
+    }
     if !has("state-directory") {
         yaml.push_str(&format!("state-directory: \"{VOLUME_DIR}\"\n"));
     }
@@ -67,6 +71,25 @@ fn completed(text: &str, executes: bool) -> String {
         ));
     }
     yaml
+}
+
+/// Whether a configuration listens where only its own machine gets, or has paths that begin where it was started.
+fn is_for_a_machine(text: &str) -> bool {
+    let Some(config) = load(text, &Files::default()).config else { return true };
+    let is_reachable = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Tcp { host, port } => {
+            i32::from(*port) == GRPC_PORT && !["localhost", "127.0.0.1", "::1"].contains(&host.as_str())
+        }
+        Endpoint::Unix(_) => false,
+    };
+    let mut disks = config.storages.iter().filter_map(|storage| match &storage.value {
+        Storage::Disk(disk) => Some(&disk.path),
+        _ => None,
+    });
+    let relative_database = |rest: &str| !rest.is_empty() && !rest.starts_with('/');
+    !config.channels.iter().any(|channel| is_reachable(&channel.endpoint))
+        || disks.any(|path| path.is_relative())
+        || text.split("sqlite:///").skip(1).any(relative_database)
 }
 
 fn check(config: &ServerConfig, executes: bool) -> Result<(), Trouble> {
@@ -106,8 +129,9 @@ struct Files {
 }
 
 impl Surroundings for Files {
-    fn variable(&self, _: &str) -> Option<String> {
-        None
+    /// The one variable that every server pod has and a configuration may stand on.
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "HOME").then(|| VOLUME_DIR.to_owned())
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
@@ -147,7 +171,12 @@ instances:
     fn what_a_pod_needs_is_added_and_what_is_there_is_kept() {
         let raw = complete(CACHE, false).unwrap();
         assert!(raw.yaml.contains("admin:") && raw.yaml.contains("state-directory:"));
-        assert!(!raw.yaml.contains("grid-credentials:"));
+        assert!(!raw.yaml.contains("grid-credentials:") && !raw.yaml.contains("pod:"));
+        for changed in
+            [CACHE.replace("[::]:50051", "localhost:50051"), format!("{CACHE}# sqlite:///./grid.db\n")]
+        {
+            assert!(complete(&changed, false).unwrap().yaml.contains("pod: {port: 50051"));
+        }
         assert_eq!(raw.secrets, BTreeSet::from([("pg".to_owned(), "uri".to_owned())]));
         assert_eq!(raw.instances, ["main"]);
         let own = format!("{CACHE}admin: {{address: \"127.0.0.1:8980\"}}\n");
@@ -158,7 +187,18 @@ instances:
     fn what_does_not_fit_says_where_and_what_to_do() {
         for (text, executes, part) in [
             (CACHE.to_owned(), true, "has no execution service"),
-            (CACHE.replace("50051", "50052"), false, "no address with the port 50051"),
+            (
+                CACHE
+                    .replace("insecure-mode: true", "credentials: {tls-server-key: k, tls-server-cert: c}")
+                    .replace("50051", "50052"),
+                false,
+                "nothing listens at port 50051",
+            ),
+            (
+                format!("{CACHE}pod: {{}}\n").replace("50051", "50052"),
+                false,
+                "no address with the port 50051",
+            ),
             (CACHE.replace("size: 5M", "sise: 5M"), false, "sise"),
             (CACHE.replace("/etc/grid/secrets/pg/uri", "/etc/passwd"), false, "only keys of Secrets"),
             (format!("{CACHE}admin: {{address: \"[::]:9\"}}\n"), false, "end it with :8980"),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid_operator_api::{
     ByteSize, CasStorageSpec, LocalRef, NamedStorage, RedisStorage, RemoteCredentials, RemoteStorage,
-    S3Storage, SecretKeyRef, SqlIndex, StorageKind,
+    S3Storage, SecretKeyRef, SqlIndex, StorageKind, ZstdStorage,
 };
 
 use super::connections::{self, secret, secret_path};
@@ -150,6 +150,7 @@ impl<'a> Composer<'a> {
                 ("!replicated-storage", map)
             }
             StorageKind::SqlIndex(s) => ("!sql-index", self.sql_index(name, s)?),
+            StorageKind::Zstd(s) => ("!zstd-storage", self.zstd(name, s)?),
         };
         Ok(Node::anchored(tag, name, map))
     }
@@ -217,6 +218,36 @@ impl<'a> Composer<'a> {
             map.push(("promised-lifetime", Node::Map(vec![("seconds", seconds)])));
         }
         self.tree.indexes.push(name.to_owned());
+        Ok(map)
+    }
+
+    fn zstd(&self, name: &str, s: &ZstdStorage) -> Result<Vec<(&'static str, Node)>, Trouble> {
+        use StorageKind as K;
+        let kind = self.by_name.get(s.storage.as_str()).and_then(|storage| storage.kind());
+        if !matches!(kind, Some(K::Disk(_) | K::S3(_) | K::Redis(_) | K::Sql(_))) {
+            return Err(Trouble::new(
+                "Invalid",
+                format!(
+                    "the storage {name} packs blobs for a disk, s3, redis or sql storage, and {} is none: put whatever else there is in front of {name}",
+                    s.storage
+                ),
+            ));
+        }
+        let mut others = self.by_name.values().filter(|other| other.name != name);
+        let shares = |other: &&&NamedStorage| {
+            other.kind().is_some_and(|kind| kind.references().contains(&s.storage.as_str()))
+        };
+        if let Some(other) = others.find(shares) {
+            return Err(Trouble::new(
+                "Invalid",
+                format!(
+                    "the storages {name} and {} both refer to {}: packed blobs need a storage of their own",
+                    other.name, s.storage
+                ),
+            ));
+        }
+        let mut map = vec![("storage", Node::alias(&s.storage))];
+        map.extend(s.level.map(|level| ("level", Node::number(level))));
         Ok(map)
     }
 
@@ -355,6 +386,16 @@ mod tests {
                 "{serve: a, storages: [{name: a, lru: {size: 1Gi}}, {name: b, lru: {size: 1Gi}}]}",
                 "UnusedStorage",
                 "b is used by no storage",
+            ),
+            (
+                "{serve: a, storages: [{name: a, zstd: {storage: b}}, {name: b, lru: {size: 1Gi}}]}",
+                "Invalid",
+                "b is none",
+            ),
+            (
+                "{serve: a, volume: {size: 1Gi}, storages: [{name: a, replicated: {storages: [b, c]}}, {name: b, zstd: {storage: c}}, {name: c, disk: {}}]}",
+                "Invalid",
+                "both refer to c",
             ),
             (
                 "{serve: a, volume: {size: 1Gi}, storages: [{name: a, disk: {size: 2Gi}}]}",

@@ -45,6 +45,8 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("!sql-index", "sql", "cas storages[].sqlIndex.database"),
     ("!sql-index", "max-inline-blob-size", "cas storages[].sqlIndex.maxInlineBlobSize"),
     ("!sql-index", "promised-lifetime", "cas storages[].sqlIndex.promisedLifetime"),
+    ("!zstd-storage", "storage", "cas storages[].zstd.storage"),
+    ("!zstd-storage", "level", "cas storages[].zstd.level"),
     ("cleanup[]", "high-watermark", "cas cleanup.highWatermark"),
     ("cleanup[]", "low-watermark", "cas cleanup.lowWatermark"),
     ("cleanup[]", "batch-size", "cas cleanup.batchSize"),

@@ -10,6 +10,7 @@
 mod broken;
 mod capability;
 mod certificates;
+mod config_from;
 mod configuration;
 mod convergence;
 mod examples;

@@ -126,7 +126,8 @@ fn tiers() -> Vec<(&'static str, Value)> {
                 {"name": "sizes", "sizeDifferentiated": {"fallback": "both",
                     "sizeLimitedStorages": [{"storage": "redis", "maxSize": "1Mi"}]}},
                 {"name": "redis", "redis": {"host": "redis", "port": 6379, "db": 1, "password": secret("a")}},
-                {"name": "both", "replicated": {"storages": ["shards", "sql"], "copyQueueSize": 10}},
+                {"name": "both", "replicated": {"storages": ["shards", "packed"], "copyQueueSize": 10}},
+                {"name": "packed", "zstd": {"storage": "sql", "level": 5}},
                 {"name": "shards", "sharded": {"shards": ["one", "two"]}},
                 {"name": "one", "remote": {"url": "https://one.example", "instanceName": "a"}},
                 {"name": "two", "remote": {"url": "https://two.example", "instanceName": "a", "credentials": {

@@ -99,16 +99,18 @@ const END_TURN: &str = "DELETE FROM cas_turns WHERE store = $1 AND holder = $2";
 const CLAIMED: &str =
     "SELECT key, size FROM cas_blobs WHERE store = $1 AND key = ANY($2::bytea[]) AND deleting >= $3";
 
+// What is locked is found again by its place (ctid), not by its key: to join ten thousand keys, the planner would read the
+// whole table. A row that another call wrote anew in between has another place, and is left alone.
 const CLAIM: &str = "
 WITH oldest AS MATERIALIZED (
-    SELECT key, size, accessed FROM cas_blobs
+    SELECT ctid AS place, key, size, accessed FROM cas_blobs
     WHERE store = $1 AND accessed < greatest($2, $4) AND (accessed < $2 OR size > $3)
         AND (deleting IS NULL OR deleting < $7)
     ORDER BY accessed LIMIT $6 FOR UPDATE SKIP LOCKED
 ),
-summed AS (SELECT key, sum(size) OVER (ORDER BY accessed, key) - size AS sooner FROM oldest)
-UPDATE cas_blobs b SET deleting = $8 FROM summed
-WHERE b.store = $1 AND b.key = summed.key AND summed.sooner < $5 RETURNING b.key, b.size";
+summed AS (SELECT place, sum(size) OVER (ORDER BY accessed, key) - size AS sooner FROM oldest)
+UPDATE cas_blobs SET deleting = $8
+WHERE ctid = ANY(ARRAY(SELECT place FROM summed WHERE sooner < $5)) RETURNING key, size";
 
 const ELIGIBLE: &str = "
 SELECT coalesce(sum(size), 0)::bigint AS bytes, count(*) AS blobs FROM cas_blobs
@@ -125,12 +127,10 @@ WHERE b.store = $1 AND b.key = these.key RETURNING b.key, b.size";
 
 const FORGET: &str = "
 WITH these AS (
-    SELECT key FROM cas_blobs
+    SELECT ctid AS place FROM cas_blobs
     WHERE store = $1 AND key = ANY($2::bytea[]) AND deleting = $3 ORDER BY key FOR UPDATE
 ),
-gone AS (
-    DELETE FROM cas_blobs b USING these WHERE b.store = $1 AND b.key = these.key RETURNING b.size
-),
+gone AS (DELETE FROM cas_blobs WHERE ctid = ANY(ARRAY(SELECT place FROM these)) RETURNING size),
 freed AS (SELECT coalesce(sum(size), 0)::bigint AS bytes, count(*) AS blobs FROM gone),
 counted AS (
     INSERT INTO cas_totals AS t (store, part, bytes, blobs)
