@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
 mod actions;
+mod api;
 mod attacks;
 mod bazel;
 mod clients;
@@ -26,6 +27,7 @@ mod remote;
 mod scenarios;
 mod toolchain;
 mod wait;
+mod waits;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

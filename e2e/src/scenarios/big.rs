@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::builds::{self, Course};
 use super::on_cluster::TestGrid;
 use crate::gridcluster::Cluster;
-use crate::{grid, operator, pods, process, reference, wait};
+use crate::{grid, operator, pods, process, reference, wait, waits};
 
 /// Actions that run on the grid while all this happens.
 const ACTIONS: usize = 2_000;
@@ -27,7 +27,7 @@ const TOKENS: &str = "secret/demo-credentials";
 /// Builds run all the time. Meanwhile the operator is upgraded, servers and workers are replaced, the database is restarted,
 /// gets a new password and is migrated, a pool goes from nothing to ten pods and back, twice, a node is emptied, a
 /// node dies, the leader is killed, certificates and tokens are replaced, and the bucket is cleaned every minute. No action
-/// fails and none runs anywhere but on the grid.
+/// fails, none runs anywhere but on the grid, and Fleet has a reason for each that waits.
 ///
 /// # Errors
 /// Where one of that is not so.
@@ -43,27 +43,31 @@ pub(crate) fn big() -> Result<()> {
     test.settled()?;
     let old_token = token(&test)?;
     let (mut workspace, clients) = test.bazel("demo")?;
-    builds::meanwhile(&mut workspace, &clients, &[], |course| {
-        test.kubectl(&["annotate", "grid/demo", "grid.build/rotate-tokens=once"])?;
-        let step = |what: &str, act: &dyn Fn() -> Result<()>| happens(course, what, act);
-        step("the operator is upgraded to two replicas", &|| operator::replicas(&test.kube, 2))?;
-        step("the servers are replaced", &|| roll(&test, "grid", "once"))?;
-        step("the workers are replaced", &|| roll(&test, "pool", "once"))?;
-        step("the leader is killed", &|| operator::kill_leader(&test.kube).map(drop))?;
-        step("the database is killed", &|| pods::kill(&test.kube, test.namespace, "postgres-0", "postgres"))?;
-        step("certificates are replaced", &|| certificates(&test))?;
-        step("the database's password is replaced, and the database migrated", &|| password(&test))?;
-        step("a pool from 0 to 10, to 0, to 10 and to 0", &|| burst(&test))?;
-        if nodes > 1 {
-            step("a node is emptied", &|| empty_node(&test))?;
-            step("a node dies and comes back", &|| kill_node(&test, &cluster))?;
-        }
-        step("the old token is let in no more", &|| {
-            wait::until("the rotation of the tokens", 1_200, || has_rotated(&test, &old_token))
-        })?;
-        wait::until("2,000 actions", 1_800, || {
-            course.expect_running()?;
-            Ok(course.actions() >= ACTIONS)
+    let (_, waits) = waits::recorded(&cluster, test.namespace, "demo", || {
+        builds::meanwhile(&mut workspace, &clients, &[], |course| {
+            test.kubectl(&["annotate", "grid/demo", "grid.build/rotate-tokens=once"])?;
+            let step = |what: &str, act: &dyn Fn() -> Result<()>| happens(course, what, act);
+            step("the operator is upgraded to two replicas", &|| operator::replicas(&test.kube, 2))?;
+            step("the servers are replaced", &|| roll(&test, "grid", "once"))?;
+            step("the workers are replaced", &|| roll(&test, "pool", "once"))?;
+            step("the leader is killed", &|| operator::kill_leader(&test.kube).map(drop))?;
+            step("the database is killed", &|| {
+                pods::kill(&test.kube, test.namespace, "postgres-0", "postgres")
+            })?;
+            step("certificates are replaced", &|| certificates(&test))?;
+            step("the database's password is replaced, and the database migrated", &|| password(&test))?;
+            step("a pool from 0 to 10, to 0, to 10 and to 0", &|| burst(&test))?;
+            if nodes > 1 {
+                step("a node is emptied", &|| empty_node(&test))?;
+                step("a node dies and comes back", &|| kill_node(&test, &cluster))?;
+            }
+            step("the old token is let in no more", &|| {
+                wait::until("the rotation of the tokens", 1_200, || has_rotated(&test, &old_token))
+            })?;
+            wait::until("2,000 actions", 1_800, || {
+                course.expect_running()?;
+                Ok(course.actions() >= ACTIONS)
+            })
         })
     })?;
     workspace.run_outputs(&clients)?;
@@ -71,6 +75,7 @@ pub(crate) fn big() -> Result<()> {
     expect_cleaned(&test)?;
     test.settled()?;
     operator::replicas(&test.kube, 1)?;
+    waits.tell()?;
     test.delete()
 }
 

@@ -14,7 +14,6 @@ use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
     WatchEvent, WatchParams,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, ResourceExt};
 use regex::Regex;
 use serde_json::{Value, json};
@@ -23,7 +22,7 @@ use tokio::runtime::Runtime;
 use super::on_cluster::TestGrid;
 use crate::gridcluster::Cluster;
 use crate::remote::Remote;
-use crate::{actions, grid, operator, pods, process, wait};
+use crate::{actions, api, grid, operator, pods, process, wait};
 
 /// Namespaces, and in each of them so many grids with a tier and a pool: 1,020 resources.
 const NAMESPACES: usize = 34;
@@ -157,15 +156,8 @@ struct Run {
 
 impl Run {
     fn of(cluster: &Cluster) -> Result<Self> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let variables = cluster.variables()?;
-        let path = variables.get("KUBECONFIG").context("gridcluster env: no KUBECONFIG")?;
         let runtime = Runtime::new()?;
-        let client = runtime.block_on(async {
-            let options = KubeConfigOptions::default();
-            let config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?;
-            anyhow::Ok(Client::try_from(config)?)
-        })?;
+        let client = runtime.block_on(api::client(cluster))?;
         Ok(Self { runtime, client })
     }
 
