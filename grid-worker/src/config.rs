@@ -33,7 +33,8 @@ pub struct Settings {
     /// PEM file of this worker's key.
     #[arg(long, env = "GRID_WORKER_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// This worker's name, unique in the grid; the host's name and a random part where it is not given.
+    /// This worker's name, unique in the grid. Where it is not given, the host's name and a random part, which the cache
+    /// directory keeps until the machine starts anew.
     #[arg(long, env = "GRID_WORKER_NAME")]
     pub name: Option<String>,
     /// The worker pool that this worker is of, as NAMESPACE/NAME: what Fleet counts and drains it by.

@@ -21,6 +21,7 @@ pub mod logs;
 mod made_mode;
 pub mod memory;
 pub mod metrics;
+mod name;
 pub mod notice;
 pub mod probe;
 mod removal;

@@ -28,6 +28,7 @@ use crate::execute::{Executor, Residents};
 use crate::faults::Faults;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::name;
 use crate::notice::{Notice, Service};
 use crate::probe::{self, Probe};
 use crate::retry::{Backoff, Retry};
@@ -75,7 +76,7 @@ pub async fn work(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(?placement, bytes, files, "the cache is open");
     let spares = SpareTrees::open(settings.cache_dir.join("trees"), janitor.clone())
         .with_context(|| format!("--cache-dir {}", settings.cache_dir.display()))?;
-    let name = settings.name.clone().unwrap_or_else(default_name);
+    let name = settings.name.clone().map_or_else(|| name::of_cache(&settings.cache_dir), Ok)?;
     let executor = Arc::new(Executor {
         name: name.clone(),
         trees: Trees::new(cas.clone(), DIRECTORY_MEMORY),
@@ -215,11 +216,6 @@ fn placement(owner: u32, build: &Path, cache: &Path) -> anyhow::Result<Placement
             Placement::Copy
         }
     })
-}
-
-fn default_name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
 }
 
 /// Leads SIGTERM, SIGINT and the notice of preemption into the worker's fate; the future ends with the first.
