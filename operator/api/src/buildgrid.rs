@@ -11,6 +11,7 @@ use crate::authorization::AuthorizationSpec;
 use crate::common::{
     ConfigMapKeyRef, DeletionPolicy, LocalRef, PodTemplate, SecretKeyRef, VolumeSpec, conditions,
 };
+use crate::edges::{GrpcWebSpec, RatesSpec, TracingSpec};
 use crate::entry::{GatewaySpec, IngressSpec, TlsSpec};
 use crate::insight::MonitoringSpec;
 use crate::maintenance::MaintenanceSpec;
@@ -65,6 +66,8 @@ pub const ROTATE_ANNOTATION: &str = "grid.build/rotate-tokens";
     validation = ("!has(self.configFrom) || (self.topology == 'combined' && !has(self.storageRef) && !has(self.authorization) && self.instances == [''] && !has(self.actionCache.lru) && !has(self.actionCache.sql) && !has(self.actionCache.redis) && !has(self.actionCache.s3) && !has(self.actionCache.remote) && self.actionCache.allowUpdates && self.actionCache.cacheFailedActions && !self.actionCache.writeOnce)", "configFrom is the whole configuration: say instances, storage, action cache and authorization there, and leave topology, storageRef, authorization, instances and actionCache out here"),
     validation = ("!has(self.configFrom) || !(has(self.execution.matchPropertyKeys) || has(self.execution.wildcardPropertyKeys))", "configFrom is the whole configuration: say property keys there"),
     validation = ("!has(self.configFrom) || !has(self.mutualTls)", "configFrom is the whole configuration: say channels and credentials there, and leave mutualTls out here"),
+    validation = ("!has(self.configFrom) || !(has(self.tracing) || has(self.rates) || has(self.grpcWeb))", "configFrom is the whole configuration: say tracing, rates and grpc-web there"),
+    validation = ("!has(self.rates) || !has(self.rates.perSubject) || has(self.authorization)", "rates.perSubject needs spec.authorization: without it no caller has a subject"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
 )]
@@ -123,6 +126,15 @@ pub struct BuildGridSpec {
     /// Objects of the Prometheus operator and a dashboard for Grafana.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<MonitoringSpec>,
+    /// Where OpenTelemetry traces of calls and actions are sent; nowhere where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<TracingSpec>,
+    /// How many calls a second callers may make; any number where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<RatesSpec>,
+    /// gRPC-web for pages in browsers; without it there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_web: Option<GrpcWebSpec>,
     /// The server's whole configuration as BuildGrid's YAML, in place of the one that the operator writes. It runs in
     /// topology combined. Keys of Secrets that it reads by `!read-file /etc/grid/secrets/SECRET/KEY` are mounted
     /// there; `admin`, `state-directory` and `grid-credentials` are added where they are missing.

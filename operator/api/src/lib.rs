@@ -14,6 +14,7 @@ mod authorization;
 mod buildgrid;
 mod cas_storage;
 mod common;
+mod edges;
 mod entry;
 mod generate;
 mod insight;
@@ -37,6 +38,7 @@ pub use common::{
     ByteSize, ConfigMapKeyRef, DeletionPolicy, Empty, LocalRef, PodTemplate, PodTemplateMetadata,
     SecretKeyRef, Span, VolumeSpec,
 };
+pub use edges::{GrpcWebSpec, RatesSpec, TracingSpec};
 pub use entry::{
     CertManager, ExtraRoute, GatewaySpec, IngressSpec, IssuerKind, IssuerRef, ParentRef, RouteBackend,
     SelfSigned, TlsSpec,

@@ -38,7 +38,9 @@ fn grid_in_one_pod() -> Vec<(&'static str, Value)> {
                 "authorization": {"jwt": {"keySecretRef": secret("jwt"), "algorithm": "rs256", "audiences": ["grid"]},
                     "aclFrom": {"name": "texts", "key": "acl"}, "openInstances": [""]},
                 "networkPolicy": {"clients": [{"podSelector": {}}], "databasePods": {"matchLabels": {"a": "b"}}},
-                "monitoring": {"interval": "30s", "labels": {"a": "b"}}, "podTemplate": template, "maintenance": windows}),
+                "monitoring": {"interval": "30s", "labels": {"a": "b"}}, "podTemplate": template, "maintenance": windows,
+                "tracing": {"endpoint": "http://collector:4318", "samplePercent": 5},
+                "rates": {"perSubject": 10, "perConnection": 100}, "grpcWeb": {"origins": ["https://ui.example.org"]}}),
     )]
 }
 

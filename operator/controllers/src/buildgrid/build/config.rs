@@ -1,6 +1,6 @@
 //! The YAML of each of a grid's servers. Its cache of results is written by `results`.
 
-use grid_operator_api::{RemoteAssetSpec, Span};
+use grid_operator_api::{BuildGridSpec, RemoteAssetSpec, Span};
 
 use super::super::roles::{Role, serving};
 use super::super::validate::{Grid, Storage};
@@ -73,12 +73,36 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
             ]),
         ));
     }
+    document.extend(edges(grid.spec));
     document.push(("instances", Node::List(vec![instance])));
     if executes && role.has_execution() {
         let quotas = Node::tagged("!quota-service", vec![("scheduler", Node::alias(QUEUE))]);
         document.push(("services", Node::List(vec![quotas])));
     }
     Config { yaml: Node::Map(document).to_yaml(), secrets: composed.secrets }
+}
+
+/// What stands before the services.
+fn edges(spec: &BuildGridSpec) -> Vec<(&'static str, Node)> {
+    let tracing = spec.tracing.as_ref().map(|tracing| {
+        let sample = match tracing.sample_percent {
+            100 => "1".to_owned(),
+            percent => format!("0.{percent:02}"),
+        };
+        (
+            "tracing",
+            Node::Map(vec![("endpoint", Node::text(&tracing.endpoint)), ("sample", Node::Plain(sample))]),
+        )
+    });
+    let rates = spec.rates.as_ref().map(|rates| {
+        let named = [("per-subject", rates.per_subject), ("per-connection", rates.per_connection)];
+        let given = named.into_iter().filter_map(|(key, rate)| Some((key, Node::number(rate?))));
+        ("rates", Node::Map(given.collect()))
+    });
+    let web = spec.grpc_web.as_ref().map(|web| {
+        ("grpc-web", Node::Map(vec![("origins", Node::List(web.origins.iter().map(Node::text).collect()))]))
+    });
+    [tracing, rates, web].into_iter().flatten().collect()
 }
 
 /// The certificates of parts are no clients': whoever reaches the grid may use it as without them.
