@@ -21,6 +21,8 @@ const CONNECTIONS: usize = 20;
 const PIECE: usize = 64 << 10;
 /// When memory that no longer grows has stopped growing.
 const QUIET: Duration = Duration::from_secs(2);
+/// For how long that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// By how much the server's memory grows for each of the two crowds, in MiB.
 pub(crate) async fn measure(server: &Server) -> [u64; 2] {
@@ -63,10 +65,11 @@ async fn half_upload(channel: Channel, number: usize) {
     ByteStreamClient::new(channel).write(stream::iter(messages).chain(stream::pending())).await.ok();
 }
 
-/// The server's memory, in MiB, once it has stopped changing.
+/// The server's memory, in MiB, once it has stopped changing, or for a minute has not.
 async fn settled(server: &Server) -> u64 {
     let (mut memory, mut since) = (server.memory(), Instant::now());
-    while since.elapsed() < QUIET {
+    let began = since;
+    while since.elapsed() < QUIET && began.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = server.memory();
         if now.abs_diff(memory) > 1 {

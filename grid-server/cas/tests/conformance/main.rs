@@ -60,7 +60,7 @@ matrix! {
     verify_over_lru: "verify over `!lru-storage`" on "memory" => Subject::new(verify(lru(ROOM))).verifying();
     verify_over_disk: "verify over `!disk-storage`" on "a file system" => map(disk_subject(None).await, verify).verifying();
     metrics_over_lru: "metrics over `!lru-storage`" on "memory" => Subject::new(metrics(lru(ROOM)));
-    existence_cache_over_lru: "existence cache over `!lru-storage`" on "memory" => Subject::new(existence_cache(lru(ROOM)));
+    existence_cache_over_lru: "`!existence-cache`" on "memory" => Subject::new(existence_cache(lru(ROOM)));
     size_differentiated: "`!size-differentiated-storage`" on "memory" => Subject::new(size_differentiated());
     sharded: "`!sharded-storage`" on "memory" => Subject::new(sharded());
     with_cache: "`!with-cache-storage`" on "memory" => Subject::new(with_cache(lru(ROOM), lru(ROOM)));
@@ -69,7 +69,7 @@ matrix! {
     with_cache_deferred_and_full: "`!with-cache-storage`, deferred writes, no room in the queue" on "memory" => Subject::new(deferred(lru(ROOM), lru(ROOM), 0));
     lru_over_disk: "`!with-cache-storage`, memory before a disk" on "a file system" => map(disk_subject(None).await, |disk| with_cache(lru(100_000), disk));
     replicated: "`!replicated-storage`" on "memory" => Subject::new(replicated(lru(ROOM), lru(ROOM)));
-    verify_over_metrics_over_sharded_caches: "verify over metrics over an existence cache over `!sharded-storage`" on "memory" => Subject::new(verify(metrics(existence_cache(sharded())))).verifying();
+    verify_over_metrics_over_sharded_caches: "verify over metrics over `!existence-cache` over `!sharded-storage`" on "memory" => Subject::new(verify(metrics(existence_cache(sharded())))).verifying();
     sql_index_on_postgres: "verify over `!sql-index`" on "PostgreSQL, memory" => databases::subject(databases::postgres_pool().await, 0).await;
     sql_index_on_postgres_inline: "verify over `!sql-index` with small blobs in the index" on "PostgreSQL, memory" => databases::subject(databases::postgres_pool().await, 100_000).await;
     sql_index_on_sqlite: "verify over `!sql-index`" on "SQLite, memory" => databases::subject(databases::sqlite_pool().await, 0).await;
