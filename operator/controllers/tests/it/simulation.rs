@@ -1,7 +1,7 @@
-//! Worlds by a seed: any grid, tier and pool that the rules accept, by the schema of every field, changed to any other and back, while requests are
-//! refused, answers are lost, others write in between, the operator dies after any write, sees old resources and is of
-//! another version for a while. In
-//! the end everything is as if nothing had happened, and then nothing is written any more.
+//! Worlds by a seed: any grid, tier and pool that the rules accept, by the schema of every field, changed to any other and back,
+//! while requests are refused, answers are lost, others write in between, owners are deleted and made anew, the operator dies
+//! after any write, sees old resources and is of another version for a while. In the end everything is as if nothing had
+//! happened, and then nothing is written any more.
 //!
 //! `GRID_SEEDS` says how many seeds, `GRID_FIRST_SEED` where they begin.
 
@@ -46,18 +46,18 @@ async fn one(seed: u64) {
     let wanted = shape(&calm);
     if chance.percent(40) {
         let model = world(&before);
-        storm(&model, &mut chance).await;
+        storm(&model, &mut chance, true).await;
         at_rest(&model).await;
         return assert_same(&shape(&model), &wanted, &format!("seed {seed}: made in a storm: {before:?}"));
     }
     let model = calm;
     change(&model, &other);
-    storm(&model, &mut chance).await;
+    storm(&model, &mut chance, false).await;
     if chance.percent(50) {
         at_rest(&model).await;
     }
     change(&model, &before);
-    storm(&model, &mut chance).await;
+    storm(&model, &mut chance, true).await;
     at_rest(&model).await;
     assert_same(&shape(&model), &wanted, &format!("seed {seed}: {before:?} to {other:?} and back"));
 }
@@ -67,8 +67,8 @@ async fn at_rest(model: &Model) {
     Operator::over(model, &own_revision()).finish(model).await;
 }
 
-/// Passes in which anything may go wrong.
-async fn storm(model: &Model, chance: &mut Chance) {
+/// Passes in which anything may go wrong. A resource that is made anew gets volumes of its own, which can't become others.
+async fn storm(model: &Model, chance: &mut Chance, may_be_recreated: bool) {
     let seen: Vec<(&str, Value)> = RESOURCES
         .iter()
         .filter_map(|(plural, _, name)| Some((*plural, model.object(plural, name)?)))
@@ -89,11 +89,22 @@ async fn storm(model: &Model, chance: &mut Chance) {
             pass(model).await;
         }
         model.crash_after(None);
+        if chance.percent(8) && may_be_recreated {
+            recreate(model, chance.below(RESOURCES.len()));
+        }
         if chance.percent(60) {
             model.settle();
         }
     }
     model.faults(None);
+}
+
+/// Someone deletes a resource, with all that it owns, and makes it anew: what the operator remembers is of another.
+fn recreate(model: &Model, which: usize) {
+    let (plural, kind, name) = RESOURCES[which];
+    let spec = model.object(plural, name).unwrap()["spec"].take();
+    model.delete(plural, name);
+    model.put(resource(kind, name, &spec));
 }
 
 async fn stale(model: &Model, seen: &[(&str, Value)]) {

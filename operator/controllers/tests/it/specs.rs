@@ -241,7 +241,7 @@ pub(crate) fn is_refused(kind: &str, spec: &Value, before: Option<&Value>) -> bo
 pub(crate) struct Leaf {
     pub(crate) path: String,
     pub(crate) pointer: String,
-    schema: Value,
+    schema: &'static Value,
 }
 
 impl Leaf {
@@ -249,7 +249,7 @@ impl Leaf {
     pub(crate) fn changed(&self, spec: &Value) -> Value {
         let mut changed = spec.clone();
         let slot = changed.pointer_mut(&self.pointer).unwrap();
-        *slot = other(slot, &self.schema);
+        *slot = other(slot, self.schema);
         changed
     }
 }
@@ -261,7 +261,7 @@ pub(crate) fn leaves(kind: &str, spec: Option<&Value>) -> Vec<Leaf> {
     found
 }
 
-fn collect(schema: &Value, value: Option<&Value>, path: &str, pointer: &str, found: &mut Vec<Leaf>) {
+fn collect(schema: &'static Value, value: Option<&Value>, path: &str, pointer: &str, found: &mut Vec<Leaf>) {
     let name = path.rsplit('.').next().unwrap_or_default();
     // A pool's resources are those of its two containers; all others are Kubernetes' own.
     let is_opaque = OPAQUE.contains(&name) && schema["properties"]["worker"].is_null();
@@ -281,7 +281,7 @@ fn collect(schema: &Value, value: Option<&Value>, path: &str, pointer: &str, fou
             collect(&schema["items"], item, path, &format!("{pointer}/{index}"), found);
         }
     } else {
-        found.push(Leaf { path: path.to_owned(), pointer: pointer.to_owned(), schema: schema.clone() });
+        found.push(Leaf { path: path.to_owned(), pointer: pointer.to_owned(), schema });
     }
 }
 
