@@ -146,7 +146,7 @@ fn change(model: &Model, specs: &Specs) {
 
 /// Two states of the world, of which each may be changed into the other; the first has nothing that is wrong or that waits.
 async fn two_worlds(chance: &mut Chance) -> (Specs, Model, Specs) {
-    let mut before = RESOURCES.map(|(_, kind, _)| any(kind, chance, is_at_once));
+    let mut before = RESOURCES.map(|(_, kind, _)| any(kind, chance, None, is_at_once));
     loop {
         let calm = world(&before);
         at_rest(&calm).await;
@@ -154,7 +154,7 @@ async fn two_worlds(chance: &mut Chance) -> (Specs, Model, Specs) {
         for ((plural, kind, name), spec) in RESOURCES.iter().zip(&mut before) {
             if condition(&calm, plural, name, "Degraded")["status"] == "True" {
                 is_well = false;
-                *spec = any(kind, chance, is_at_once);
+                *spec = any(kind, chance, None, is_at_once);
             }
         }
         if !is_well {
@@ -163,7 +163,7 @@ async fn two_worlds(chance: &mut Chance) -> (Specs, Model, Specs) {
         let mut pairs = RESOURCES.iter().zip(&before);
         let other = std::array::from_fn(|_| {
             let ((_, kind, _), before) = pairs.next().unwrap();
-            any(kind, chance, |spec| {
+            any(kind, chance, Some(before), |spec| {
                 spec["maintenance"].is_null()
                     && !is_refused(kind, spec, Some(before))
                     && !is_refused(kind, before, Some(spec))
@@ -179,7 +179,7 @@ fn is_at_once(spec: &Value) -> bool {
 }
 
 /// A spec of that kind that the rules accept: one in which much occurs, of which fields are left out and others changed.
-fn any(kind: &str, chance: &mut Chance, is_wanted: impl Fn(&Value) -> bool) -> Value {
+fn any(kind: &str, chance: &mut Chance, like: Option<&Value>, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let scenes: Vec<Value> =
         scenes().into_iter().filter(|(of, _)| *of == kind).map(|(_, spec)| spec).collect();
     let required = schema(kind)["required"].as_array().cloned().unwrap_or_default();
