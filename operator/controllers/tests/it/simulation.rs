@@ -180,8 +180,9 @@ fn is_at_once(spec: &Value) -> bool {
 
 /// A spec of that kind that the rules accept: one in which much occurs, of which fields are left out and others changed.
 fn any(kind: &str, chance: &mut Chance, like: Option<&Value>, is_wanted: impl Fn(&Value) -> bool) -> Value {
-    let scenes: Vec<Value> =
-        scenes().into_iter().filter(|(of, _)| *of == kind).map(|(_, spec)| spec).collect();
+    let of_kind = scenes().into_iter().filter(|(of, _)| *of == kind).map(|(_, spec)| spec);
+    // A volume is never another: little but what is like it can follow a resource that has one.
+    let scenes: Vec<Value> = of_kind.chain(like.cloned()).collect();
     let required = schema(kind)["required"].as_array().cloned().unwrap_or_default();
     for _ in 0..10_000 {
         let mut spec = full(kind, &scenes[chance.below(scenes.len())]);
