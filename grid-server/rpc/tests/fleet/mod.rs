@@ -207,7 +207,13 @@ async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {
     assert_eq!((idle.pools[0].queued, idle.pools[0].required_slots), (0, 0));
     let action = shared.action("x", LINUX, |_| {}).await;
     let (queued, mut stream) = grid.execute(action).await;
-    let wanted = watch.message().await.unwrap().unwrap();
+    // It came while nothing was free, which is noted a moment after it is counted.
+    let wanted = loop {
+        let next = tokio::time::timeout(WAIT, watch.message()).await.unwrap().unwrap().unwrap();
+        if next.pools[0].wakeup_generation > idle.pools[0].wakeup_generation {
+            break next;
+        }
+    };
     assert_eq!((wanted.pools[0].queued, wanted.pools[0].required_slots, wanted.pools[0].bots), (1, 1, 0));
     assert!(wanted.pools[0].oldest_queue_age.is_some());
     let told = told(&queued, &mut stream, "is being scaled up").await;
@@ -220,7 +226,6 @@ async fn a_job_counts_for_the_pool_that_would_run_it(kind: Kind) {
     let demand = grid.fleet().get_demand(DemandRequest::default()).await.unwrap().into_inner();
     let demand = &demand.pools[0];
     assert_eq!((demand.queued, demand.executing, demand.bots, demand.idle_slots), (0, 1, 1, 0));
-    assert!(demand.wakeup_generation > idle.pools[0].wakeup_generation, "it came while nothing was free");
     assert!(demand.recent_queue_time.is_some());
 }
 
@@ -253,7 +258,9 @@ async fn a_drained_bot_gets_no_more_work_and_leaves_when_it_is_done(kind: Kind) 
         held
     });
     let begun = grid.fleet().drain(request.clone()).await.unwrap().into_inner().drains;
-    assert_eq!((begun[0].state(), begun[0].bots, begun[0].running_leases), (DrainState::Requested, 1, 1));
+    // The bot may have heard of it before the answer is written.
+    assert!([DrainState::Requested, DrainState::Acknowledged].contains(&begun[0].state()), "{begun:?}");
+    assert_eq!((begun[0].bots, begun[0].running_leases), (1, 1));
     // The held call is answered at once.
     let mut bot = held.await.unwrap();
     assert!(bot.drain.unwrap() > 500, "{:?}", bot.drain);

@@ -121,6 +121,11 @@ impl Core {
         self.arrived.lock().extend(requirements);
     }
 
+    /// Whether there is anything that [`Core::arrived`] would give.
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.lock().is_empty()
+    }
+
     /// What jobs ask for that came since the last call.
     pub(super) fn arrived(&self) -> HashSet<RequirementId> {
         std::mem::take(&mut *self.arrived.lock())

@@ -1,4 +1,4 @@
-//! Bots: they crash, lose their sessions, fail actions and give them back.
+//! Bots: they crash, lose their sessions, don't hear answers, fail actions and give them back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,14 @@ use grid_scheduler::session::{BotStatus, News, ReportedLease};
 use grid_scheduler::transition::Cause;
 use tokio::time::{sleep, timeout};
 
+use crate::clients::{ENDS_ITS_WORKER, FAILS};
 use crate::{POOL, SESSION, World};
+
+/// A lease as its bot sees it.
+struct Held {
+    action: Bytes,
+    news: News,
+}
 
 pub(crate) async fn bot(world: Arc<World>, number: usize) {
     let size = if number == 0 { "large" } else { "small" };
@@ -42,12 +49,12 @@ pub(crate) async fn bot(world: Arc<World>, number: usize) {
 
 /// One session of a bot, until it crashes or is told that the session is over.
 async fn serve(world: &World, session: SessionId, bot_id: &str) {
-    let mut running: BTreeMap<(JobId, u32), News> = BTreeMap::new();
+    let mut running: BTreeMap<(JobId, u32), Held> = BTreeMap::new();
     loop {
-        let leases = running.iter().map(|((job, attempt), news)| ReportedLease {
+        let leases = running.iter().map(|((job, attempt), held)| ReportedLease {
             job: *job,
             attempt: *attempt,
-            news: news.clone(),
+            news: held.news.clone(),
             usage: Usage::default(),
         });
         let report = BotReport {
@@ -62,25 +69,34 @@ async fn serve(world: &World, session: SessionId, bot_id: &str) {
         let wait = if running.is_empty() { 20_000 } else { 500 };
         let poll = Poll { wait: Duration::from_millis(wait), when_full: world.below(2) == 0 };
         let answer = timeout(Duration::from_secs(25), async { world.replica().report(report, poll).await });
-        match answer.await {
+        let answer = answer.await;
+        let is_heard = world.calm() || world.below(10) > 0;
+        match answer {
+            Ok(Ok(_)) if !is_heard => {}
             Ok(Ok(synced)) => {
                 world.shown(&synced);
-                running.retain(|key, _| synced.held.iter().any(|j| (j.id, j.state.attempts) == *key));
+                // Some go on to report what was taken from them.
+                let is_stubborn = !world.calm() && world.below(2) == 0;
+                let is_held = |key| synced.held.iter().any(|j| (j.id, j.state.attempts) == key);
+                running.retain(|key, _| is_stubborn || is_held(*key));
                 for job in synced.held {
-                    running.entry((job.id, job.state.attempts)).or_insert(News::Running(None));
+                    let key = (job.id, job.state.attempts);
+                    running.entry(key).or_insert(Held { action: job.action, news: News::Running(None) });
                 }
             }
             Ok(Err(grid_scheduler::SchedulerError::SessionNotFound(_))) => return,
             Ok(Err(_)) | Err(_) => {}
         }
         sleep(Duration::from_millis(u64::from(world.below(3_000)) + 1)).await;
-        if !world.calm() && world.below(30) == 0 {
+        let runs = |kind: u8| running.values().any(|held| *held.action == [kind]);
+        if !world.calm() && (world.below(30) == 0 || runs(ENDS_ITS_WORKER)) {
             return;
         }
-        for ((_, attempt), news) in &mut running {
+        for ((_, attempt), held) in &mut running {
             let finished = || News::Finished(Bytes::from(attempt.to_string()));
-            *news = match world.below(if world.calm() { 4 } else { 10 }) {
+            held.news = match world.below(if world.calm() { 4 } else { 10 }) {
                 _ if world.endless.load(Ordering::Relaxed) => News::Running(None),
+                _ if !world.calm() && *held.action == [FAILS] => News::Failed(Cause::Internal),
                 0..4 => finished(),
                 4 => News::Failed(Cause::Internal),
                 5 => News::Failed(Cause::GivenBack),

@@ -14,9 +14,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::World;
 
+/// What an action does besides, as its only byte says: it brings down whoever runs it, or never comes to a result, as long as
+/// there is trouble.
+pub(crate) const ENDS_ITS_WORKER: u8 = 5;
+pub(crate) const FAILS: u8 = 4;
+
 pub(crate) async fn client(world: Arc<World>, number: usize) {
     sleep(Duration::from_millis(world.below(20_000).into())).await;
-    let action = Bytes::from(vec![u8::try_from(world.below(4)).unwrap()]);
+    let action = Bytes::from(vec![u8::try_from(world.below(6)).unwrap()]);
     let size = if world.below(4) == 0 { "large" } else { "small" };
     let request = ExecuteRequest {
         priority: i32::try_from(world.below(2)).unwrap(),
