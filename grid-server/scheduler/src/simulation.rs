@@ -129,7 +129,10 @@ impl SimStore {
     async fn read<T>(&self, read: impl FnOnce(&Tables) -> T + Send) -> StoreResult<T> {
         self.world.stall().await;
         self.world.fail(|f| f.statement)?;
-        Ok(read(&*self.world.tables.lock().await))
+        let found = read(&*self.world.tables.lock().await);
+        // The answer takes its time too, in which the state may change.
+        self.world.stall().await;
+        Ok(found)
     }
 }
 

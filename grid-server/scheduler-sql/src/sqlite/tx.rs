@@ -56,15 +56,11 @@ impl SqliteTx {
 /// The jobs of a statement that gives rows of [`JobRow`].
 macro_rules! jobs {
     ($self:ident, $condition:literal $(, $bind:expr)*) => {{
-        let sql = const_format(JOB, $condition);
+        let sql = format!("{JOB} {}", $condition);
         let rows: Vec<JobRow> =
             sqlx::query_as(sqlx::AssertSqlSafe(sql))$(.bind($bind))*.fetch_all(&mut *$self.tx).await.map_err(map)?;
         rows.into_iter().map(rows::job).collect::<StoreResult<Vec<Job>>>()
     }};
-}
-
-fn const_format(head: &str, condition: &str) -> String {
-    format!("{head} {condition}")
 }
 
 #[async_trait]

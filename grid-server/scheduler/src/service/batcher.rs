@@ -2,8 +2,8 @@
 //!
 //! It also carries calls over a database that is away: a batch is tried again, with a growing pause, and takes in what
 //! arrives meanwhile, until it succeeds, its callers have gone, or their patience is over: each call's own, counted from its
-//! arrival, whatever it had to wait for. A call that can't be done takes no other with it. What a batch does must
-//! therefore be safe to do twice.
+//! arrival, whatever it had to wait for. A batch that nobody waits for any more is given up, so that what was refused is not
+//! done later. A call that can't be done takes no other with it. What a batch does must therefore be safe to do twice.
 
 use std::future::Future;
 use std::time::Duration;
@@ -99,10 +99,9 @@ where
         let mut pauses = Pauses::default();
         loop {
             batch.retain(|call| !call.answer.is_closed());
-            if batch.is_empty() {
-                return Vec::new();
-            }
-            match (self.run)(batch.iter().map(|call| call.request.clone()).collect()).await {
+            let Some(last) = batch.iter().map(|call| call.deadline).max() else { return Vec::new() };
+            let run = (self.run)(batch.iter().map(|call| call.request.clone()).collect());
+            match timeout_at(last, run).await.unwrap_or_else(|_| Err(tired())) {
                 Ok(answers) => {
                     for (call, result) in batch.into_iter().zip(answers) {
                         // A caller that has gone needs no answer.
@@ -230,6 +229,26 @@ mod tests {
                 Err(error) => assert!(number == 7 && matches!(error, SchedulerError::Internal(_)), "{error}"),
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_is_not_done_when_the_database_is_back() {
+        let done = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&done);
+        let run = move |batch: Vec<u32>| {
+            let counted = Arc::clone(&counted);
+            async move {
+                sleep(PATIENCE * 3 / 2).await;
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok(batch)
+            }
+        };
+        let (batcher, work) = Batcher::new(limits(500), run);
+        let work = tokio::spawn(work);
+        assert!(matches!(batcher.call(1).await, Err(SchedulerError::Unavailable(_))));
+        drop(batcher);
+        work.await.unwrap();
+        assert_eq!(done.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

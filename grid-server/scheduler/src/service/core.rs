@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -28,6 +29,9 @@ pub(super) struct Core {
     pub(super) dispatcher: Dispatcher,
     /// The fleet as last read; it may be seconds old.
     pub(super) fleet: watch::Sender<Arc<View>>,
+    /// How many readings of the fleet have begun, and the number of the one that is shown.
+    begun: AtomicU64,
+    shown: AtomicU64,
     /// The fleet has changed and is to be read again.
     pub(super) fleet_changed: Notify,
     /// Something changed that may be why jobs wait.
@@ -55,6 +59,8 @@ impl Core {
             hub: Arc::default(),
             dispatcher,
             fleet: watch::Sender::new(Arc::default()),
+            begun: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
             fleet_changed: Notify::new(),
             waiting_changed: Notify::new(),
             arrived: Mutex::default(),
@@ -74,15 +80,28 @@ impl Core {
         Arc::clone(&self.fleet.borrow())
     }
 
-    /// Reads the fleet, and has the bots that wait here offer themselves anew where the pools are others.
+    /// Reads the fleet, and has the bots that wait here offer themselves anew where the pools are others. A
+    /// reading that began before the one that is shown, and took longer, is for its caller alone.
     pub(super) async fn read_fleet(&self) -> Result<Arc<View>, SchedulerError> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let rows = self.store.fleet().await?;
         let view = Arc::new(View::new(rows, |instance| self.pool(instance).to_owned()));
-        let before = self.fleet.send_replace(Arc::clone(&view));
-        if before.declarations != view.declarations {
+        let mut pools_changed = false;
+        let is_news = self.fleet.send_if_modified(|shown| {
+            // Nobody else is here meanwhile.
+            if self.shown.fetch_max(number, Ordering::Relaxed) > number {
+                return false;
+            }
+            pools_changed = shown.declarations != view.declarations;
+            shown.clone_from(&view);
+            true
+        });
+        if pools_changed {
             self.dispatcher.resync_all();
         }
-        self.waiting_changed.notify_one();
+        if is_news {
+            self.waiting_changed.notify_one();
+        }
         Ok(view)
     }
 
@@ -119,11 +138,6 @@ impl Core {
     /// Jobs with these requirements came.
     pub(super) fn arrive(&self, requirements: impl IntoIterator<Item = RequirementId>) {
         self.arrived.lock().extend(requirements);
-    }
-
-    /// Whether there is anything that [`Core::arrived`] would give.
-    pub(super) fn has_arrived(&self) -> bool {
-        !self.arrived.lock().is_empty()
     }
 
     /// What jobs ask for that came since the last call.

@@ -165,11 +165,11 @@ async fn submit(core: Arc<Core>, batch: Vec<Submission>) -> Result<Vec<(Submitte
     let (submitted, effects) =
         engine::submit(core.store.as_ref(), &batch, core.options.fair, &mut placed).await?;
     submitted.iter().for_each(|s| core.hub.confirm(s.operation.id));
+    core.dispatcher.interned(batch.into_iter().filter_map(|s| s.requirement));
     if core.view().has_pools() {
         let fresh = submitted.iter().filter(|s| !s.merged && s.job.state.stage == Stage::Queued);
         core.arrive(fresh.map(|s| s.job.spec.requirement));
     }
-    core.dispatcher.interned(batch.into_iter().filter_map(|s| s.requirement));
     core.apply(effects);
     Ok(submitted.into_iter().zip(watches).collect())
 }

@@ -23,10 +23,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) async fn explain(core: Arc<Core>) {
     let mut unplaceable: HashMap<RequirementId, Instant> = HashMap::new();
     loop {
-        if unplaceable.is_empty() && !core.has_arrived() {
+        if unplaceable.is_empty() {
             core.waiting_changed.notified().await;
         } else {
-            // News or not: the grace runs, and what was not known yet may be now.
+            // News or not: the grace runs.
             let _ = timeout(AGAIN, core.waiting_changed.notified()).await;
         }
         sleep(FIRST).await;
@@ -51,27 +51,14 @@ pub(super) async fn explain(core: Arc<Core>) {
     }
 }
 
-/// Tells the pools that new jobs count for and that have no free slot that they are wanted. A job that came before this
-/// replica knew what it asks for, or the pool that it counts for, is looked at again as long as somebody waits for it.
+/// Tells the pools that new jobs count for and that have no free slot that they are wanted.
 async fn wake(core: &Core) -> Result<(), SchedulerError> {
     let view = core.view();
-    let (mut pools, mut early) = (BTreeSet::new(), Vec::new());
-    for id in core.arrived() {
-        let Some(requirement) = core.dispatcher.requirement(id) else {
-            early.push(id);
-            continue;
-        };
+    let mut pools = BTreeSet::new();
+    for requirement in core.arrived().into_iter().filter_map(|id| core.dispatcher.requirement(id)) {
         if view.bots_for(&requirement).all(|bot| bot.free() == 0) {
-            match view.place(&requirement, 0) {
-                Some(pool) => drop(pools.insert(pool.name.clone())),
-                None if view.has_pools() => early.push(id),
-                None => {}
-            }
+            pools.extend(view.place(&requirement, 0).map(|pool| pool.name.clone()));
         }
-    }
-    if !early.is_empty() {
-        let waiting = core.hub.waiting();
-        core.arrive(early.into_iter().filter(|id| waiting.contains(id)));
     }
     if pools.is_empty() {
         return Ok(());

@@ -6,6 +6,7 @@
 
 mod bots;
 mod clients;
+mod views;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -252,9 +253,13 @@ async fn schedule(seed: u64) {
 }
 
 fn run(seed: u64) {
+    on_a_simulated_clock(schedule(seed));
+}
+
+fn on_a_simulated_clock(world: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(schedule(seed));
+    runtime.block_on(world);
 }
 
 #[test]
