@@ -29,6 +29,9 @@ use grid_telemetry::logs::{self, LogFormat};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Blobs come and go: zeroing two mebibytes for each first touch was half of the processor time of a write. Where the
+    // kernel doesn't know the request, all works as well.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     // Libraries beneath us bring another provider along, so that rustls can't choose by itself. It is set only once.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Some(code) = client() {

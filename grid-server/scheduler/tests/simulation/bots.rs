@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid_scheduler::engine::BotReport;
 use grid_scheduler::history::Usage;
-use grid_scheduler::ids::{JobId, SessionId};
+use grid_scheduler::ids::JobId;
 use grid_scheduler::properties::Properties;
 use grid_scheduler::service::{Poll, Standing};
-use grid_scheduler::session::{BotStatus, News, ReportedLease};
+use grid_scheduler::session::{BotStatus, News, ReportedLease, Session};
 use grid_scheduler::transition::Cause;
 use tokio::time::{sleep, timeout};
 
@@ -40,15 +40,16 @@ pub(crate) async fn bot(world: Arc<World>, number: usize) {
             version: String::new(),
         };
         if let Ok(session) = world.replica().open_session(standing).await {
-            serve(&world, session.id, &session.bot_id).await;
+            serve(&world, &session, number % 2 == 1).await;
         }
         // It crashed, or its session was lost.
         sleep(Duration::from_millis(u64::from(world.below(5_000)) + 1)).await;
     }
 }
 
-/// One session of a bot, until it crashes or is told that the session is over.
-async fn serve(world: &World, session: SessionId, bot_id: &str) {
+/// One session of a bot, until it crashes or is told that the session is over. A stubborn one goes on, as long as there is
+/// trouble, to report what was taken from it; others do so now and then.
+async fn serve(world: &World, session: &Session, is_stubborn: bool) {
     let mut running: BTreeMap<(JobId, u32), Held> = BTreeMap::new();
     loop {
         let leases = running.iter().map(|((job, attempt), held)| ReportedLease {
@@ -58,8 +59,8 @@ async fn serve(world: &World, session: SessionId, bot_id: &str) {
             usage: Usage::default(),
         });
         let report = BotReport {
-            session,
-            bot_id: bot_id.to_owned(),
+            session: session.id,
+            bot_id: session.bot_id.clone(),
             properties: None,
             capacity: None,
             status: BotStatus::Ok,
@@ -75,10 +76,9 @@ async fn serve(world: &World, session: SessionId, bot_id: &str) {
             Ok(Ok(_)) if !is_heard => {}
             Ok(Ok(synced)) => {
                 world.shown(&synced);
-                // Some go on to report what was taken from them.
-                let is_stubborn = !world.calm() && world.below(2) == 0;
+                let keeps = !world.calm() && (is_stubborn || world.below(2) == 0);
                 let is_held = |key| synced.held.iter().any(|j| (j.id, j.state.attempts) == key);
-                running.retain(|key, _| is_stubborn || is_held(*key));
+                running.retain(|key, _| keeps || is_held(*key));
                 for job in synced.held {
                     let key = (job.id, job.state.attempts);
                     running.entry(key).or_insert(Held { action: job.action, news: News::Running(None) });

@@ -8,7 +8,7 @@ use grid_core::{Digest, DigestFunction};
 use grid_scheduler::ids::OperationId;
 use grid_scheduler::job::Stage;
 use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
-use grid_scheduler::service::ExecuteRequest;
+use grid_scheduler::service::{ExecuteRequest, View};
 use grid_scheduler::{Scheduler, SchedulerError, Watch};
 use tokio::time::{sleep, timeout};
 
@@ -96,16 +96,18 @@ async fn request(replica: &Scheduler, action: Bytes, size: &str) -> ExecuteReque
     }
 }
 
-/// Nothing that went wrong before keeps an action from a bot that has nothing to do: longer than it takes to look at the
-/// queue where no news came, and for a bot to come back, nobody waits.
-pub(crate) async fn picked_up(replica: &Scheduler, number: usize) {
+/// Nothing that went wrong before keeps an action from a bot that has nothing to do, or its end from who watches it: longer
+/// than it takes to look at the queue where no news came, and for a bot to come back, nobody waits.
+pub(crate) async fn served(replica: &Scheduler, number: usize) {
     let action = Bytes::from(vec![u8::MAX, u8::try_from(number).unwrap()]);
     let size = ["large", "small"][number % 2];
     let mut watch = replica.execute(request(replica, action, size).await).await.expect("no trouble any more");
-    let began = async {
-        while watch.view().job.state.stage == Stage::Queued {
+    let mut until = async |is_so: fn(&View) -> bool| {
+        while !is_so(&watch.view()) {
             watch.changed().await;
         }
     };
+    let began = until(|view| view.job.state.stage != Stage::Queued);
     timeout(Duration::from_secs(15), began).await.expect("a bot with nothing to do takes it up");
+    timeout(Duration::from_secs(15), until(View::is_final)).await.expect("who watches is told of the end");
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bots::bot;
-use clients::{client, picked_up};
+use clients::{client, served};
 use grid_scheduler::engine::{DrainOrder, Synced};
 use grid_scheduler::fleet::{DrainReason, DrainState, DrainTarget};
 use grid_scheduler::ids::{JobId, SessionId};
@@ -243,7 +243,7 @@ async fn schedule(seed: u64) {
     timeout(Duration::from_mins(30), end).await.expect("every client gets its answer");
     let replicas = world.replicas.lock().clone();
     for (number, replica) in replicas.iter().enumerate() {
-        picked_up(replica, number).await;
+        served(replica, number).await;
     }
     bots.shutdown().await;
     for operation in world.store.tables().await.operations.values() {
