@@ -40,7 +40,7 @@ pub(crate) async fn bot(world: Arc<World>, number: usize) {
             version: String::new(),
         };
         if let Ok(session) = world.replica().open_session(standing).await {
-            serve(&world, &session, number % 2 == 1).await;
+            serve(&world, &session, number < 2).await;
         }
         // It crashed, or its session was lost.
         sleep(Duration::from_millis(u64::from(world.below(5_000)) + 1)).await;
