@@ -5,6 +5,7 @@
 
 mod connections;
 pub mod deadline;
+mod gathered;
 mod greeting;
 mod lanes;
 
