@@ -1,15 +1,16 @@
-//! Why actions wait: asked of a grid's Fleet service while they do, for everything that waits longer than a pick-up takes.
+//! Why actions wait: asked of a grid's Fleet service while they do, for everything that waits longer than a pick-up takes, and in
+//! the end of its record, for everything that waited long.
 //!
 //! Fleet is on no ingress: it is reached through the API server, at whichever pod is there. While none answers nothing is asked; what
 //! waits on is asked about afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use grid_proto::fleet::fleet_client::FleetClient;
-use grid_proto::fleet::{Job, ListJobsRequest, WaitReason};
+use grid_proto::fleet::{Explanation, Job, ListJobsRequest, WaitReason, WhyRequest};
 use grid_proto::reapi::execution_stage;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
@@ -25,6 +26,11 @@ use crate::gridcluster::Cluster;
 
 /// What waits no longer than this is on its way to a worker.
 const LEAST: Duration = Duration::from_secs(2);
+/// What waited so long has its reason in Fleet's record, which holds what is looked at every few seconds, and outages of more
+/// than 20 s.
+const LONG: Duration = Duration::from_secs(30);
+/// How often Fleet's record is asked for before it is given up.
+const TRIES: usize = 5;
 /// How often Fleet is asked.
 const EVERY: Duration = Duration::from_secs(1);
 /// Port of the servers that serve Fleet.
@@ -37,6 +43,34 @@ pub(crate) struct Record {
     /// By reason: each action, and how long it had waited when that was last said of it.
     explained: BTreeMap<&'static str, BTreeMap<String, Duration>>,
     unexplained: Vec<String>,
+    /// What Fleet's record says of actions that are over.
+    past: Past,
+}
+
+/// Why actions that are over waited for their first worker, where that took [`LONG`].
+#[derive(Clone, Debug, Default)]
+struct Past {
+    actions: usize,
+    /// By reason: how many of them it held up.
+    reasons: BTreeMap<&'static str, usize>,
+    /// Those of which the record tells nothing.
+    unknown: Vec<String>,
+}
+
+impl Past {
+    fn add(&mut self, job: &Job, told: &Explanation) {
+        let first = told.attempts.iter().min_by_key(|attempt| attempt.number).and_then(|a| a.assigned_at);
+        let (Some(queued), Some(first)) = (job.queued_at, first) else { return };
+        if first.seconds - queued.seconds < LONG.as_secs().cast_signed() {
+            return;
+        }
+        self.actions += 1;
+        let reasons: BTreeSet<_> = told.waits.iter().map(|wait| wait.reason().as_str_name()).collect();
+        if reasons.is_empty() {
+            self.unknown.push(job.name.clone());
+        }
+        reasons.into_iter().for_each(|reason| *self.reasons.entry(reason).or_default() += 1);
+    }
 }
 
 impl Record {
@@ -69,7 +103,13 @@ impl Record {
             let longest = jobs.values().max().copied().unwrap_or_default();
             println!("    {reason}: {} actions, the longest {} s", jobs.len(), longest.as_secs());
         }
+        let Past { actions, reasons, unknown } = &self.past;
+        println!(
+            "    {actions} actions waited {} s and more; in Fleet's record: {reasons:?}",
+            LONG.as_secs()
+        );
         ensure!(self.answers > 0, "Fleet never answered");
+        ensure!(unknown.is_empty(), "Fleet's record doesn't say why these waited: {unknown:?}");
         ensure!(self.unexplained.is_empty(), "waited without a reason: {:?}", self.unexplained);
         Ok(())
     }
@@ -147,14 +187,46 @@ impl Way {
     }
 
     async fn jobs(&self, fleet: &Channel) -> Result<Vec<Job>> {
-        let mut request = Request::new(ListJobsRequest {
+        let request = ListJobsRequest {
             stages: vec![execution_stage::Value::Queued.into()],
             min_queue_age: Some(prost_types::Duration { seconds: LEAST.as_secs().cast_signed(), nanos: 0 }),
             ..ListJobsRequest::default()
-        });
+        };
+        Ok(FleetClient::new(fleet.clone())
+            .list_jobs(self.authorized(request).await?)
+            .await?
+            .into_inner()
+            .jobs)
+    }
+
+    /// What the record says of every action that is over.
+    async fn past(&self, fleet: &Channel) -> Result<Past> {
+        let mut client = FleetClient::new(fleet.clone());
+        let mut past = Past::default();
+        let stages = vec![execution_stage::Value::Completed.into()];
+        let mut list = ListJobsRequest { stages, ..ListJobsRequest::default() };
+        loop {
+            let page = client.list_jobs(self.authorized(list.clone()).await?).await?.into_inner();
+            let long = |job: &&Job| match (job.queued_at, job.assigned_at) {
+                (Some(queued), Some(at)) => at.seconds - queued.seconds >= LONG.as_secs().cast_signed(),
+                _ => false,
+            };
+            for job in page.jobs.iter().filter(long) {
+                let why = WhyRequest { operation: job.name.clone() };
+                past.add(job, &client.why(self.authorized(why).await?).await?.into_inner());
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(past);
+            }
+            list.page_token = page.next_page_token;
+        }
+    }
+
+    async fn authorized<T>(&self, message: T) -> Result<Request<T>> {
+        let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.token().await?);
         request.set_timeout(Duration::from_secs(10));
-        Ok(FleetClient::new(fleet.clone()).list_jobs(request).await?.into_inner().jobs)
+        Ok(request)
     }
 }
 
@@ -182,6 +254,15 @@ async fn ask(way: Arc<Way>, mut stopped: watch::Receiver<bool>) -> Result<Record
             record.add(&jobs);
         }
     }
+    let mut told = way.past(&fleet).await;
+    for _ in 1..TRIES {
+        if told.is_ok() {
+            break;
+        }
+        tokio::time::sleep(EVERY).await;
+        told = way.past(&fleet).await;
+    }
     door.abort();
+    record.past = told.context("Fleet's record of the actions that are over")?;
     Ok(record)
 }

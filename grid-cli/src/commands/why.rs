@@ -1,6 +1,8 @@
 //! `why`: what an operation waits for, in words.
 
-use grid_proto::fleet::{Attempt, Explanation, Mismatch, PoolVerdict, Property, WhyRequest};
+use grid_proto::fleet::{
+    Attempt, Explanation, Mismatch, PastWait, PoolVerdict, Property, WaitReason, WhyRequest,
+};
 
 use crate::args::connection::Connection;
 use crate::commands::{operations, times};
@@ -48,8 +50,7 @@ impl Args {
 fn print(explanation: &Explanation, printer: &mut Printer<'_>) -> Result<(), Failure> {
     printer.line(format_args!("{}  {}", explanation.operation, operations::stage_name(explanation.stage)))?;
     printer.line(&explanation.text)?;
-    let reason = explanation.reason().as_str_name().trim_start_matches("WAIT_REASON_").to_ascii_lowercase();
-    let mut facts = vec![("reason", reason), ("pool", explanation.pool.clone())];
+    let mut facts = vec![("reason", reason(explanation.reason())), ("pool", explanation.pool.clone())];
     if explanation.queue_position > 0 {
         facts.push(("jobs before it", explanation.queue_position.to_string()));
     }
@@ -65,7 +66,19 @@ fn print(explanation: &Explanation, printer: &mut Printer<'_>) -> Result<(), Fai
         print_mismatch(mismatch, printer)?;
     }
     explanation.pools.iter().try_for_each(|pool| print_verdict(pool, printer))?;
+    explanation.waits.iter().try_for_each(|wait| print_wait(wait, printer))?;
     explanation.attempts.iter().try_for_each(|attempt| print_attempt(attempt, printer))
+}
+
+fn reason(reason: WaitReason) -> String {
+    reason.as_str_name().trim_start_matches("WAIT_REASON_").to_ascii_lowercase()
+}
+
+fn print_wait(wait: &PastWait, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let moment =
+        |at: &Option<prost_types::Timestamp>| at.as_ref().map(ToString::to_string).unwrap_or_default();
+    let (since, until) = (moment(&wait.since), moment(&wait.until));
+    printer.line(format_args!("  waited {since} to {until}: {}: {}", reason(wait.reason()), wait.text))
 }
 
 fn print_attempt(attempt: &Attempt, printer: &mut Printer<'_>) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 pub(crate) mod history;
 pub(crate) mod quotas;
+pub(crate) mod waits;
 
 /// `id, spec, action, state, response`.
 pub(crate) type JobRow = (Uuid, String, Vec<u8>, String, Option<Vec<u8>>);

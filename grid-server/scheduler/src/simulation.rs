@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub use self::tables::Tables;
 use crate::SchedulerError;
 use crate::filter::ListQuery;
-use crate::fleet::FleetRows;
+use crate::fleet::{FleetRows, Wait, WaitQuery};
 use crate::history::Run;
 use crate::ids::{Ids, JobId, OperationId};
 use crate::job::{Job, Stage};
@@ -244,6 +244,10 @@ impl QueueStore for SimStore {
 
     async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>> {
         self.read(|t| t.runs(query)).await
+    }
+
+    async fn waits(&self, query: &WaitQuery) -> StoreResult<Vec<Wait>> {
+        self.read(|t| t.waits(query)).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {

@@ -15,7 +15,7 @@ use grid_core::Timestamp;
 
 use crate::SchedulerError;
 use crate::filter::ListQuery;
-use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows};
+use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows, Wait, WaitQuery};
 use crate::history::Run;
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
@@ -210,6 +210,12 @@ pub trait QueueStore: Debug + Send + Sync {
     /// [`SchedulerError::Unavailable`].
     async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>>;
 
+    /// Why jobs waited, the newest first.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn waits(&self, query: &WaitQuery) -> StoreResult<Vec<Wait>>;
+
     /// How many waiting jobs with these requirements come before a job that waits.
     ///
     /// # Errors
@@ -286,7 +292,13 @@ pub trait QueueTx: Send {
     /// Removes completed jobs that ended before `before`, with their operations; returns how many.
     async fn prune(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64>;
 
-    /// Removes leases that ended before `before` from the history; returns how many.
+    /// Why jobs waited, of spans that ended at `since` or later.
+    async fn latest_waits(&mut self, since: Timestamp) -> StoreResult<Vec<Wait>>;
+
+    /// Inserts spans, or moves their ends on: one is known by its requirement, reason and beginning.
+    async fn save_waits(&mut self, waits: &[Wait]) -> StoreResult<()>;
+
+    /// Removes leases and waits that ended before `before` from the history; returns how many of what there were more of.
     async fn prune_runs(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64>;
 
     /// Makes requirements known to every replica, and notes that they are asked for now.

@@ -1,12 +1,12 @@
-//! Ended leases as messages: a job's attempts, and what actions of a kind took.
+//! What is over, as messages: a job's attempts and waits, and what actions of a kind took.
 
 use std::time::Duration;
 
 use grid_proto::fleet as proto;
-use grid_scheduler::fleet::Quantiles;
+use grid_scheduler::fleet::{Quantiles, Wait};
 use grid_scheduler::history::{Run, SizeClass};
 
-use super::wire::quantiles;
+use super::wire::{quantiles, reason};
 use crate::execution::render::timestamp;
 
 /// What size classes are made of where nothing is said.
@@ -33,6 +33,16 @@ pub(super) fn attempt(run: &Run) -> proto::Attempt {
         assigned_at: Some(timestamp(run.started_at)),
         ended_at: Some(timestamp(run.ended_at)),
         ending: run.ending.name().to_owned(),
+    }
+}
+
+/// Why a job waited for some time.
+pub(super) fn wait(wait: &Wait) -> proto::PastWait {
+    proto::PastWait {
+        reason: reason(wait.reason).into(),
+        text: wait.text.clone(),
+        since: Some(timestamp(wait.since)),
+        until: Some(timestamp(wait.until)),
     }
 }
 

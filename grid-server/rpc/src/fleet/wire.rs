@@ -323,7 +323,7 @@ fn request(metadata: &RequestMetadata) -> reapi::RequestMetadata {
     }
 }
 
-const fn reason(reason: WaitReason) -> proto::WaitReason {
+pub(super) const fn reason(reason: WaitReason) -> proto::WaitReason {
     match reason {
         WaitReason::NotWaiting => proto::WaitReason::NotWaiting,
         WaitReason::BehindOthers => proto::WaitReason::BehindOthers,
@@ -334,6 +334,7 @@ const fn reason(reason: WaitReason) -> proto::WaitReason {
         WaitReason::NoUsableBot => proto::WaitReason::NoUsableBot,
         WaitReason::NoPoolFits => proto::WaitReason::NoPoolFits,
         WaitReason::NoBotFits => proto::WaitReason::NoBotFits,
+        WaitReason::NoScheduler => proto::WaitReason::NoScheduler,
     }
 }
 
@@ -363,5 +364,6 @@ pub(super) fn why(operation: String, why: &Why) -> proto::Explanation {
         pools: why.verdicts.iter().map(verdict).collect(),
         job: Some(job(why)),
         attempts: why.runs.iter().map(super::history::attempt).collect(),
+        waits: why.waits.iter().map(super::history::wait).collect(),
     }
 }

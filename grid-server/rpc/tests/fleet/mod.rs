@@ -49,6 +49,7 @@ on_both!(
     a_full_queue_refuses,
     what_actions_took_is_kept_and_offered,
     a_job_waits_for_the_first_declaration,
+    why_a_job_waited_is_told_when_it_is_over,
 );
 
 fn pool() -> Pool {
@@ -395,6 +396,39 @@ async fn what_actions_took_is_kept_and_offered(kind: Kind) {
     let attempts: Vec<_> =
         why.attempts.iter().map(|a| (a.number, a.ending.as_str(), a.bot.as_str())).collect();
     assert_eq!(attempts, [(2, "finished", "b1"), (1, "internal", "b1")]);
+}
+
+async fn why_a_job_waited_is_told_when_it_is_over(kind: Kind) {
+    let often = SchedulerOptions { safety_poll: Duration::from_millis(100), ..SchedulerOptions::default() };
+    let (shared, grid) = grid(kind, often).await;
+    grid.fleet().declare_pools(declaration(1, vec![pool()])).await.unwrap();
+    let action = shared.action("x", LINUX, |_| {}).await;
+    let (first, stream) = grid.execute(action).await;
+    let why = || async {
+        let request = WhyRequest { operation: first.name.clone() };
+        grid.fleet().why(request).await.unwrap().into_inner()
+    };
+    let noted = async { while why().await.waits.is_empty() {} };
+    tokio::time::timeout(WAIT, noted).await.unwrap();
+    let mut bot = bot(&grid, "b1");
+    bot.create(WAIT).await;
+    finish(&mut bot.session.leases[0], 0, Some(&ActionResult::default()));
+    bot.update(BRIEF).await.unwrap();
+    last(stream).await;
+    let told = why().await;
+    assert_eq!(told.reason(), WaitReason::NotWaiting);
+    let waited = &told.waits[0];
+    assert_eq!(waited.reason(), WaitReason::ScalingUp);
+    assert!(waited.text.contains(POOL), "{}", waited.text);
+    let job = told.job.unwrap();
+    let nanos = |at: Option<prost_types::Timestamp>| at.map(|at| (at.seconds, at.nanos)).unwrap();
+    assert!(nanos(job.queued_at) <= nanos(waited.since) && nanos(waited.since) <= nanos(waited.until));
+    let until = told.waits.iter().map(|wait| nanos(wait.until)).max().unwrap();
+    assert!(
+        until <= nanos(job.assigned_at),
+        "it is told of a wait that was over: {told:?}",
+        told = told.waits
+    );
 }
 
 async fn a_full_queue_refuses(kind: Kind) {

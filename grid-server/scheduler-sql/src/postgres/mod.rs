@@ -15,6 +15,7 @@ mod read;
 mod sessions;
 mod turns;
 mod tx;
+mod waits;
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use grid_core::Timestamp;
 use grid_scheduler::filter::ListQuery;
-use grid_scheduler::fleet::FleetRows;
+use grid_scheduler::fleet::{FleetRows, Wait, WaitQuery};
 use grid_scheduler::history::Run;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
@@ -116,6 +117,10 @@ impl QueueStore for PostgresQueue {
 
     async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>> {
         history::runs(&self.reader, query).await
+    }
+
+    async fn waits(&self, query: &WaitQuery) -> StoreResult<Vec<Wait>> {
+        waits::waits(&self.reader, query).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use grid_core::Timestamp;
-use grid_scheduler::fleet::{Declaration, Drain, DrainTarget};
+use grid_scheduler::fleet::{Declaration, Drain, DrainTarget, Wait};
 use grid_scheduler::ids::{JobId, OperationId, SessionId};
 use grid_scheduler::job::Job;
 use grid_scheduler::operation::Operation;
@@ -15,7 +15,7 @@ use grid_scheduler::store::{Event, FlowKey, Order, Overdue, QueueTx, StoreResult
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{fleet, history, listen, news, operations, queue, quotas, read, sessions, turns};
+use super::{fleet, history, listen, news, operations, queue, quotas, read, sessions, turns, waits};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -241,7 +241,16 @@ impl QueueTx for PostgresTx {
     }
 
     async fn prune_runs(&mut self, before: Timestamp, limit: u32) -> StoreResult<u64> {
-        history::prune(&mut self.tx, before, limit).await
+        let waits = waits::prune(&mut self.tx, before, limit).await?;
+        Ok(history::prune(&mut self.tx, before, limit).await?.max(waits))
+    }
+
+    async fn latest_waits(&mut self, since: Timestamp) -> StoreResult<Vec<Wait>> {
+        waits::latest(&mut self.tx, since).await
+    }
+
+    async fn save_waits(&mut self, waits: &[Wait]) -> StoreResult<()> {
+        waits::save(&mut self.tx, waits).await
     }
 
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {

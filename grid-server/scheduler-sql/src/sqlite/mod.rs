@@ -12,6 +12,7 @@ mod read;
 mod sessions;
 mod turns;
 mod tx;
+mod waits;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
 use grid_core::{Clock, SystemClock, Timestamp};
 use grid_scheduler::filter::ListQuery;
-use grid_scheduler::fleet::FleetRows;
+use grid_scheduler::fleet::{FleetRows, Wait, WaitQuery};
 use grid_scheduler::history::Run;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
@@ -146,6 +147,10 @@ impl QueueStore for SqliteQueue {
 
     async fn runs(&self, query: &RunQuery) -> StoreResult<Vec<Run>> {
         history::runs(&self.pool, query).await
+    }
+
+    async fn waits(&self, query: &WaitQuery) -> StoreResult<Vec<Wait>> {
+        waits::waits(&self.pool, query).await
     }
 
     async fn ahead(&self, job: &Job, requirements: &[RequirementId]) -> StoreResult<u64> {

@@ -1,16 +1,23 @@
-//! Leases that ended: what the history keeps of them, and for how long.
+//! Leases that ended and why jobs waited: what the history keeps of them, and for how long.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::Timestamp;
+use grid_scheduler::fleet::waits::EVERY;
+use grid_scheduler::fleet::{Wait, WaitQuery, WaitReason};
 use grid_scheduler::history::{Ending, Usage};
 use grid_scheduler::store::RunQuery;
 use grid_scheduler::transition::{self, Cause, RetryPolicy};
 
 use crate::{LATE, Stores, begin, insert, linux, on_all, session};
 
-on_all!(every_lease_that_ended_is_kept, old_leases_are_forgotten_in_pieces, a_lease_is_kept_once);
+on_all!(
+    every_lease_that_ended_is_kept,
+    old_leases_are_forgotten_in_pieces,
+    a_lease_is_kept_once,
+    why_jobs_waited_is_kept_and_forgotten
+);
 
 const USED: Usage = Usage { cpu: Duration::from_millis(1_500), memory: 3 << 30 };
 
@@ -70,4 +77,44 @@ async fn a_lease_is_kept_once(stores: Stores) {
     assert_eq!(tx.prune(Timestamp(LATE), 10).await.unwrap(), 1);
     tx.commit().await.unwrap();
     assert_eq!(stores.store.runs(&all()).await.unwrap().len(), 2);
+}
+
+async fn why_jobs_waited_is_kept_and_forgotten(stores: Stores) {
+    let own = linux(1).spec.requirement;
+    let wait = |requirement, reason: WaitReason, since, until| Wait {
+        requirement,
+        since: Timestamp(since),
+        until: Timestamp(until),
+        reason,
+        text: format!("{} until {until}", reason.name()),
+    };
+    let other = crate::requirement("other").id();
+    let mut tx = begin(&stores).await;
+    tx.save_waits(&[
+        wait(own, WaitReason::ScalingUp, 1_000, 2_000),
+        wait(EVERY, WaitReason::NoScheduler, 3_000, 4_000),
+        // Texts hold what clients ask for.
+        Wait { text: "a\0b".to_owned(), ..wait(other, WaitReason::PoolStopped, 1_000, 9_000) },
+    ])
+    .await
+    .unwrap();
+    tx.save_waits(&[wait(own, WaitReason::ScalingUp, 1_000, 2_500)]).await.unwrap();
+    tx.commit().await.unwrap();
+    let query = WaitQuery { requirement: own, since: Timestamp(2_500), until: Timestamp(3_000), limit: 10 };
+    let every = wait(EVERY, WaitReason::NoScheduler, 3_000, 4_000);
+    let found = stores.other.waits(&query).await.unwrap();
+    assert_eq!(found, [every.clone(), wait(own, WaitReason::ScalingUp, 1_000, 2_500)]);
+    let newest = WaitQuery { limit: 1, ..query };
+    assert_eq!(stores.store.waits(&newest).await.unwrap(), [every]);
+    let later = WaitQuery { since: Timestamp(2_501), until: Timestamp(2_999), ..query };
+    assert_eq!(stores.store.waits(&later).await.unwrap(), []);
+
+    let mut tx = begin(&stores).await;
+    let latest = tx.latest_waits(Timestamp(4_000)).await.unwrap();
+    assert_eq!(latest.len(), 2, "{latest:?}");
+    tx.prune_runs(Timestamp(4_000), 10).await.unwrap();
+    tx.commit().await.unwrap();
+    let all = WaitQuery { since: Timestamp(0), until: Timestamp(LATE), ..query };
+    let left = stores.store.waits(&all).await.unwrap();
+    assert_eq!(left.iter().map(|wait| wait.reason).collect::<Vec<_>>(), [WaitReason::NoScheduler]);
 }

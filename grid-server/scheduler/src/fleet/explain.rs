@@ -28,6 +28,8 @@ pub enum WaitReason {
     NoPoolFits,
     /// No pools are declared, and no bot that is connected fits.
     NoBotFits,
+    /// No server reached the database. Told of the past alone.
+    NoScheduler,
 }
 
 /// Why a requirement is not met.
@@ -66,6 +68,33 @@ pub struct Explanation {
 }
 
 impl WaitReason {
+    /// All of them; the place of each is the number that stores keep, so new ones come last.
+    pub const ALL: [Self; 10] = [
+        Self::NotWaiting,
+        Self::BehindOthers,
+        Self::ScalingUp,
+        Self::PoolAtMaximum,
+        Self::PoolNotScaled,
+        Self::PoolStopped,
+        Self::NoUsableBot,
+        Self::NoPoolFits,
+        Self::NoBotFits,
+        Self::NoScheduler,
+    ];
+
+    /// The number that stores keep.
+    #[must_use]
+    pub fn number(self) -> i16 {
+        let place = Self::ALL.iter().position(|reason| *reason == self);
+        place.and_then(|place| i16::try_from(place).ok()).unwrap_or_default()
+    }
+
+    /// The reason of a number; `None` for one of a newer version.
+    #[must_use]
+    pub fn of_number(number: i16) -> Option<Self> {
+        usize::try_from(number).ok().and_then(|place| Self::ALL.get(place)).copied()
+    }
+
     /// Whether waiting can't end unless somebody does something.
     #[must_use]
     pub const fn is_stuck(self) -> bool {
@@ -85,6 +114,7 @@ impl WaitReason {
             Self::NoUsableBot => "no_usable_bot",
             Self::NoPoolFits => "no_pool_fits",
             Self::NoBotFits => "no_bot_fits",
+            Self::NoScheduler => "no_scheduler",
         }
     }
 }

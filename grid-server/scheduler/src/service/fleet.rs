@@ -12,6 +12,7 @@ use super::core::Core;
 use crate::SchedulerError;
 use crate::engine::{self, DrainOrder};
 use crate::fleet::demand::{self, Demand};
+use crate::fleet::waits::{self, Wait, WaitQuery};
 use crate::fleet::{Declaration, Drain, DrainTarget, Explanation, Verdict, View, WaitReason};
 use crate::history::{Run, SizeClass, size_classes};
 use crate::ids::{JobId, OperationId};
@@ -54,6 +55,8 @@ pub struct Why {
     pub verdicts: Vec<Verdict>,
     /// Its leases that ended, the newest first, where they were asked for.
     pub runs: Vec<Run>,
+    /// Why it waited before and between them, where that was asked for.
+    pub waits: Vec<Wait>,
 }
 
 /// Which jobs a list shows, beside what [`JobPage`] says.
@@ -175,6 +178,8 @@ impl Scheduler {
         let mut why = self.glance(&view, job, operations, requirement);
         let query = RunQuery { job: Some(why.job.id), limit: TOLD_RUNS, ..RunQuery::default() };
         why.runs = self.core.store.runs(&query).await?;
+        let waits = self.core.store.waits(&WaitQuery::of(&why.job, view.now)).await?;
+        why.waits = waits::within(&waits, &waits::windows(&why.job.state, &why.runs, view.now));
         if why.job.state.stage == Stage::Queued {
             self.place_in_line(&view, &mut why).await?;
         }
@@ -205,6 +210,7 @@ impl Scheduler {
             fails_at: grace.map(|grace| job.state.queued_at.after(grace)),
             verdicts: view.verdicts(&requirement),
             runs: Vec::new(),
+            waits: Vec::new(),
             explanation,
             requirement,
             job,
@@ -275,7 +281,7 @@ fn expected(recent: &[Recent], rivals: &[RequirementId], position: u64, now: Tim
 }
 
 /// What these requirements say: from memory, and from the store where they are not known here.
-async fn requirements(
+pub(super) async fn requirements(
     core: &Core,
     ids: &[RequirementId],
 ) -> Result<HashMap<RequirementId, Requirement>, SchedulerError> {

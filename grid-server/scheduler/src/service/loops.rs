@@ -8,7 +8,7 @@ use futures::StreamExt;
 use grid_core::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::core::Core;
 use super::patience::is_passing;
@@ -17,6 +17,7 @@ use crate::SchedulerError;
 use crate::engine::{self, Effects, Errand, Undelivered};
 use crate::ids::{Ids, JobId, SessionId};
 use crate::job::Job;
+use crate::properties::RequirementId;
 use crate::store::Event;
 
 /// How many rows one look takes.
@@ -138,7 +139,7 @@ async fn listen(core: Arc<Core>) {
                 Event::Resync => {
                     core.fleet_changed.notify_one();
                     core.dispatcher.resync_all();
-                    look_once(&core, true).await;
+                    let _ = look_once(&core, true).await;
                     core.compare_streams(None).await;
                 }
             }
@@ -235,8 +236,11 @@ async fn follow_fleet(core: Arc<Core>) {
 }
 
 async fn look(core: Arc<Core>, ids: Arc<dyn Ids>) {
+    let mut seen_at = Instant::now();
     for round in 0_u64.. {
-        look_once(&core, round.is_multiple_of(3)).await;
+        if let Some(queued) = look_once(&core, round.is_multiple_of(3)).await {
+            waits::note_down(&core, &queued, &mut seen_at).await;
+        }
         core.fleet_changed.notify_one();
         if round % FORGET_ROUNDS == 1 {
             core.dispatcher.forget();
@@ -249,14 +253,16 @@ async fn look(core: Arc<Core>, ids: Arc<dyn Ids>) {
     }
 }
 
-/// What the news would have said: which requirements wait and, when `watched`, how watched operations stand.
-async fn look_once(core: &Core, watched: bool) {
-    match core.store.queued().await {
-        Ok(queued) => core.dispatcher.queued(queued),
-        Err(error) => note(&error, "the queue could not be read"),
+/// What the news would have said: which requirements wait and, when `watched`, how watched operations stand. Gives what
+/// waits, where that could be read.
+async fn look_once(core: &Core, watched: bool) -> Option<Vec<RequirementId>> {
+    let queued = core.store.queued().await;
+    match &queued {
+        Ok(queued) => core.dispatcher.queued(queued.iter().copied()),
+        Err(error) => note(error, "the queue could not be read"),
     }
     if !watched {
-        return;
+        return queued.ok();
     }
     for chunk in core.hub.open().chunks(CHUNK) {
         let ids: Vec<_> = chunk.iter().map(|(operation, _)| *operation).collect();
@@ -274,6 +280,7 @@ async fn look_once(core: &Core, watched: bool) {
             Err(error) => note(&error, "watched operations could not be read"),
         }
     }
+    queued.ok()
 }
 
 async fn take_back(core: Arc<Core>, mut returned: mpsc::UnboundedReceiver<Undelivered>) {

@@ -1,4 +1,4 @@
-//! Telling those who wait why, and ending what can never run.
+//! Telling those who wait why, writing it down, and ending what can never run.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::core::Core;
+use super::fleet::requirements;
 use super::loops::note;
 use crate::SchedulerError;
 use crate::engine;
 use crate::fleet::explain::explain as why;
+use crate::fleet::waits::{GAP, Seen};
 use crate::fleet::{Explanation, WaitReason};
 use crate::properties::RequirementId;
 
@@ -18,6 +20,25 @@ use crate::properties::RequirementId;
 const FIRST: Duration = Duration::from_millis(250);
 /// How often jobs that nothing fits are looked at while there are any.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Writes down why what is queued waits. `seen_at` is when this replica last looked.
+pub(super) async fn note_down(core: &Core, queued: &[RequirementId], seen_at: &mut Instant) {
+    let blind = Some(seen_at.elapsed()).filter(|blind| *blind > GAP);
+    if queued.is_empty() && blind.is_none() {
+        *seen_at = Instant::now();
+        return;
+    }
+    let noted = async {
+        let view = core.view();
+        let known = requirements(core, queued).await?;
+        let waiting = known.iter().map(|(id, requirement)| (*id, why(&view, requirement))).collect();
+        engine::note_waits(core.store.as_ref(), &Seen { waiting, blind }).await
+    };
+    match noted.await {
+        Ok(()) => *seen_at = Instant::now(),
+        Err(error) => note(&error, "why jobs wait is not written down"),
+    }
+}
 
 /// Explains whenever something changed, and every second while something can't be placed.
 pub(super) async fn explain(core: Arc<Core>) {

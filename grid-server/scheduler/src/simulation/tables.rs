@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use grid_core::Timestamp;
 
-use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows};
+use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows, Wait, WaitQuery};
 use crate::history::Run;
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
@@ -34,6 +34,8 @@ pub struct Tables {
     pub drains: BTreeMap<DrainTarget, Drain>,
     /// Leases that ended.
     pub runs: BTreeMap<(JobId, u32), Run>,
+    /// Why jobs waited.
+    pub waits: Vec<Wait>,
     /// Quotas, by cohort and instance.
     pub quotas: BTreeMap<(String, String), Quota>,
     /// Whose leases were taken for others, by cohort and instance, and when.
@@ -110,6 +112,23 @@ impl Tables {
         runs.sort_by_key(|run| std::cmp::Reverse((run.ended_at, run.job, run.attempt)));
         runs.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         runs
+    }
+
+    /// Why jobs waited, the newest first.
+    #[must_use]
+    pub fn waits(&self, query: &WaitQuery) -> Vec<Wait> {
+        let mut waits: Vec<Wait> = self.waits.iter().filter(|wait| query.matches(wait)).cloned().collect();
+        waits.sort_by_key(|wait| std::cmp::Reverse((wait.since, wait.until)));
+        waits.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
+        waits
+    }
+
+    /// Inserts spans of waits, or moves their ends on.
+    pub(super) fn save_waits(&mut self, waits: &[Wait]) {
+        let same =
+            |a: &Wait, b: &Wait| (a.requirement, a.reason, a.since) == (b.requirement, b.reason, b.since);
+        self.waits.retain(|old| !waits.iter().any(|new| same(old, new)));
+        self.waits.extend_from_slice(waits);
     }
 
     /// Writes a job's state, and its leases that ended.

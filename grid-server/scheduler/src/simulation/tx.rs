@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Tables, World};
 use crate::SchedulerError;
-use crate::fleet::{Declaration, Drain, DrainTarget};
+use crate::fleet::{Declaration, Drain, DrainTarget, Wait};
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
 use crate::operation::Operation;
@@ -201,7 +201,19 @@ impl QueueTx for SimTx {
         let old = self.tables.runs.iter().filter(|(_, run)| run.ended_at < before).map(|(key, _)| *key);
         let old: Vec<_> = old.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
         old.iter().for_each(|key| drop(self.tables.runs.remove(key)));
+        self.tables.waits.retain(|wait| wait.until >= before);
         Ok(old.len() as u64)
+    }
+
+    async fn latest_waits(&mut self, since: Timestamp) -> StoreResult<Vec<Wait>> {
+        self.statement().await?;
+        Ok(self.tables.waits.iter().filter(|wait| wait.until >= since).cloned().collect())
+    }
+
+    async fn save_waits(&mut self, waits: &[Wait]) -> StoreResult<()> {
+        self.statement().await?;
+        self.tables.save_waits(waits);
+        Ok(())
     }
 
     async fn intern(&mut self, requirements: &[Requirement]) -> StoreResult<()> {
