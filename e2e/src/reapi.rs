@@ -1,7 +1,7 @@
 //! A client of the Remote Execution API, for actions that no build tool sends: one at a time, to its result.
 //!
-//! Neighbours: `attacks` and the scenarios of toolchains send commands by it. It asks for the CAS, ByteStream excepted,
-//! and Execution; it caches nothing and tries nothing twice.
+//! Neighbours: `remote` makes the connection; `attacks` and the scenarios of toolchains send commands by it. It asks for the
+//! CAS, ByteStream excepted, and Execution; it caches nothing and tries nothing twice.
 
 #[allow(dead_code, clippy::unwrap_used, reason = "the tests of grid-worker use the rest")]
 #[path = "../../grid-worker/tests/grid/tree.rs"]
@@ -12,7 +12,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use grid_core::DigestFunction;
 use grid_proto::any;
 use grid_proto::longrunning::operation;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -23,19 +22,16 @@ use grid_proto::reapi::{
 };
 use grid_proto::rpc;
 use prost::Message;
-use tokio::runtime::Runtime;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 pub(crate) use tree::Tree;
+
+use crate::remote::{self, digest};
 
 /// The most bytes of one call's blobs.
 const BATCH: usize = 3 << 20;
 
 /// A server.
-#[derive(Debug)]
-pub(crate) struct Remote {
-    runtime: Runtime,
-    channel: Channel,
-}
+pub(crate) struct Remote(remote::Remote);
 
 /// A command over its inputs.
 #[derive(Clone, Debug, Default)]
@@ -65,24 +61,17 @@ impl Remote {
     /// # Errors
     /// Where that is no address.
     pub(crate) fn plain(address: &str) -> Result<Self> {
-        Self::new(Endpoint::from_shared(address.to_owned())?)
+        remote::Remote::plain(address.trim_start_matches("http://")).map(Self)
     }
 
     /// The grid called `host` behind the ingress controller at `address`, known by the certificate in `ca`.
     ///
     /// # Errors
-    /// Where the certificate can't be read.
+    /// Where the certificate can't be read, or nobody answers there.
     pub(crate) fn behind_ingress(address: &str, host: &str, ca: &Path) -> Result<Self> {
-        let pem = std::fs::read(ca).with_context(|| format!("can't read {}", ca.display()))?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)).domain_name(host);
-        let origin = format!("https://{host}").parse()?;
-        Self::new(Endpoint::from_shared(format!("https://{address}"))?.origin(origin).tls_config(tls)?)
-    }
-
-    fn new(endpoint: Endpoint) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let channel = runtime.block_on(async { endpoint.tcp_nodelay(true).connect_lazy() });
-        Ok(Self { runtime, channel })
+        let authority =
+            std::fs::read_to_string(ca).with_context(|| format!("can't read {}", ca.display()))?;
+        remote::Remote::connect(address, host, &authority).map(Self)
     }
 
     /// Runs a command to its end, whatever the caches know of it.
@@ -98,10 +87,10 @@ impl Remote {
     /// # Errors
     /// Where a call fails.
     pub(crate) fn prepare(&self, work: &Work) -> Result<Digest> {
-        self.runtime.block_on(async {
+        self.0.runtime.block_on(async {
             let mut blobs = BTreeMap::new();
             let mut put = |content: &[u8]| {
-                let digest = digest_of(content);
+                let digest = digest(content);
                 blobs.insert(digest.hash.clone(), (digest.clone(), Bytes::copy_from_slice(content)));
                 digest
             };
@@ -127,13 +116,13 @@ impl Remote {
     /// # Errors
     /// As [`Remote::execute`].
     pub(crate) fn run(&self, action: Digest) -> Result<Done> {
-        self.runtime.block_on(async {
+        self.0.runtime.block_on(async {
             let request = ExecuteRequest {
                 action_digest: Some(action),
                 skip_cache_lookup: true,
                 ..ExecuteRequest::default()
             };
-            let mut execution = ExecutionClient::new(self.channel.clone());
+            let mut execution = ExecutionClient::new(self.0.channel.clone());
             let mut operations = execution.execute(request).await?.into_inner();
             let mut last = None;
             while let Some(operation) = operations.message().await? {
@@ -148,9 +137,9 @@ impl Remote {
     /// # Errors
     /// Where the server has not got it.
     pub(crate) fn blob(&self, digest: &Digest) -> Result<Bytes> {
-        let mut cas = ContentAddressableStorageClient::new(self.channel.clone());
+        let mut cas = ContentAddressableStorageClient::new(self.0.channel.clone());
         let request = BatchReadBlobsRequest { digests: vec![digest.clone()], ..Default::default() };
-        let answer = self.runtime.block_on(cas.batch_read_blobs(request))?.into_inner();
+        let answer = self.0.runtime.block_on(cas.batch_read_blobs(request))?.into_inner();
         let blob = answer.responses.into_iter().next().context("an answer without the blob")?;
         ensure!(blob.status.as_ref().is_none_or(|s| s.code == 0), "{}: {:?}", digest.hash, blob.status);
         Ok(blob.data)
@@ -169,7 +158,7 @@ impl Remote {
     }
 
     async fn upload(&self, blobs: Vec<(Digest, Bytes)>) -> Result<()> {
-        let mut cas = ContentAddressableStorageClient::new(self.channel.clone());
+        let mut cas = ContentAddressableStorageClient::new(self.0.channel.clone());
         let blob_digests = blobs.iter().map(|(digest, _)| digest.clone()).collect();
         let find = FindMissingBlobsRequest { blob_digests, ..Default::default() };
         let missing = cas.find_missing_blobs(find).await?.into_inner().missing_blob_digests;
@@ -210,11 +199,6 @@ async fn send(
         ensure!(response.status.as_ref().is_none_or(|s| s.code == 0), "a blob was refused: {response:?}");
     }
     Ok(())
-}
-
-fn digest_of(content: &[u8]) -> Digest {
-    let digest = grid_core::Digest::of(DigestFunction::Sha256, content);
-    Digest { hash: digest.hash_hex(), size_bytes: digest.size_signed() }
 }
 
 /// Sorted, as the specification asks.

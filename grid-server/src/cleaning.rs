@@ -59,7 +59,7 @@ impl Cleaner {
             Ok(index) => clean(&*index, &self.storage, &self.policy, &SystemClock, &tell).await,
             Err(error) => Err(error),
         };
-        metrics.passed(&self.name, report.as_ref().ok(), began.elapsed());
+        metrics.passed(&self.name, &self.policy, report.as_ref().ok(), began.elapsed());
         report
     }
 

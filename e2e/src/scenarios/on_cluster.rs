@@ -185,7 +185,7 @@ impl<'a> TestGrid<'a> {
         let files = grid::client_files(&self.kube, self.namespace, grid, self.dir.path())?;
         let address = grid::ingress_address(self.cluster)?;
         let host = self.hosts.split(' ').next().context("the manifest has no ingress")?;
-        Remote::behind_ingress(&format!("{address}:443"), host, &files.join("ca.crt"))
+        Remote::behind_ingress(&address, host, &files.join("ca.crt"))
     }
 
     /// The address at which pods find the one server of this grid.

@@ -74,8 +74,7 @@ impl<T> Instances<T> {
 
     #[cold]
     fn unknown(&self, name: &str) -> RpcError {
-        let known: Vec<_> = self.by_name.keys().map(InstanceName::label).collect();
-        tracing::debug!(service = self.service, asked = name, ?known, "unknown instance");
+        tracing::debug!(service = self.service, asked = name, known = ?self.by_name.keys(), "unknown instance");
         RpcError::UnknownInstance { name: name.chars().take(255).collect(), service: self.service }
     }
 }

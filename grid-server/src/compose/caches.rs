@@ -17,7 +17,6 @@ use grid_cache::decorators::mirrored::Mirrored;
 use grid_cache::decorators::sharded::Sharded;
 use grid_cache::decorators::with_cache::WithCache;
 use grid_cache::decorators::write_once::WriteOnce;
-use grid_cache::observer::unobserved;
 use grid_config::model::{
     self, ActionCache, CacheEntries, CachePolicy, LruActionCache, Place, ShardedActionCache, Shared,
     SqlActionCache, Storage,
@@ -63,12 +62,15 @@ impl Composer<'_> {
             ActionCache::WithCache(cache) => {
                 let front = self.cache(&cache.cache, instance).await?;
                 let fallback = self.cache(&cache.fallback, instance).await?;
-                Ok(limited(Arc::new(WithCache::new(front, fallback, unobserved())), cache.policy))
+                Ok(limited(
+                    Arc::new(WithCache::new(front, fallback, Arc::clone(&self.cache_observer))),
+                    cache.policy,
+                ))
             }
             ActionCache::Mirrored(cache) => {
                 let first = self.cache(&cache.first, instance).await?;
                 let second = self.cache(&cache.second, instance).await?;
-                Ok(Arc::new(Mirrored::new(first, second, unobserved())))
+                Ok(Arc::new(Mirrored::new(first, second, Arc::clone(&self.cache_observer))))
             }
             ActionCache::Sharded(cache) => {
                 let place = item.place.to_string();
@@ -112,7 +114,7 @@ impl Composer<'_> {
         instance: &InstanceName,
     ) -> Result<SharedCache, ComposeError> {
         let storage = self.root(&cache.storage, instance).await?;
-        let complete = Completeness::new(Arc::new(Lru::new(cache.max_refs)), storage, completeness());
+        let complete = Completeness::new(Arc::new(Lru::new(cache.max_refs)), storage, self.completeness());
         Ok(limited(Arc::new(complete), cache.policy))
     }
 
@@ -135,7 +137,7 @@ impl Composer<'_> {
         tokio::spawn(keep_bounds(sql.clone()));
         let rows: SharedCache = Arc::new(sql);
         self.dependencies.push(dependency(place, &rows));
-        let complete = Completeness::new(rows, storage, completeness());
+        let complete = Completeness::new(rows, storage, self.completeness());
         Ok(limited(Arc::new(complete), cache.policy))
     }
 
@@ -155,7 +157,7 @@ impl Composer<'_> {
         };
         let options = EntryOptions { entry_type, migrate: entries.migrate };
         let keyed = Arc::new(Keyed::new(values, Arc::clone(&storage), options));
-        let options = CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer: unobserved() };
+        let options = self.completeness();
         Ok(limited(Arc::new(Completeness::new(keyed, storage, options)), policy))
     }
 
@@ -170,16 +172,17 @@ impl Composer<'_> {
         }
         Ok(Sharded::new(shards, cache.salt.as_deref()))
     }
+
+    fn completeness(&self) -> CompletenessOptions {
+        let observer = Arc::clone(&self.cache_observer);
+        CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer }
+    }
 }
 
 async fn keep_bounds(cache: Sql) {
     if let Err(error) = cache.keep_bounds().await {
         tracing::warn!(%error, "old results could not be removed");
     }
-}
-
-fn completeness() -> CompletenessOptions {
-    CompletenessOptions { tree_cache_bytes: TREE_CACHE_BYTES, observer: unobserved() }
 }
 
 fn dependency(place: &Place, cache: &SharedCache) -> Dependency {

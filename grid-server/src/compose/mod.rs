@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use grid_cache::SharedCache;
+use grid_cache::observer::SharedCacheObserver;
 use grid_cas::buildgrid::BuildGrid;
 use grid_cas::client::Connection;
 use grid_cas::decorators::with_cache::WithCache;
@@ -48,6 +49,7 @@ use grid_scheduler::Scheduler;
 use grid_scheduler_sql::Database;
 use grid_telemetry::Metrics;
 use grid_telemetry::bus::Bus;
+use grid_telemetry::caches::CacheMetrics;
 use grid_telemetry::scheduler::SchedulerMetrics;
 use grid_telemetry::stores::StoreMetrics;
 use thiserror::Error;
@@ -105,6 +107,7 @@ pub(crate) struct Composed {
 pub(crate) struct Composer<'a> {
     config: &'a ServerConfig,
     observer: SharedObserver,
+    cache_observer: SharedCacheObserver,
     /// Whether another process serves what is made here.
     beside: bool,
     /// Whether databases are brought to this version's schema, whatever their connections say.
@@ -190,8 +193,9 @@ impl<'a> Composer<'a> {
             config,
             beside: false,
             migrates: false,
-            observer: Arc::new(StoreMetrics::new(metrics, bus)),
-            jobs: Arc::new(SchedulerMetrics::new(metrics)),
+            observer: Arc::new(StoreMetrics::new(metrics, bus.clone())),
+            cache_observer: Arc::new(CacheMetrics::new(metrics, bus.clone())),
+            jobs: Arc::new(SchedulerMetrics::new(metrics, bus)),
             storages: HashMap::new(),
             roots: HashMap::new(),
             inventories: HashMap::new(),

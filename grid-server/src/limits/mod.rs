@@ -9,11 +9,10 @@
 pub(crate) mod gate;
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
 use grid_rpc::to_status;
 use grid_rpc::transport::Connection;
+use grid_rpc::transport::around::{Around, Surrounded};
 use http::{Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -54,54 +53,32 @@ impl Limits {
 }
 
 impl<S> Layer<S> for Limits {
-    type Service = Limited<S>;
+    type Service = Surrounded<Self, S>;
 
-    fn layer(&self, inner: S) -> Limited<S> {
-        Limited { inner, limits: self.clone() }
+    fn layer(&self, inner: S) -> Self::Service {
+        Surrounded::new(self.clone(), inner)
     }
 }
 
-/// A service with limits.
-#[derive(Clone, Debug)]
-pub(crate) struct Limited<S> {
-    inner: S,
-    limits: Limits,
-}
-
-impl<S> Service<Request<Body>> for Limited<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Around for Limits {
+    async fn around<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
+    {
         let path = request.uri().path();
         let limited = !UNLIMITED.iter().any(|prefix| path.starts_with(prefix));
         let executes = path.starts_with(EXECUTION);
         let connection = request.extensions().get::<Connection>().copied().unwrap_or_default();
-        let Limits { gates, answers } = self.limits.clone();
-        // The clone that is ready serves this call, and a fresh one the next.
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
-        Box::pin(async move {
-            let gate = if executes { &gates.executes } else { &gates.work };
-            let mut place = None;
-            if limited {
-                match gate.enter(connection).await {
-                    Ok(found) => place = Some(found),
-                    Err(error) => return Ok(to_status(&error).into_http()),
-                }
+        let gate = if executes { &self.gates.executes } else { &self.gates.work };
+        let mut place = None;
+        if limited {
+            match gate.enter(connection).await {
+                Ok(found) => place = Some(found),
+                Err(error) => return Ok(to_status(&error).into_http()),
             }
-            let answer = inner.call(request).await?;
-            Ok(answer.map(|body| answers.watch(body, place.filter(|_| !executes))))
-        })
+        }
+        let answer = inner.call(request).await?;
+        Ok(answer.map(|body| self.answers.watch(body, place.filter(|_| !executes))))
     }
 }
 
@@ -111,6 +88,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures::FutureExt as _;
+    use futures::future::BoxFuture;
     use http_body::Frame;
     use http_body_util::StreamBody;
     use tower::{ServiceBuilder, ServiceExt as _, service_fn};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grid_cas::cleanup::Report;
+use grid_cas::cleanup::{Policy, Report};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -79,13 +79,13 @@ impl CleanupMetrics {
         this
     }
 
-    /// A pass ended, with a report or without.
-    pub fn passed(&self, name: &str, report: Option<&Report>, took: Duration) {
+    /// A pass by `policy` ended, with a report or without.
+    pub fn passed(&self, name: &str, policy: &Policy, report: Option<&Report>, took: Duration) {
         let result = if report.is_some() { "ok" } else { "failed" };
         self.passes.get_or_create(&Ended { name: name.to_owned(), result }).inc();
         let Some(report) = report else { return };
         if let Some(bus) = &self.bus {
-            published::cleaned(bus, name, report, took);
+            published::cleaned(bus, name, policy, report, took);
         }
         let of = Name { name: name.to_owned() };
         self.seconds.get_or_create(&of).observe(took.as_secs_f64());

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use grid_core::CallInstance;
@@ -17,7 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::Metrics;
-use crate::bus::{Bus, Sample, Value};
+use crate::bus::Bus;
+use crate::published::{self, Called};
 use crate::watched::{Watch, Watched};
 
 /// The names of gRPC's codes, by number, as Prometheus metrics of gRPC servers label them.
@@ -69,6 +71,8 @@ struct Families {
     in_flight: Family<Rpc, Gauge>,
     seconds: Family<Took, Histogram, fn() -> Histogram>,
     bus: Option<Bus>,
+    /// How many calls there are, as far as the bus is to know.
+    ongoing: Arc<AtomicU64>,
 }
 
 /// What counts calls, for [`crate::watched::Watching`].
@@ -93,6 +97,7 @@ impl RpcMetrics {
             in_flight: Family::default(),
             seconds: Family::new_with_constructor(call_seconds),
             bus,
+            ongoing: Arc::default(),
         };
         metrics.register("rpc_started", "Calls that came in", &families.started);
         metrics.register("rpc_handled", "Calls that ended, by their code", &families.handled);
@@ -128,13 +133,18 @@ pub struct Call {
     instance: CallInstance,
     started: Instant,
     code: Option<&'static str>,
+    sent: u64,
 }
 
 impl Call {
     fn start(families: Families, rpc: Rpc, instance: CallInstance) -> Self {
         families.started.get_or_create(&rpc).inc();
         families.in_flight.get_or_create(&rpc).inc();
-        Self { families, rpc, instance, started: Instant::now(), code: None }
+        if let Some(bus) = &families.bus {
+            let ongoing = families.ongoing.fetch_add(1, Ordering::Relaxed) + 1;
+            published::begun(bus, rpc.grpc_service, rpc.grpc_method, ongoing);
+        }
+        Self { families, rpc, instance, started: Instant::now(), code: None, sent: 0 }
     }
 }
 
@@ -145,6 +155,10 @@ impl Watched for Call {
 
     fn trailers(&mut self, trailers: &HeaderMap) {
         self.code = code(trailers).or(self.code);
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
     }
 }
 
@@ -164,18 +178,16 @@ impl Drop for Call {
         let of = Took { grpc_service, grpc_method, grid_instance: grid_instance.clone() };
         self.families.seconds.get_or_create(&of).observe(took.as_secs_f64());
         if let Some(bus) = &self.families.bus {
-            let exception = if grpc_code == "OK" { "None" } else { grpc_code };
-            bus.send(Sample {
-                name: "rpc.duration.ms",
-                value: Value::Time(took),
-                tags: vec![
-                    ("serviceName", grpc_service.into()),
-                    ("method", grpc_method.into()),
-                    ("code", grpc_code.into()),
-                    ("exceptionType", exception.into()),
-                    ("instanceName", grid_instance.clone().into()),
-                ],
-            });
+            self.families.ongoing.fetch_sub(1, Ordering::Relaxed);
+            let call = Called {
+                service: grpc_service,
+                method: grpc_method,
+                code: grpc_code,
+                instance: &grid_instance,
+                took,
+                sent: self.sent,
+            };
+            published::called(bus, &call);
         }
         let handled = Handled { grpc_service, grpc_method, grpc_code, grid_instance };
         self.families.handled.get_or_create(&handled).inc();

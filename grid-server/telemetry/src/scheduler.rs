@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::Metrics;
+use crate::bus::Bus;
+use crate::published;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -49,6 +51,7 @@ pub struct SchedulerMetrics {
     pool_bots: Family<Pool, Gauge>,
     pool_slots: Family<Pool, Gauge>,
     pool_idle_slots: Family<Pool, Gauge>,
+    bus: Option<Bus>,
 }
 
 /// From a millisecond to more than an hour.
@@ -72,7 +75,7 @@ fn gauge(count: impl TryInto<i64>) -> i64 {
 impl SchedulerMetrics {
     /// The metrics, in a registry.
     #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &Metrics, bus: Option<Bus>) -> Self {
         let this = Self {
             queue_seconds: Family::new_with_constructor(seconds),
             run_seconds: Family::new_with_constructor(seconds),
@@ -86,6 +89,7 @@ impl SchedulerMetrics {
             pool_bots: Family::default(),
             pool_slots: Family::default(),
             pool_idle_slots: Family::default(),
+            bus,
         };
         this.register(metrics);
         this
@@ -128,15 +132,24 @@ impl Observer for SchedulerMetrics {
     fn assigned(&self, pool: &str, priority: i32, waited: Duration) {
         let kind = Kind { pool: pool.to_owned(), priority: class(priority) };
         self.queue_seconds.get_or_create(&kind).observe(waited.as_secs_f64());
+        if let Some(bus) = &self.bus {
+            published::assigned(bus, pool, waited);
+        }
     }
 
     fn ended(&self, pool: &str, run: &Run) {
         let kind = Kind { pool: pool.to_owned(), priority: class(run.priority) };
         self.run_seconds.get_or_create(&kind).observe(run.run_time().as_secs_f64());
         self.leases.get_or_create(&Ended { pool: pool.to_owned(), ending: run.ending.name() }).inc();
+        if let Some(bus) = &self.bus {
+            published::ran(bus, pool, run);
+        }
     }
 
     fn counted(&self, depths: &[Depth], demand: &Demand) {
+        if let Some(bus) = &self.bus {
+            published::counted(bus, depths, demand);
+        }
         self.queued.set(gauge(depths.iter().map(|depth| depth.queued).sum::<u64>()));
         self.executing.set(gauge(depths.iter().map(|depth| depth.executing).sum::<u64>()));
         let oldest = depths.iter().filter_map(|depth| depth.oldest).min();
@@ -174,7 +187,7 @@ mod tests {
     #[test]
     fn the_queue_and_the_waits_are_told() {
         let metrics = Metrics::default();
-        let scheduler = SchedulerMetrics::new(&metrics);
+        let scheduler = SchedulerMetrics::new(&metrics, None);
         scheduler.assigned("ns/linux", -3, Duration::from_millis(20));
         let pools =
             BTreeMap::from([("ns/linux".to_owned(), PoolDemand { queued: 4, ..PoolDemand::default() })]);

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf as _;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -27,6 +28,9 @@ pub trait Watched {
 
     /// The answer ends with these trailers.
     fn trailers(&mut self, _trailers: &HeaderMap) {}
+
+    /// So many bytes of the answer leave.
+    fn sent(&mut self, _bytes: usize) {}
 }
 
 /// The layer.
@@ -123,8 +127,9 @@ impl<C: Watched, B: Body> Body for WatchedBody<C, B> {
         let frame = ready!(this.inner.poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                if let (Some(trailers), Some(call)) = (frame.trailers_ref(), this.call.as_mut()) {
-                    call.trailers(trailers);
+                if let Some(call) = this.call.as_mut() {
+                    frame.trailers_ref().into_iter().for_each(|trailers| call.trailers(trailers));
+                    frame.data_ref().into_iter().for_each(|data| call.sent(data.remaining()));
                 }
             }
             Some(Err(_)) | None => drop(this.call.take()),

@@ -6,10 +6,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use grid_cache::observer::{CacheEvent, CacheObserver as _};
+use grid_cas::observer::{StoreEvent, StoreObserver as _};
 use grid_proto::buildgrid::bus_message::Record;
 use grid_proto::buildgrid::{BusMessage, metric_record};
+use grid_scheduler::service::Observer as _;
 use grid_telemetry::Metrics;
 use grid_telemetry::bus::{Bus, BusOptions, Format, Sample, TagFormat, Target, Value};
+use grid_telemetry::caches::CacheMetrics;
+use grid_telemetry::rpc::RpcMetrics;
+use grid_telemetry::scheduler::SchedulerMetrics;
+use grid_telemetry::stores::StoreMetrics;
+use grid_telemetry::watched::{Watch as _, Watched as _};
 use prost::Message as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UdpSocket, UnixListener};
@@ -105,4 +113,46 @@ async fn protocol_buffers_by_a_socket_whose_listener_comes_and_goes() {
     assert_eq!(message.sequence_number, 2);
     let Some(Record::MetricRecord(record)) = message.record else { panic!("{:?}", message.record) };
     assert_eq!(record.data, Some(metric_record::Data::Count(2.0)));
+}
+
+/// One call whose answer ends with `status`.
+fn call(metrics: &Metrics, bus: &Bus, status: &'static str) {
+    let calls = RpcMetrics::new(metrics, ["/a.b.Execution/Execute"], Some(bus.clone()));
+    let mut request = http::Request::builder().uri("/a.b.Execution/Execute").body(()).unwrap();
+    let mut call = calls.begin(&mut request).unwrap();
+    call.sent(7);
+    call.trailers(&http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())]));
+}
+
+#[tokio::test]
+async fn what_is_reported_has_buildgrids_names_tags_and_kinds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics");
+    let metrics = Metrics::default();
+    let mut wanted = options(Target::File(path.clone()), Format::Statsd);
+    (wanted.prefix, wanted.additional_tags) = (String::new(), BTreeMap::new());
+    let bus = Bus::start(wanted, &metrics);
+    call(&metrics, &bus, "5");
+    let stores = StoreMetrics::new(&metrics, Some(bus.clone()));
+    stores.event("lru", StoreEvent::Missing { asked: 4, missing: 1 });
+    let caches = CacheMetrics::new(&metrics, Some(bus.clone()));
+    [CacheEvent::Hit, CacheEvent::Incomplete].into_iter().for_each(|event| caches.event(event));
+    let scheduler = SchedulerMetrics::new(&metrics, Some(bus));
+    scheduler.assigned("linux", 0, Duration::from_millis(20));
+
+    let expected = [
+        "rpc.ongoing_requests.count,method=Execute,serviceName=Execution:1|ms",
+        "rpc.duration.ms,method=Execute,serviceName=Execution,status=NOT_FOUND:",
+        "rpc.output_bytes.count,method=Execute,serviceName=Execution,status=NOT_FOUND:7|c",
+        "cas.blobs.count,type=LRU:4|ms",
+        "cas.blobs_missing.count,type=LRU:1|ms",
+        "cas.blobs_missing.percent,type=LRU:25|ms",
+        "action_cache.invalid_cache.count:1|c",
+        "job.duration.ms,propertyLabel=linux,state=Queued:20.000|ms",
+    ];
+    let lines = lines(&path, expected.len()).await;
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line} is not {expected}");
+    }
 }

@@ -126,7 +126,7 @@ fn now() -> u64 {
 #[async_trait]
 impl Authenticator for JwtAuthenticator {
     async fn authenticate(&self, request: &Parts) -> Result<Option<Identity>, RpcError> {
-        match bearer(request) {
+        match bearer(request)? {
             Some(token) => self.check(token).await.map(Some),
             None => Ok(None),
         }

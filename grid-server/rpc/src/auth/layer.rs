@@ -7,9 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
 use grid_core::CallInstance;
 use http::{Request, Response};
 use tonic::body::Body;
@@ -18,6 +16,7 @@ use tower::{Layer, Service};
 
 use super::tokens::TokenFile;
 use super::{Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, Rates, bearer};
+use crate::transport::around::{Around, Surrounded};
 use crate::{RpcError, to_status};
 
 const OPEN: [&str; 3] = [
@@ -91,18 +90,30 @@ impl AuthLayer {
 }
 
 impl<S> Layer<S> for AuthLayer {
-    type Service = Auth<S>;
+    type Service = Surrounded<Self, S>;
 
-    fn layer(&self, inner: S) -> Auth<S> {
-        Auth { inner, options: Arc::clone(&self.options) }
+    fn layer(&self, inner: S) -> Self::Service {
+        Surrounded::new(self.clone(), inner)
     }
 }
 
-/// The service that [`AuthLayer`] makes.
-#[derive(Clone, Debug)]
-pub struct Auth<S> {
-    inner: S,
-    options: Arc<AuthOptions>,
+impl Around for AuthLayer {
+    async fn around<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let call = match self.options.admit(parts.uri.path(), &parts).await {
+            Err(error) => return Ok(to_status(&error).into_http()),
+            Ok(call) => call,
+        };
+        let counted = parts.extensions.get::<CallInstance>().cloned().unwrap_or_default();
+        let future = INSTANCE.scope(counted, inner.call(Request::from_parts(parts, body)));
+        match call {
+            Some(call) => CALL.scope(call, future).await,
+            None => future.await,
+        }
+    }
 }
 
 /// How a call goes on.
@@ -144,7 +155,7 @@ impl AuthOptions {
             _ => None,
         };
         if let Some((token, who)) = guard {
-            return match bearer(request) {
+            return match bearer(request)? {
                 Some(given) if token.matches(given) => Ok(Verdict::Open),
                 Some(_) => Err(RpcError::PermissionDenied(format!("this call asks for the {who} token"))),
                 None => Err(RpcError::Unauthenticated(format!(
@@ -156,8 +167,15 @@ impl AuthOptions {
         if unguarded || self.is_worker(service, method, request) {
             return Ok(Verdict::Open);
         }
-        if let (Some(authorizer), Some(token)) = (&self.authorizer, bearer(request)) {
-            return Ok(Verdict::Checked(Caller::Bearer(Arc::clone(authorizer), token.into())));
+        if let Some(authorizer) = &self.authorizer {
+            match bearer(request) {
+                Ok(Some(token)) => {
+                    return Ok(Verdict::Checked(Caller::Bearer(Arc::clone(authorizer), token.into())));
+                }
+                Ok(None) => {}
+                // An instance that is open to everybody is open all the same.
+                Err(error) => return Ok(Verdict::Checked(Caller::Known(Err(error)))),
+            }
         }
         Ok(Verdict::Checked(Caller::Known(self.caller(request).await.map(Arc::new))))
     }
@@ -186,7 +204,7 @@ impl AuthOptions {
         let Some(token) = &self.worker_token else { return false };
         WORKER.contains(&service)
             && method != "UpdateActionResult"
-            && bearer(request).is_some_and(|given| token.matches(given))
+            && bearer(request).is_ok_and(|given| given.is_some_and(|given| token.matches(given)))
     }
 
     async fn caller(&self, request: &http::request::Parts) -> Result<Identity, RpcError> {
@@ -218,39 +236,4 @@ pub(super) fn peer(request: &http::request::Parts) -> Option<SocketAddr> {
     let tcp = request.extensions.get::<TcpConnectInfo>();
     let tls = request.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
     tcp.or(tls).and_then(TcpConnectInfo::remote_addr)
-}
-
-impl<S> Service<Request<Body>> for Auth<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The clone that is ready serves this call, and a fresh one the next.
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
-        let options = Arc::clone(&self.options);
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let path = parts.uri.path();
-            let call = match options.admit(path, &parts).await {
-                Err(error) => return Ok(to_status(&error).into_http()),
-                Ok(call) => call,
-            };
-            let counted = parts.extensions.get::<CallInstance>().cloned().unwrap_or_default();
-            let future = INSTANCE.scope(counted, inner.call(Request::from_parts(parts, body)));
-            match call {
-                Some(call) => CALL.scope(call, future).await,
-                None => future.await,
-            }
-        })
-    }
 }

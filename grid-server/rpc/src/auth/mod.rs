@@ -171,9 +171,57 @@ pub fn caller() -> Option<Arc<Identity>> {
     permitted.filter(|identity| !identity.subject.is_empty())
 }
 
-/// The token of an `authorization: Bearer` header.
-fn bearer(request: &Parts) -> Option<&str> {
-    let value = request.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The token of an `authorization: Bearer` header (RFC 6750); `None` where there is no such header, or one of another scheme.
+///
+/// # Errors
+/// [`RpcError::Unauthenticated`] where it is no text, holds no token, or is there twice: whoever shows something that can't be
+/// read is not taken for nobody.
+fn bearer(request: &Parts) -> Result<Option<&str>, RpcError> {
+    let refuse = |problem: &str| RpcError::Unauthenticated(format!("the `authorization` header {problem}"));
+    let mut values = request.headers.get_all(http::header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(refuse("is there more than once"));
+    }
+    let text = value.to_str().map_err(|_| refuse("holds what is no text"))?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    match token.trim() {
+        "" => Err(refuse("has no token after `Bearer`")),
+        token => Ok(Some(token)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn shown(values: &[&[u8]]) -> Result<Option<String>, RpcError> {
+        let mut request = Request::new(());
+        for value in values {
+            request.headers_mut().append("authorization", HeaderValue::from_bytes(value).unwrap());
+        }
+        bearer(&request.into_parts().0).map(|token| token.map(str::to_owned))
+    }
+
+    #[test]
+    fn who_shows_nothing_or_something_else_is_nobody() {
+        for nothing in [&[][..], &[&b"Basic dXNlcjpw"[..]], &[b"Negotiate"], &[b""]] {
+            assert_eq!(shown(nothing).unwrap(), None, "{nothing:?}");
+        }
+        assert_eq!(shown(&[b"bearer  a.b.c "]).unwrap().unwrap(), "a.b.c");
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_refused() {
+        for wrong in
+            [&[&b"Bearer"[..]][..], &[b"Bearer  "], &[b"Bearer \xff\xfe"], &[b"Bearer a", b"Bearer a"]]
+        {
+            assert!(matches!(shown(wrong), Err(RpcError::Unauthenticated(_))), "{wrong:?}");
+        }
+    }
 }

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::around::{Around, Surrounded};
 use crate::{RpcError, to_status};
 
 /// Methods whose clients send as long as something goes on elsewhere; `ByteStream.Write` has a deadline of its own.
@@ -36,34 +36,18 @@ pub struct Deadlines {
 }
 
 impl<S> Layer<S> for Deadlines {
-    type Service = Bounded<S>;
+    type Service = Surrounded<Self, S>;
 
-    fn layer(&self, inner: S) -> Bounded<S> {
-        Bounded { inner, idle: self.idle }
+    fn layer(&self, inner: S) -> Self::Service {
+        Surrounded::new(*self, inner)
     }
 }
 
-/// A service with deadlines.
-#[derive(Clone, Debug)]
-pub struct Bounded<S> {
-    inner: S,
-    idle: Duration,
-}
-
-impl<S> Service<Request<Body>> for Bounded<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Around for Deadlines {
+    async fn around<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
+    {
         let wanted = deadline(request.headers());
         let lasting = LASTING.contains(&request.uri().path());
         let request = if lasting || request.body().is_end_stream() {
@@ -72,14 +56,12 @@ where
             let idle = self.idle;
             request.map(|inner| Body::new(Coming { inner, idle, late: sleep(idle) }))
         };
-        let answer = self.inner.call(request);
+        let answer = inner.call(request);
         match wanted {
-            None => Box::pin(answer),
-            Some(wanted) => Box::pin(async move {
-                timeout(wanted, answer).await.unwrap_or_else(|_| {
-                    let late = RpcError::Deadline("the call's deadline has passed".into());
-                    Ok(to_status(&late).into_http())
-                })
+            None => answer.await,
+            Some(wanted) => timeout(wanted, answer).await.unwrap_or_else(|_| {
+                let late = RpcError::Deadline("the call's deadline has passed".into());
+                Ok(to_status(&late).into_http())
             }),
         }
     }

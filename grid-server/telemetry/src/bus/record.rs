@@ -29,7 +29,8 @@ fn metric(options: &BusOptions, at: SystemTime, sample: &Sample) -> MetricRecord
             (Type::Timer, Data::Duration(prost_types::Duration::try_from(took).unwrap_or_default()))
         }
         Value::Gauge(value) => (Type::Gauge, Data::Value(value as f32)),
-        Value::Distribution(value) => (Type::Distribution, Data::Value(value as f32)),
+        // BuildGrid puts these into the field of counters.
+        Value::Distribution(value) => (Type::Distribution, Data::Count(value as f32)),
     };
     MetricRecord {
         creation_timestamp: Some(at.into()),
