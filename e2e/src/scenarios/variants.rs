@@ -1,4 +1,4 @@
-//! What flags of Bazel change in what a grid is asked: downloads, digests, events, priorities, tests and their
+//! What flags of Bazel change in what a grid is asked: downloads, digests, compression, events, priorities, tests and their
 //! retries, interruption, a server that crashes.
 
 use std::path::Path;
@@ -45,6 +45,7 @@ pub(crate) fn bazel() -> Result<()> {
 
     build.downloads_and_events(&server)?;
     build.other_digests()?;
+    build.packed(&server)?;
     build.tests()?;
     build.unknown_property()?;
     build.local_race()?;
@@ -98,6 +99,24 @@ impl Build<'_> {
         self.place.succeed("/src", &["cat", "bazel-bin/sum.txt"])?.expect(SUM)?;
         let startup = ["--output_base=/tmp/digests-again", "--digest_function=sha1"];
         bazel::summary(&self.run(&startup, "build", &["//:sum"])?)?.expect_all_hits(STEPS)
+    }
+
+    /// Blobs go packed by zstd both ways, up from a local action and down from the cache. (Debian's Bazel has to be told where
+    /// its library for that is.)
+    fn packed(&self, server: &Server) -> Result<()> {
+        let arch = std::env::consts::ARCH;
+        let library = format!("--host_jvm_args=-Djava.library.path=/usr/lib/{arch}-linux-gnu");
+        let cache = format!("--remote_cache={}", server.address("grpc"));
+        for (base, kind) in [("/tmp/packed", "1 local"), ("/tmp/packed-again", "1 remote cache hit")] {
+            let log = format!("{base}.log");
+            let (base, logged) = (format!("--output_base={base}"), format!("--remote_grpc_log={log}"));
+            let flags =
+                ["--remote_executor=", &cache, &logged, "--spawn_strategy=local", "--remote_download_all"];
+            let flags = [&flags[..], &["--remote_cache_compression", "//:packed"]].concat();
+            self.run(&[&base, &library], "build", &flags)?.expect(kind)?;
+            self.place.succeed("/src", &["grep", "-aq", "compressed-blobs/zstd", &log])?;
+        }
+        self.place.succeed("/src", &["tail", "-n", "1", "bazel-bin/packed.txt"])?.expect("300000")
     }
 
     /// A test that fails is tried again and fails with what it printed; one that passes is cached.

@@ -1,6 +1,6 @@
 //! `google.longrunning.Operations`: look up, list, wait for, cancel and forget operations.
 //!
-//! Names are `INSTANCE/UUID`; the bare UUID works where it is found in one of the server's instances, as
+//! Names are `INSTANCE/UUID`; the bare UUID works where it is found in one of the instances that its caller may use, as
 //! BuildGrid's older calls have it.
 
 use std::sync::Arc;
@@ -49,19 +49,25 @@ pub(crate) async fn locate(
     let (instance, id) = name.rsplit_once('/').unwrap_or(("", name));
     let id = OperationId(id.parse::<Uuid>().map_err(|_| unknown())?);
     crate::spans::note_operation(id.0);
-    if name.contains('/') || instances.own("").is_some() {
+    if name.contains('/') {
         let (configured, found) = instances.entry(instance).await.map_err(|error| to_status(&error))?;
         // Instances may share a scheduler, and a caller of one has no business in another.
         let here = belongs(found, configured, id).await?;
         return if here { Ok((Arc::clone(found), id)) } else { Err(unknown()) };
     }
+    // A bare identifier is looked for where its caller may look, and nowhere else.
+    let (mut refused, mut looked) = (None, false);
     for (configured, candidate) in instances.iter() {
-        if belongs(candidate, configured, id).await? {
-            crate::auth::permit(configured.as_str()).await.map_err(|_| unknown())?;
-            return Ok((Arc::clone(candidate), id));
+        match crate::auth::permit(configured.as_str()).await {
+            Err(error) => refused = Some(error),
+            Ok(()) if belongs(candidate, configured, id).await? => {
+                crate::auth::note_instance(configured);
+                return Ok((Arc::clone(candidate), id));
+            }
+            Ok(()) => looked = true,
         }
     }
-    Err(unknown())
+    Err(refused.filter(|_| !looked).map_or_else(unknown, |error| to_status(&error)))
 }
 
 /// Whether an operation is this instance's.

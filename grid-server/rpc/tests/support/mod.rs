@@ -175,8 +175,9 @@ impl Grid {
         let scheduler = Scheduler::start(options, (shared.store)(), Arc::new(TimeOrderedIds));
         let cache: Arc<dyn ActionCache> = shared.cache.clone();
         let fleet = FleetService::new(Arc::clone(&scheduler));
-        let instance = ExecutionInstance::new(scheduler, shared.storage.clone(), Some(cache));
-        let named = [(InstanceName::new(INSTANCE).unwrap(), Arc::new(instance))];
+        let instance = Arc::new(ExecutionInstance::new(scheduler, shared.storage.clone(), Some(cache)));
+        // Bare identifiers are found beside an instance without a name, too.
+        let named = [INSTANCE, ""].map(|name| (InstanceName::new(name).unwrap(), Arc::clone(&instance)));
         let instances = Instances::new("Execution", named);
         let logs = shared.logs.clone();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
