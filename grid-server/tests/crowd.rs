@@ -2,9 +2,9 @@
 //! work, uploads that stop in the middle, connections that say nothing, and rubbish. A good client is served all the same, and
 //! memory stays bounded.
 //!
-//! The crowd stands for other machines, and what the good client waits for is the server: so the crowd's threads run only
-//! where the processors have nothing else to do, and the good client has a thread of its own. That the rubbish was sent all
-//! the same is asked for.
+//! The crowd stands for other machines, and what the good client waits for is the server: so the crowd's threads have a lower
+//! priority, and the good client has a thread of its own. Where it is measured, on an idle machine, they run only while the
+//! processors have nothing else to do, and that the rubbish was sent all the same is asked for.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail them")]
 
@@ -312,8 +312,13 @@ fn only_when_idle() {
     let number = thread.file_name().unwrap_or_default();
     let asked = std::process::Command::new("chrt").args(["--idle", "--pid", "0"]).arg(number).status();
     if !asked.is_ok_and(|status| status.success()) {
+        // Without util-linux the figures are worse than the server's own.
         let _ = rustix::process::nice(19);
     }
+}
+
+fn with_less_priority() {
+    let _ = rustix::process::nice(10);
 }
 
 /// `GRID_CROWD` makes it a measurement: ten thousand calls of rubbish a second, and the good client's p99 is held to
@@ -331,7 +336,7 @@ async fn a_crowd_that_does_nothing_harms_nobody() {
     let place = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .on_thread_start(only_when_idle)
+        .on_thread_start(if measured { only_when_idle } else { with_less_priority })
         .build()
         .unwrap();
     let mut crowd = place.spawn(Crowd::gather(Arc::clone(&server), content, rubbish_a_second)).await.unwrap();
