@@ -25,6 +25,10 @@ enum Command {
     Install {
         /// The directory to copy to, made where it is missing.
         dir: PathBuf,
+        /// The worker's directory of commands, made for the user that runs this and nobody else to write in. Where the
+        /// runner's mount of it made it, any command could.
+        #[arg(long, env = "GRID_RUNNER_BUILD_DIR", value_name = "DIR")]
+        build_dir: Option<PathBuf>,
     },
     /// Run one command; only `serve` calls this.
     #[command(hide = true)]
@@ -50,7 +54,7 @@ fn main() -> ExitCode {
             .build()
             .map_err(Into::into)
             .and_then(|runtime| runtime.block_on(serve::serve(options))),
-        Command::Install { dir } => install::install(&dir),
+        Command::Install { dir, build_dir } => install::install(&dir, build_dir.as_deref()),
         Command::Supervise => supervise::run(),
         Command::Attempt { isolation, uid, directory } => {
             // What it says becomes part of what `serve` says.

@@ -72,13 +72,20 @@ fn frame(pool: &Pool<'_>, user: i64, before: Vec<Container>, worker: Container) 
     }
 }
 
-/// Copies the runner's program to where any image can run it.
+/// Copies the runner's program to where any image can run it, and makes the folder of the actions as the worker: the mount
+/// of a folder that is not there makes one that everybody writes in.
 fn install(pool: &Pool<'_>) -> Container {
     Container {
         name: "install-runner".into(),
         image: Some(pool.image.clone()),
         command: Some(vec!["/grid-runner".into(), "install".into(), RUNNER_DIR.into()]),
-        volume_mounts: Some(vec![mount("runner", RUNNER_DIR, false)]),
+        // An image of before this was there leaves it alone, as it would not an argument.
+        env: Some(vec![EnvVar {
+            name: "GRID_RUNNER_BUILD_DIR".into(),
+            value: Some(BUILD_DIR.into()),
+            value_from: None,
+        }]),
+        volume_mounts: Some(vec![mount("runner", RUNNER_DIR, false), mount("grid", GRID_DIR, false)]),
         security_context: Some(container_security()),
         ..Container::default()
     }
