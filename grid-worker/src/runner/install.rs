@@ -17,8 +17,9 @@ pub fn install(directory: &Path, build_dir: Option<&Path>) -> anyhow::Result<()>
     if let Some(build) = build_dir {
         let make = || -> std::io::Result<()> {
             std::fs::DirBuilder::new().recursive(true).mode(0o755).create(build)?;
-            // Whatever the mask, and though it was there already.
-            std::fs::set_permissions(build, PermissionsExt::from_mode(0o755))
+            // Whatever the mask, and though it was there already. Its group is handed on as before.
+            let mode = std::fs::metadata(build)?.permissions().mode();
+            std::fs::set_permissions(build, PermissionsExt::from_mode((mode | 0o755) & !0o022))
         };
         make().with_context(|| format!("making {} for the worker alone", build.display()))?;
     }
@@ -47,7 +48,7 @@ mod tests {
         std::fs::set_permissions(&build, PermissionsExt::from_mode(0o2777)).unwrap();
         install(&dir.path().join("bin"), Some(&build)).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(&build) & 0o022, 0, "{:o}", mode(&build));
+        assert_eq!(mode(&build), 0o2755, "{:o}", mode(&build));
         assert_eq!(mode(&dir.path().join("bin/grid-runner")), 0o555);
     }
 }
