@@ -78,7 +78,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "what waits is found where no news came",
         file: "service/loops.rs",
-        from: "Ok(queued) => core.dispatcher.queued(queued),",
+        from: "Ok(queued) => core.dispatcher.queued(queued.iter().copied()),",
         to: "Ok(_) => {}",
     },
     Mutation {
@@ -175,4 +175,18 @@ fn passes(copy: &Path) -> Result<bool> {
     let mut command = shell::command("cargo", arguments)?;
     command.current_dir(copy).env("GRID_SIM_SEEDS", SEEDS);
     Ok(command.output().context("cargo can't be started")?.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutation_fits_the_sources() {
+        for mutation in MUTATIONS {
+            let path = workspace::root().join("grid-server/scheduler/src").join(mutation.file);
+            let places = fs::read_to_string(path).unwrap().matches(mutation.from).count();
+            assert_eq!(places, 1, "{}: {:?}", mutation.file, mutation.from);
+        }
+    }
 }
