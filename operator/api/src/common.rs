@@ -173,7 +173,7 @@ pub struct PodTemplate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PodTemplateMetadata>,
     /// Fields of a PodSpec.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "open_object")]
     pub spec: Option<Map<String, Value>>,
 }

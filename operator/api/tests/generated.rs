@@ -18,6 +18,18 @@ fn generated_crds_are_current() {
     }
 }
 
+/// Who adds an annotation to the pods need not speak of their containers.
+#[test]
+fn a_pod_template_may_have_metadata_alone() {
+    for (name, yaml) in grid_operator_api::crds().unwrap() {
+        let crd: serde_json::Value = serde_yaml::from_str(&yaml).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let template = &spec["properties"]["podTemplate"];
+        assert_eq!(template["properties"]["spec"]["type"], "object", "{name}");
+        assert_eq!(template["required"], serde_json::Value::Null, "{name}");
+    }
+}
+
 /// What the API server asks of a structural schema with CEL, and a client-side apply of its annotations.
 #[test]
 fn schemas_are_bounded_and_small() {
