@@ -82,6 +82,18 @@ const MUTATIONS: &[Mutation] = &[
         to: "Ok(_) => {}",
     },
     Mutation {
+        breaks: "who waits is looked at when work comes",
+        file: "service/dispatcher.rs",
+        from: "state.fresh_hints.extend(ids.into_iter().filter(|id| state.queued.insert(*id)));",
+        to: "state.queued.extend(ids);",
+    },
+    Mutation {
+        breaks: "work that waits is looked at when a bot comes",
+        file: "service/dispatcher/place.rs",
+        from: "state.fresh_places.insert(self.place);",
+        to: "",
+    },
+    Mutation {
         breaks: "a call is answered within its patience",
         file: "service/batcher.rs",
         from: "timeout_at(deadline, held).await.unwrap_or_else(|_| Err(tired()))",

@@ -3,6 +3,8 @@
 //! Knowledge of the queue is a set of hints: requirements of which jobs may wait. A claim takes its hints out
 //! before it looks and puts back those that had more, so news that comes while it looks is never lost.
 
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -14,8 +16,10 @@ use crate::assign::{self, Slots};
 use crate::engine::{BotReport, Errand, Undelivered};
 use crate::ids::SessionId;
 use crate::job::Job;
-use crate::properties::{Requirement, RequirementId};
+use crate::properties::{Match, Requirement, RequirementId};
 use crate::session::Session;
+
+pub(super) use place::Place;
 
 /// How long a requirement counts as known to the store: much less than the store keeps it.
 const KNOWN: Duration = Duration::from_hours(1);
@@ -55,6 +59,10 @@ struct State {
     waiting: BTreeMap<u64, Waiting>,
     places: HashMap<SessionId, u64>,
     queued: HashSet<RequirementId>,
+    /// Places and hints that were not compared with all others yet. Of the rest no bot fits any hint, so that the call of one
+    /// idle bot costs nothing for the others.
+    fresh_places: HashSet<u64>,
+    fresh_hints: HashSet<RequirementId>,
     /// Requirements of which no more jobs may run, for their quotas admit none, until a lease ends.
     held_back: HashSet<RequirementId>,
     /// What is left of the oldest jobs' share, in hundredths of a lease.
@@ -74,16 +82,6 @@ struct Waiting {
     /// It is answered as soon as it is known whether there is work for it.
     impatient: bool,
     wake: oneshot::Sender<Wake>,
-}
-
-/// A bot's place among those that wait. Dropping it leaves.
-#[derive(Debug)]
-pub(super) struct Place<'a> {
-    dispatcher: &'a Dispatcher,
-    place: u64,
-    session: SessionId,
-    offered: Option<u64>,
-    woken: oneshot::Receiver<Wake>,
 }
 
 impl Dispatcher {
@@ -140,9 +138,9 @@ impl Dispatcher {
 
     /// Jobs with these requirements may wait.
     pub(super) fn queued(&self, ids: impl IntoIterator<Item = RequirementId>) {
-        let mut state = self.state.lock();
+        let state = &mut *self.state.lock();
         let before = state.queued.len();
-        state.queued.extend(ids);
+        state.fresh_hints.extend(ids.into_iter().filter(|id| state.queued.insert(*id)));
         if state.queued.len() > before {
             self.work.notify_one();
         }
@@ -297,7 +295,7 @@ impl Dispatcher {
 impl State {
     /// Copies nothing but what a claim is for: it is asked at every call of every idle bot.
     fn errand(&mut self, aged: u32) -> Option<Errand> {
-        if self.queued.is_empty() {
+        if !self.may_match() {
             return None;
         }
         let free: Vec<&Slots> =
@@ -316,6 +314,25 @@ impl State {
         let aged = wants.iter().map(|(id, most)| (*id, self.aged(*most, aged)));
         let aged = aged.filter(|(_, most)| *most > 0).collect();
         Some(Errand { slots, wants, aged, requirements })
+    }
+
+    /// Whether a free bot fits a hint. Compares only what is fresh, which it is no more where nothing fits.
+    fn may_match(&mut self) -> bool {
+        let fits = |id: &RequirementId, waiting: &Waiting| {
+            let slots = waiting.offer.as_ref().filter(|slots| slots.free > 0);
+            let pair = self.requirements.get(id).zip(slots);
+            pair.is_some_and(|(wants, slots)| wants.matches(&slots.session.pool, &slots.offer) > Match::No)
+        };
+        let mut places = self.fresh_places.iter().filter_map(|place| self.waiting.get(place));
+        let mut hints = self.fresh_hints.iter().filter(|id| self.queued.contains(id));
+        let found = places.any(|waiting| self.queued.iter().any(|id| fits(id, waiting)))
+            || hints.any(|id| self.waiting.values().any(|waiting| fits(id, waiting)));
+        if !found {
+            self.fresh_places.clear();
+            // What is not known yet was compared with nobody.
+            self.fresh_hints.retain(|id| self.queued.contains(id) && !self.requirements.contains_key(id));
+        }
+        found
     }
 
     /// How many of so many leases go to the oldest jobs. What is less than one is carried on.
@@ -353,45 +370,5 @@ impl State {
             self.places.remove(&waiting.session);
         }
         waiting.wake.send(wake).err()
-    }
-}
-
-impl Place<'_> {
-    /// The report has been worked on: from now on the bot can be given work.
-    pub(super) fn offer(&mut self, mut slots: Slots, impatient: bool) {
-        let state = &mut *self.dispatcher.state.lock();
-        self.offered = Some(slots.session.calls);
-        slots.localities =
-            state.localities.get(&self.session).map(|l| l.iter().cloned().collect()).unwrap_or_default();
-        if let Some(waiting) = state.waiting.get_mut(&self.place) {
-            if slots.free == slots.session.capacity && slots.session.takes_work() {
-                let session = slots.session.clone();
-                state.idle.entry(session.id).or_insert_with(|| (session, Instant::now()));
-            } else {
-                state.idle.remove(&self.session);
-            }
-            waiting.offer = Some(slots);
-            waiting.impatient = impatient;
-            self.dispatcher.work.notify_one();
-        }
-    }
-
-    /// Waits to be woken.
-    pub(super) async fn woken(&mut self) -> Wake {
-        (&mut self.woken).await.unwrap_or(Wake::Resync)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = self.dispatcher.state.lock();
-        state.waiting.remove(&self.place);
-        if state.places.get(&self.session) == Some(&self.place) {
-            state.places.remove(&self.session);
-        }
-        drop(state);
-        if let (Ok(Wake::Granted(jobs)), Some(calls)) = (self.woken.try_recv(), self.offered) {
-            self.dispatcher.give_back(self.session, calls, &jobs);
-        }
     }
 }
