@@ -6,12 +6,10 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +27,6 @@ use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::{Service, ServiceExt as _};
 
-use super::gathered::{Turn, gather};
 use super::greeting::Greeting;
 use super::lanes::Lanes;
 use super::{Connection, TransportOptions, spread};
@@ -104,20 +101,20 @@ where
     let peer = io.connect_info();
     let number = Connection::next();
     let spoken = Arc::new(AtomicBool::new(false));
-    let (io, turn) = gather(Greeting::new(io, Arc::clone(&spoken)));
+    let io = TokioIo::new(Greeting::new(io, Arc::clone(&spoken)));
     let calls = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(number);
         service.clone().oneshot(request.map(Body::new))
     });
-    let mut connection = pin!(rules.http.serve_connection(TokioIo::new(io), calls));
+    let mut connection = pin!(rules.http.serve_connection(io, calls));
     let mut greeting = pin!(sleep(rules.greeting));
     let mut age = pin!(sleep(rules.age.unwrap_or(Duration::MAX)));
     let mut grace = pin!(sleep(Duration::MAX));
     let (mut greeted, mut leaving) = (false, false);
     loop {
         tokio::select! {
-            result = poll_fn(|cx| give_turn(connection.as_mut(), &turn, cx)) => {
+            result = connection.as_mut() => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection broke");
                 }
@@ -140,18 +137,5 @@ where
             }
             () = &mut grace => return tracing::debug!("calls outlasted their connection's age and were cut off"),
         }
-    }
-}
-
-/// Goes on with a connection, then writes what it had to say.
-fn give_turn<IO: AsyncWrite + Unpin>(
-    connection: Pin<&mut impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>>>,
-    turn: &Turn<IO>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), Box<dyn Error + Send + Sync>>> {
-    let polled = connection.poll(cx);
-    match turn.end(cx) {
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-        Poll::Ready(Ok(())) | Poll::Pending => polled,
     }
 }

@@ -7,7 +7,6 @@
 pub mod around;
 mod connections;
 pub mod deadline;
-mod gathered;
 mod greeting;
 mod lanes;
 
