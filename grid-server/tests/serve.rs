@@ -19,6 +19,13 @@ use grid_proto::reapi::{
 };
 use support::{Server, digest};
 
+/// Zeroing them was half of the processor time of a write.
+#[tokio::test]
+async fn the_kernel_gives_it_no_huge_pages() {
+    let server = Server::start("instances: [{name: main, services: [!logstream {}]}]").await;
+    assert_eq!(server.status("THP_enabled:"), "0");
+}
+
 /// No storage, no scheduler, no database is named.
 #[tokio::test]
 async fn a_server_of_log_streams_alone_serves_them() {

@@ -210,9 +210,13 @@ impl Server {
 
     /// The memory that it has resident, in bytes.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:").trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// What the kernel says of its process (`proc_pid_status(5)`).
+    pub(crate) fn status(&self, field: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim().to_owned()
     }
 
     /// Asks it to end, and waits until it has, with success.

@@ -1,8 +1,8 @@
 //! How a server speaks HTTP/2: the settings that decide latency, throughput and memory, in one place.
 //!
 //! `grid-server` binds addresses, loads certificates and adds the services; [`serve`] speaks to what they accept, [`lanes`]
-//! have connections take turns, [`around`] is the shape of what stands before
-//! calls, and [`deadline`] keeps to the clients' own deadlines. Nothing here listens.
+//! have connections take turns, [`around`] is the shape of what stands before calls, and [`deadline`] keeps to the clients'
+//! own deadlines. Nothing here listens.
 
 pub mod around;
 mod connections;

@@ -302,9 +302,6 @@ impl State {
             self.waiting.values().filter_map(|w| w.offer.as_ref()).filter(|s| s.free > 0).collect();
         let known = self.queued.iter().filter_map(|id| self.requirements.get_key_value(id));
         let (chosen, wants) = assign::choose(&free, known);
-        if wants.is_empty() {
-            return None;
-        }
         let slots = chosen.into_iter().cloned().collect();
         let body = |(id, _): &(RequirementId, u32)| Some((*id, self.requirements.get(id)?.clone()));
         let requirements = wants.iter().filter_map(body).collect();

@@ -1,3 +1,6 @@
+//! Spans of waits: where one goes on, where another begins, and which part of it a job's own wait is. Nothing is stored here;
+//! `scheduler-sql`'s tests do that.
+
 use std::time::Duration;
 
 use super::*;
