@@ -223,7 +223,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     full(
         "bgd-ingress",
-        "issue 7, 6: BuildGrid's own bgd through the ingress",
+        "issue 7, 6: BuildGrid's own bgd through the ingress, on pods of grid-worker and of buildbox-worker",
         &["xtask", "bgd", "bgd-ingress"],
     ),
     full("hostile", "issue 8, 1: hostile commands in pools of each isolation", scenario!("hostile")),

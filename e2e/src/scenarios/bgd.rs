@@ -30,18 +30,26 @@ pub(crate) fn local() -> Result<()> {
     server.terminate()
 }
 
-/// On a grid that the operator made, over TLS, on a pool of grid-workers.
+/// On grids that the operator made, over TLS: on a pool of grid-workers, and on one of buildbox-workers.
 ///
 /// # Errors
 /// As [`local`].
 pub(crate) fn through_ingress() -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
-    let test = TestGrid::apply(&cluster, "bgd-test", &[], "buildgrid.yaml")?;
+    on_pool(&cluster, "bgd-test", "buildgrid.yaml", &["-p", "toolchain", "gcc12"])?;
+    cluster.load(&[environment::image("toolchain-buildbox")?])?;
+    on_pool(&cluster, "bgd-buildbox-test", "buildbox.yaml", &["-p", "isolation", "buildbox"])
+}
+
+/// On the grid and the pool of an example; `platform` is what runs there.
+fn on_pool(cluster: &Cluster, namespace: &'static str, example: &str, platform: &[&str]) -> Result<()> {
+    let test = TestGrid::apply(cluster, namespace, &[], example)?;
     let dir = tempfile::tempdir_in(environment::cache()?)?;
-    let place = test.reached_from(Clients::new(&cluster, &dir.path().join("state"))?, "demo")?;
+    let place = test.reached_from(Clients::new(cluster, &dir.path().join("state"))?, "demo")?;
     let certificate = format!("{}/ca.crt", grid::CLIENT_FILES);
-    let options = ["--remote", "https://bgd-test.example.com:443", "--server-cert", &certificate];
-    Bgd::new(place, dir.path(), &options, &["-p", "toolchain", "gcc12"])?.all()?;
+    let remote = format!("https://{namespace}.example.com:443");
+    let options = ["--remote", &remote, "--server-cert", &certificate];
+    Bgd::new(place, dir.path(), &options, platform)?.all()?;
     test.delete()
 }
 

@@ -121,14 +121,14 @@ pub struct RunQuery {
 }
 
 /// Which rows a sweep looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// Executing since before this moment, for longer than the server allows.
     Executing(Timestamp),
     /// Executing for longer than the action's own limit and this grace.
     OwnTimeout(Duration),
-    /// Queued since before this moment.
-    Queued(Timestamp),
+    /// Queued since before this moment, and first asked for in one of these instances; none named means any.
+    Queued(Vec<String>, Timestamp),
     /// Queued with this requirement since before this moment.
     QueuedWith(RequirementId, Timestamp),
     /// Incomplete, and unwatched since before this moment.

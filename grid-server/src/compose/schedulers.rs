@@ -7,6 +7,7 @@ use grid_config::model::{
     self, ActionCache, DynamicSet, PropertySet, SchedulerOverrides, Service, Shared, Storage,
 };
 use grid_core::Coded as _;
+use grid_scheduler::engine::QueueTimeout;
 use grid_scheduler::ids::TimeOrderedIds;
 use grid_scheduler::properties as matching;
 use grid_scheduler::quota::Cohort;
@@ -208,7 +209,7 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
         max_execution_timeout: agreed.max_execution_timeout,
         bot_session_keepalive_timeout: agreed.bot_session_keepalive,
         retry: RetryPolicy { max_attempts: scheduler.max_job_attempts, ..RetryPolicy::default() },
-        queue_timeout: scheduler.queue_timeout,
+        queue_timeouts: scheduler.queue_timeouts.iter().map(queue_timeout).collect(),
         discard_unwatched_jobs: agreed.discard_unwatched,
         history_retention: scheduler.history_retention,
         pruner_job_max_age: scheduler.pruner.as_ref().map(|pruner| pruner.max_age),
@@ -241,6 +242,11 @@ fn options(scheduler: &model::Scheduler, agreed: &Agreed) -> SchedulerOptions {
 /// is told of after a minute all the same.
 fn awaits_pools(grace: Duration) -> Duration {
     if grace.is_zero() { Duration::from_mins(1) } else { grace }
+}
+
+fn queue_timeout(timeout: &model::QueueTimeout) -> QueueTimeout {
+    let model::QueueTimeout { name, max_age, instances } = timeout.clone();
+    QueueTimeout { name, max_age, instances }
 }
 
 fn cohort(cohort: &model::Cohort) -> Cohort {

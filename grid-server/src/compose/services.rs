@@ -23,7 +23,7 @@ use grid_rpc::action_cache::ActionCacheService;
 use grid_rpc::asset::AssetService;
 use grid_rpc::bots::{BotsService, Trailing};
 use grid_rpc::build_events::BuildEvents;
-use grid_rpc::bytestream::ByteStreamService;
+use grid_rpc::bytestream::{ByteStreamService, Uncopied};
 use grid_rpc::capabilities::CapabilitiesService;
 use grid_rpc::cas::CasService;
 use grid_rpc::execution::ExecutionService;
@@ -34,6 +34,7 @@ use grid_rpc::logstream::LogStreams;
 use grid_rpc::operations::OperationsService;
 use grid_rpc::quota::QuotaService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
+use grid_rpc::transport::around::Surrounded;
 use grid_rpc::{Instances, health};
 use grid_streams::{SqlEventStore, SqlLogStreamStore};
 use tonic::codec::CompressionEncoding;
@@ -147,7 +148,14 @@ impl Composer<'_> {
         }
         if logs.is_some() || !parts.bytestream.is_empty() {
             let instances = Instances::new("ByteStream", parts.bytestream.iter().cloned());
-            serve!(self, routes, ByteStreamServer(ByteStreamService::new(instances, logs.clone(), IDLE)));
+            let service = ByteStreamService::new(instances, logs.clone(), IDLE);
+            let limit = self.config.options.max_receive_message.unwrap_or(MAX_RECEIVED_MESSAGE);
+            // What compresses messages or limits them takes them whole.
+            let whole = self.config.compression == Compression::Gzip
+                || self.config.options.max_send_message.is_some();
+            let reads = (!whole).then(|| Uncopied::new(service.clone(), limit));
+            let uncopied = |server| Surrounded::new(reads, server);
+            serve!(self, routes, ByteStreamServer(service), uncopied);
         }
         if let Some(service) = &parts.build_events {
             let database = self.database_of(service.sql.as_ref()).await?;

@@ -6,7 +6,7 @@ use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
     Assignment, Database, DynamicSet, InstancedLimit, InstancedUrl, Metering, PropertyLabel, PropertySet,
-    Pruner, Scheduler, Shared, StaticSet,
+    Pruner, QueueTimeout, Scheduler, Shared, StaticSet,
 };
 use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, PROPERTY_LABEL, QUEUE_SIZE, Ty};
 use crate::yaml::Child;
@@ -23,6 +23,7 @@ impl Tagged for Scheduler {
         let property_set = property_set(f);
         let assignment = super::assigners::assignment(f, property_set.as_ref());
         let pruner = pruner(f);
+        let queue_timeouts = queue_timeouts(f);
         let browser_urls = f.opt("instanced-browser-urls");
         let queue_sizes = f.opt("instanced-queue-size");
         let pools = pools(f);
@@ -39,6 +40,7 @@ impl Tagged for Scheduler {
             property_set: property_set?,
             assignment: assignment?,
             pruner: pruner?,
+            queue_timeouts: queue_timeouts?,
             instanced_browser_urls,
             instanced_queue_sizes,
             instance_pools: pools?,
@@ -52,6 +54,7 @@ struct SchedulerParts {
     property_set: PropertySet,
     assignment: Assignment,
     pruner: Option<Pruner>,
+    queue_timeouts: Vec<QueueTimeout>,
     instanced_browser_urls: Vec<InstancedUrl>,
     instanced_queue_sizes: Vec<InstancedLimit>,
     instance_pools: Vec<Vec<String>>,
@@ -68,7 +71,6 @@ struct SchedulerRest {
     bot_session_keepalive: std::time::Duration,
     max_job_attempts: u32,
     max_queue_size: Option<u64>,
-    queue_timeout: Option<std::time::Duration>,
     session_timer: std::time::Duration,
     fairness: String,
     unplaceable_grace: std::time::Duration,
@@ -91,7 +93,6 @@ impl SchedulerRest {
             bot_session_keepalive: or("bot-session-keepalive-timeout"),
             max_job_attempts: or("max-job-attempts"),
             max_queue_size: opt("max-queue-size"),
-            queue_timeout: opt("queue-timeout-job-max-age"),
             session_timer: or("session-expiry-timer-interval"),
             fairness: or("fairness"),
             unplaceable_grace: or("refuse-unplaceable-after"),
@@ -113,7 +114,7 @@ impl SchedulerRest {
             property_set: parts.property_set,
             assignment: parts.assignment,
             pruner: parts.pruner,
-            queue_timeout: self.queue_timeout,
+            queue_timeouts: parts.queue_timeouts,
             browser_url: self.browser_url,
             instanced_browser_urls: parts.instanced_browser_urls,
             max_execution_timeout: self.max_execution_timeout,
@@ -171,6 +172,24 @@ fn pruner(f: &mut Fields<'_, '_>) -> Option<Option<Pruner>> {
         return Some(None);
     };
     Some(Some(Pruner { max_age, window: window? }))
+}
+
+/// One age for all instances, or ages for some.
+fn queue_timeouts(f: &mut Fields<'_, '_>) -> Option<Vec<QueueTimeout>> {
+    let (all, some) =
+        (f.opt("queue-timeout-job-max-age"), f.opt::<Vec<QueueTimeout>>("queue-timeout-configs"));
+    match (all?, some?) {
+        (Some(_), Some(_)) => {
+            let message =
+                "`queue-timeout-job-max-age` and `queue-timeout-configs` say the same thing; keep the second";
+            f.error_at("queue-timeout-job-max-age", message.to_owned());
+            None
+        }
+        (Some(max_age), None) => {
+            Some(vec![QueueTimeout { name: String::new(), max_age, instances: Vec::new() }])
+        }
+        (None, some) => Some(some.unwrap_or_default()),
+    }
 }
 
 fn pools(f: &mut Fields<'_, '_>) -> Option<Vec<Vec<String>>> {
@@ -258,6 +277,15 @@ impl Decode for InstanceSet {
         let mut fields = Fields::new(child, &INSTANCE_SET, decoder)?;
         let f = &mut fields;
         record!(f => InstanceSet { instances: req("instances"), set: req("set") })
+    }
+}
+
+impl Decode for QueueTimeout {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let section = super::objects::section(child, &[Kind::QueueTimeout], decoder)?;
+        let mut fields = Fields::new(child, section, decoder)?;
+        let f = &mut fields;
+        record!(f => QueueTimeout { name: or("name"), max_age: req("job-max-age"), instances: or("instance-names") })
     }
 }
 

@@ -25,7 +25,7 @@ pub use connections::{
 };
 pub use scheduler::{
     Assignment, Cohort, Database, DynamicSet, InstancedLimit, InstancedUrl, Metering, PropertyLabel,
-    PropertySet, Pruner, Scheduler, StaticSet,
+    PropertySet, Pruner, QueueTimeout, Scheduler, StaticSet,
 };
 pub use server::{
     Admin, Channel, Compression, Endpoint, GridCredentials, GrpcWeb, Instance, Monitoring, MonitoringFormat,

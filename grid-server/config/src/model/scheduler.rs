@@ -39,8 +39,8 @@ pub struct Scheduler {
     pub history_retention: Duration,
     /// How long it is kept who executed which result; zero for not at all.
     pub provenance_retention: Duration,
-    /// The age at which queued jobs are given up; `None` for never.
-    pub queue_timeout: Option<Duration>,
+    /// The ages at which queued jobs are given up; without any they wait for ever.
+    pub queue_timeouts: Vec<QueueTimeout>,
     /// The base URL of a browser for actions.
     pub browser_url: Option<String>,
     /// Other base URLs for some instances.
@@ -115,6 +115,17 @@ pub struct Pruner {
     pub max_age: Duration,
     /// How many at a time.
     pub window: u64,
+}
+
+/// When queued jobs are given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueTimeout {
+    /// What messages call it; empty for nothing.
+    pub name: String,
+    /// The age.
+    pub max_age: Duration,
+    /// The instances; all where none is named.
+    pub instances: Vec<String>,
 }
 
 /// A browser URL for some instances.

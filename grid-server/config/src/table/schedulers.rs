@@ -87,10 +87,10 @@ static SQL_KEYS: &[Key] = &[
         Ty::Whole(1, 10_000_000),
         "jobs are given up in small steps until none is left",
     ),
-    refused(
+    key(
         "queue-timeout-configs",
         Ty::List(&Ty::Object(Kind::QueueTimeout)),
-        "use `queue-timeout-job-max-age`; this version has no queue timeouts by instance",
+        "Ages at which the queued jobs of some instances are given up.",
     ),
     key("action-browser-url", Ty::Text, "The base URL of a browser for actions, for messages to clients."),
     key("instanced-browser-urls", Ty::List(&Ty::Record(&BROWSER_URL)), "Other base URLs for some instances."),
@@ -322,14 +322,18 @@ pub(crate) static INSTANCE_SET: Section = Section {
 static QUEUE_TIMEOUT: Section = Section {
     name: "!queue-timeout-thread",
     kind: Some(Kind::QueueTimeout),
-    status: Status::Refused("use `queue-timeout-job-max-age` of the scheduler"),
-    doc: "When queued jobs of some instances are given up.",
+    status: Status::Done,
+    doc: "When queued jobs of some instances are given up. Where more than one is for an instance, the shortest age counts. A job of pooled instances is of the one that first asked for it.",
     keys: &[
-        key("name", Ty::Text, "Its name."),
+        default("name", Ty::Text, "", "What the message to the job's client calls it."),
         required("job-max-age", PERIOD_TY, "The age."),
-        default("handling-period", PERIOD_TY, "{minutes: 5}", "How often they are looked for."),
-        default("max-handling-window", Ty::Whole(1, 10_000_000), "10000", "How many at a time."),
-        key("instance-names", TEXTS, "The instances."),
+        warned("handling-period", PERIOD_TY, ONE_SWEEP),
+        warned(
+            "max-handling-window",
+            Ty::Whole(1, 10_000_000),
+            "jobs are given up in small steps until none is left",
+        ),
+        default("instance-names", TEXTS, "[]", "The instances; without any, all."),
     ],
 };
 

@@ -6,6 +6,7 @@
 pub mod name;
 mod read;
 mod resume;
+mod uncopied;
 mod write;
 
 use std::pin::Pin;
@@ -27,6 +28,8 @@ use crate::error::status;
 use crate::metadata::RESOURCE_NAME;
 use crate::{Instances, RpcError};
 use name::{Blob, Resource};
+
+pub use uncopied::Uncopied;
 
 /// The messages of a read, in order, and at most one error, which ends them.
 pub type ReadMessages = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use tonic::body::Body;
+use tonic::server::NamedService;
 use tower::Service;
 
 /// Stands before a service, call by call.
@@ -23,6 +24,19 @@ pub trait Around: Clone {
         S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send;
 }
 
+/// Nothing, where there is nothing to do.
+impl<A: Around + Send> Around for Option<A> {
+    async fn around<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
+    {
+        match self {
+            Some(around) => around.around(request, inner).await,
+            None => inner.call(request).await,
+        }
+    }
+}
+
 /// A service with something around its calls.
 #[derive(Clone, Debug)]
 pub struct Surrounded<A, S> {
@@ -35,6 +49,10 @@ impl<A, S> Surrounded<A, S> {
     pub const fn new(around: A, inner: S) -> Self {
         Self { around, inner }
     }
+}
+
+impl<A, S: NamedService> NamedService for Surrounded<A, S> {
+    const NAME: &'static str = S::NAME;
 }
 
 impl<A, S> Service<Request<Body>> for Surrounded<A, S>

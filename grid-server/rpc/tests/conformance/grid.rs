@@ -37,7 +37,7 @@ use grid_rpc::action_cache::{ActionCacheInstance, ActionCacheService};
 use grid_rpc::asset::origin::{Hosts, Origin, OriginOptions};
 use grid_rpc::asset::{AssetInstance, AssetService};
 use grid_rpc::build_events::BuildEvents;
-use grid_rpc::bytestream::{ByteStreamInstance, ByteStreamService, Resumable};
+use grid_rpc::bytestream::{ByteStreamInstance, ByteStreamService, Resumable, Uncopied};
 use grid_rpc::capabilities::{
     ActionCacheAbilities, CapabilitiesInstance, CapabilitiesService, CasAbilities, ExecutionAbilities, Part,
 };
@@ -45,6 +45,7 @@ use grid_rpc::cas::{CasInstance, CasService, Chunking, ChunkingOptions, tree::Tr
 use grid_rpc::digests::{Functions, all_functions, to_wire};
 use grid_rpc::execution::ExecutionInstance;
 use grid_rpc::logstream::LogStreams;
+use grid_rpc::transport::around::Surrounded;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
 use grid_scheduler_sql::testing::sqlite;
@@ -220,10 +221,11 @@ impl Parts {
         let routes = Routes::new(
             ContentAddressableStorageServer::new(self.cas()).max_decoding_message_size(MAX_RECEIVED_MESSAGE),
         )
-        .add_service(
+        .add_service(Surrounded::new(
+            Uncopied::new(self.bytestream(logs.clone()), MAX_RECEIVED_MESSAGE),
             ByteStreamServer::new(self.bytestream(logs.clone()))
                 .max_decoding_message_size(MAX_RECEIVED_MESSAGE),
-        )
+        ))
         .add_service(ActionCacheServer::new(self.action_cache()))
         .add_service(CapabilitiesServer::new(self.capabilities()))
         .add_service(PublishBuildEventServer::new(self.events.clone()))

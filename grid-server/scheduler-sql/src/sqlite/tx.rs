@@ -180,7 +180,16 @@ impl QueueTx for SqliteTx {
                 since.0,
                 limit
             ),
-            Overdue::Queued(since) => jobs!(self, "stage = 2 AND queued_at < ? LIMIT ?", since.0, limit),
+            Overdue::Queued(instances, since) if instances.is_empty() => {
+                jobs!(self, "stage = 2 AND queued_at < ? LIMIT ?", since.0, limit)
+            }
+            Overdue::Queued(instances, since) => jobs!(
+                self,
+                "stage = 2 AND instance IN (SELECT value FROM json_each(?)) AND queued_at < ? LIMIT ?",
+                rows::encode(&instances)?,
+                since.0,
+                limit
+            ),
             Overdue::Unwatched(since) => {
                 jobs!(self, "stage < 4 AND watched_until < ? LIMIT ?", since.0, limit)
             }

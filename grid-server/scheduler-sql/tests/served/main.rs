@@ -5,6 +5,7 @@
 mod faults;
 mod news;
 mod outage;
+mod queue_timeouts;
 mod quotas;
 mod turns;
 

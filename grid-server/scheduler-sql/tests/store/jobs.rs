@@ -89,6 +89,7 @@ async fn what_is_overdue_is_found(stores: Stores) {
     let (mut slow, mut own, mut other) = (linux(1), linux(2), linux(4));
     own.spec.timeout_micros = Some(1_000_000);
     other.spec.requirement = requirement("macos").id();
+    other.spec.instance = "apps".to_owned();
     for job in [&mut slow, &mut own] {
         transition::assign(job, &bot, "", Timestamp(3_000)).unwrap();
         job.state.watched_until = Timestamp(LATE);
@@ -104,12 +105,14 @@ async fn what_is_overdue_is_found(stores: Stores) {
         (Overdue::Executing(since), vec![1, 2]),
         (Overdue::Executing(Timestamp(3_000)), vec![]),
         (Overdue::OwnTimeout(std::time::Duration::from_secs(1)), vec![2]),
-        (Overdue::Queued(since), vec![4]),
+        (Overdue::Queued(Vec::new(), since), vec![4]),
+        (Overdue::Queued(vec!["apps".to_owned(), "libs".to_owned()], since), vec![4]),
+        (Overdue::Queued(vec!["libs".to_owned()], since), vec![]),
         (Overdue::QueuedWith(requirement("macos").id(), since), vec![4]),
         (Overdue::QueuedWith(requirement("linux").id(), since), vec![]),
         (Overdue::Unwatched(Timestamp(6_000)), vec![4]),
     ] {
-        let mut found = ids(&tx.lock_overdue(overdue, limit).await.unwrap());
+        let mut found = ids(&tx.lock_overdue(overdue.clone(), limit).await.unwrap());
         found.sort_unstable();
         assert_eq!(found, expected, "{overdue:?}");
     }

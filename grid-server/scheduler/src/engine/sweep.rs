@@ -12,15 +12,26 @@ use crate::job::Job;
 use crate::store::{Overdue, QueueStore, QueueTx, StoreResult};
 use crate::transition::{self, Cause, RetryPolicy};
 
+/// How long jobs may wait for a bot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueTimeout {
+    /// What messages call it; empty for nothing.
+    pub name: String,
+    /// At most so long.
+    pub max_age: Duration,
+    /// Where they were first asked for; none named means everywhere.
+    pub instances: Vec<String>,
+}
+
 /// What is overdue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SweepRules {
     /// How long a job may run, whatever its own limit.
     pub max_execution: Duration,
     /// How long past its own limit a job may run: the worker ends it, this is for workers that don't.
     pub timeout_grace: Duration,
-    /// How long a job may wait.
-    pub max_queued: Option<Duration>,
+    /// How long a job may wait: the shortest that is for its instance.
+    pub max_queued: Vec<QueueTimeout>,
     /// Whether a job that nobody watches ends.
     pub discard_unwatched: bool,
     /// How long completed jobs are kept.
@@ -56,10 +67,6 @@ pub async fn sweep(store: &dyn QueueStore, rules: &SweepRules) -> StoreResult<(b
             ErrorCode::DeadlineExceeded,
             "execution did not finish within the action's own timeout".to_owned(),
         )),
-        rules.max_queued.map(|max| {
-            let message = format!("no worker took the operation within {} s", max.as_secs());
-            (Overdue::Queued(now.before(max)), ErrorCode::Unavailable, message)
-        }),
         rules.discard_unwatched.then(|| {
             (
                 Overdue::Unwatched(now),
@@ -68,7 +75,14 @@ pub async fn sweep(store: &dyn QueueStore, rules: &SweepRules) -> StoreResult<(b
             )
         }),
     ];
-    for (overdue, code, message) in ends.into_iter().flatten() {
+    let given_up = rules.max_queued.iter().map(|queue| {
+        let of =
+            if queue.name.is_empty() { String::new() } else { format!(" (queue timeout `{}`)", queue.name) };
+        let message = format!("no worker took the operation within {} s{of}", queue.max_age.as_secs());
+        let overdue = Overdue::Queued(queue.instances.clone(), now.before(queue.max_age));
+        (overdue, ErrorCode::Unavailable, message)
+    });
+    for (overdue, code, message) in ends.into_iter().flatten().chain(given_up) {
         let mut jobs = tx.lock_overdue(overdue, rules.batch).await?;
         more |= jobs.len() >= rules.batch as usize;
         for job in &mut jobs {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observer::Observer;
-use crate::engine::{ClaimRules, PreemptRules, SweepRules};
+use crate::engine::{ClaimRules, PreemptRules, QueueTimeout, SweepRules};
 use crate::properties::PropertySet;
 use crate::quota::{Cohort, cohort_of};
 use crate::session::Session;
@@ -24,8 +24,8 @@ pub struct SchedulerOptions {
     pub bot_session_keepalive_timeout: Duration,
     /// How often a job may fail (`max-job-attempts`, 5).
     pub retry: RetryPolicy,
-    /// How long a job may wait for a bot; `None` for ever (`queue-timeout-job-max-age`).
-    pub queue_timeout: Option<Duration>,
+    /// How long jobs may wait for a bot (`queue-timeout-job-max-age`, `queue-timeout-configs`); without any for ever.
+    pub queue_timeouts: Vec<QueueTimeout>,
     /// Whether a job that nobody has watched for [`SchedulerOptions::watch_grace`] ends
     /// (`discard-unwatched-jobs`).
     pub discard_unwatched_jobs: bool,
@@ -82,7 +82,7 @@ impl Default for SchedulerOptions {
             max_execution_timeout: Duration::from_hours(2),
             bot_session_keepalive_timeout: Duration::from_mins(10),
             retry: RetryPolicy::default(),
-            queue_timeout: None,
+            queue_timeouts: Vec::new(),
             discard_unwatched_jobs: false,
             watch_grace: Duration::from_mins(1),
             pruner_job_max_age: None,
@@ -156,7 +156,7 @@ impl SchedulerOptions {
         SweepRules {
             max_execution: self.max_execution_timeout,
             timeout_grace: Duration::from_secs(30),
-            max_queued: self.queue_timeout,
+            max_queued: self.queue_timeouts.clone(),
             discard_unwatched: self.discard_unwatched_jobs,
             keep_completed: self.pruner_job_max_age,
             keep_history: self.history_retention,

@@ -159,20 +159,23 @@ impl QueueTx for SimTx {
             let timeout = job.spec.timeout_micros.zip(job.state.started_at);
             timeout.map(|(timeout, start)| Timestamp(start.0.saturating_add(timeout)))
         };
-        let mut found = self.jobs(|job| match overdue {
+        let mut found = self.jobs(|job| match &overdue {
             Overdue::Executing(since) => {
-                job.state.stage == Stage::Executing && job.state.started_at.is_some_and(|at| at < since)
+                job.state.stage == Stage::Executing && job.state.started_at.is_some_and(|at| at < *since)
             }
             Overdue::OwnTimeout(grace) => {
-                job.state.stage == Stage::Executing && own(job).is_some_and(|at| at < now.before(grace))
+                job.state.stage == Stage::Executing && own(job).is_some_and(|at| at < now.before(*grace))
             }
             Overdue::QueuedWith(requirement, since) => {
-                let queued = job.state.stage == Stage::Queued && job.state.queued_at < since;
-                queued && job.spec.requirement == requirement
+                let queued = job.state.stage == Stage::Queued && job.state.queued_at < *since;
+                queued && job.spec.requirement == *requirement
             }
-            Overdue::Queued(since) => job.state.stage == Stage::Queued && job.state.queued_at < since,
+            Overdue::Queued(instances, since) => {
+                let asked = instances.is_empty() || instances.contains(&job.spec.instance);
+                asked && job.state.stage == Stage::Queued && job.state.queued_at < *since
+            }
             Overdue::Unwatched(since) => {
-                job.state.stage != Stage::Completed && job.state.watched_until < since
+                job.state.stage != Stage::Completed && job.state.watched_until < *since
             }
         });
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
