@@ -22,6 +22,8 @@ use crate::store::Event;
 
 /// How many rows one look takes.
 pub(super) const CHUNK: usize = 1_000;
+/// Every so many looks, watched operations are read too, and the fleet even if nothing waits for it.
+const SLOW_ROUNDS: u64 = 3;
 /// Every so many looks, requirements and turns are forgotten that nobody needs.
 const FORGET_ROUNDS: u64 = 120;
 /// How long a requirement is kept that nobody asks for: longer than a replica counts on its being there.
@@ -238,10 +240,14 @@ async fn follow_fleet(core: Arc<Core>) {
 async fn look(core: Arc<Core>, ids: Arc<dyn Ids>) {
     let mut seen_at = Instant::now();
     for round in 0_u64.. {
-        if let Some(queued) = look_once(&core, round.is_multiple_of(3)).await {
-            waits::note_down(&core, &queued, &mut seen_at).await;
+        let slow = round.is_multiple_of(SLOW_ROUNDS);
+        let queued = look_once(&core, slow).await;
+        if let Some(queued) = &queued {
+            waits::note_down(&core, queued, &mut seen_at).await;
         }
-        core.fleet_changed.notify_one();
+        if slow || queued.is_none_or(|queued| !queued.is_empty()) {
+            core.fleet_changed.notify_one();
+        }
         if round % FORGET_ROUNDS == 1 {
             core.dispatcher.forget();
             core.compare_streams(None).await;
