@@ -19,9 +19,13 @@ mod tests {
     use super::grid::tree::Tree;
     use super::grid::{Grid, making, shell};
 
-    fn terminate(grid: &Grid) {
+    fn process(grid: &Grid) -> Pid {
         let id = grid.worker.as_ref().unwrap().id();
-        kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), Signal::TERM).unwrap();
+        Pid::from_raw(i32::try_from(id).unwrap()).unwrap()
+    }
+
+    fn terminate(grid: &Grid) {
+        kill_process(process(grid), Signal::TERM).unwrap();
     }
 
     /// A number of seconds that no other test waits for, as a word to find processes by.
@@ -174,6 +178,24 @@ mod tests {
         assert_eq!(Code::from_i32(status.code), Code::Unavailable);
         assert_eq!(result.execution_metadata, None);
         ends_well(grid.worker.take().unwrap()).await;
+        gone(&word).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_stays_away_keeps_no_worker_from_leaving() {
+        let mut grid = Grid::with(&["--grace", "0"]).await;
+        let word = word(7);
+        grid.submit(&shell(&grid.endless(&word)), &Tree::default(), |_| {});
+        grid.begun(&word).await;
+        grid.served.stop();
+        terminate(&grid);
+        let process = process(&grid);
+        let ended = tokio::time::timeout(super::grid::PATIENCE, ends_well(grid.worker.take().unwrap())).await;
+        if ended.is_err() {
+            // Whoever waits for it would wait on.
+            kill_process(process, Signal::KILL).unwrap();
+            panic!("it still waits for the server");
+        }
         gone(&word).await;
     }
 

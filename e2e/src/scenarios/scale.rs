@@ -210,10 +210,13 @@ impl Run {
             process::run(&mut kube.kubectl(words))
         };
         scale(0)?;
-        kube.wait_gone(operator::NAMESPACE, "pods", operator::PODS, 60)?;
-        self.runtime.block_on(self.touch(names))?;
+        let touched = kube
+            .wait_gone(operator::NAMESPACE, "pods", operator::PODS, 60)
+            .and_then(|()| self.runtime.block_on(self.touch(names)));
         let start = Instant::now();
+        // Whatever came of it: others need the operator too.
         scale(1)?;
+        touched?;
         self.wait_until_reconciled(names)?;
         let reconciled = start.elapsed();
         let pod = operator::leader(&kube)?;

@@ -35,6 +35,9 @@ const RESULT_PATIENCE: Duration = Duration::from_secs(2);
 const OPENING: Duration = Duration::from_millis(2_500);
 /// The least time between two reports without news, for servers that answer at once.
 const QUIET_PAUSE: Duration = Duration::from_secs(1);
+/// How long a worker that gave everything back goes on telling a server that is not there: less than the half minute that
+/// a pod has after its grace.
+const RETURN: Duration = Duration::from_secs(25);
 /// How long the last word of a leaving worker may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,8 @@ pub struct Bot {
     ledger: Ledger,
     session: BotSession,
     opening: Duration,
+    /// When it goes, whatever the server has taken.
+    goes: Option<Instant>,
     tasks: HashMap<String, Running>,
     sender: mpsc::UnboundedSender<(String, Outcome)>,
     done: mpsc::UnboundedReceiver<(String, Outcome)>,
@@ -104,13 +109,14 @@ impl Bot {
             ledger,
             session,
             opening: OPENING,
+            goes: None,
             tasks,
             sender,
             done,
         }
     }
 
-    /// Works until the worker leaves and every result is taken.
+    /// Works until the worker leaves and every result is taken, or nobody was there to take them.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.is_finished() {
@@ -143,12 +149,20 @@ impl Bot {
                 },
             }
         }
+        if !self.ledger.is_empty() {
+            let leases = self.ledger.len();
+            tracing::warn!(
+                leases,
+                "leaving without the server's answer: it gives these leases to others later"
+            );
+        }
         self.say_farewell().await;
     }
 
     /// Whether the worker may end. A session that was never opened holds nothing.
     fn is_finished(&self) -> bool {
-        self.fate.borrow().is_final() && self.ledger.is_empty()
+        let late = self.goes.is_some_and(|goes| Instant::now() >= goes);
+        self.fate.borrow().is_final() && (late || self.ledger.is_empty())
     }
 
     /// The session as it is to be reported now.
@@ -234,6 +248,7 @@ impl Bot {
         let fate = self.fate.borrow_and_update().clone();
         tracing::info!(?fate, "the worker's state changed");
         if fate == Fate::GivingBack {
+            self.goes = Some(Instant::now() + RETURN);
             let running: Vec<String> = self.ledger.running().cloned().collect();
             for id in running {
                 self.end(&id);

@@ -90,13 +90,18 @@ impl Drop for Served {
 }
 
 impl Served {
+    /// Goes away without a word.
+    pub(crate) fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
     /// Goes away without a word, is there again once somebody tried `attempts` times to connect, and knows what
     /// it knew.
     pub(crate) async fn restart(&mut self, grid: &FakeGrid, attempts: usize) {
         let address = self.address;
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.stop();
         let closed = loop {
             // What the old one had open may take a moment to go.
             match tokio::net::TcpListener::bind(address).await {
