@@ -34,6 +34,7 @@ mod quota;
 mod resume;
 mod rule;
 mod tree;
+mod workers;
 
 use grid::{Grid, StoreKind};
 use rule::{Rule, document, run};
@@ -51,6 +52,7 @@ fn rules() -> Vec<Rule> {
         ("Action cache", action_cache::rules()),
         ("Log streams", logstream::rules()),
         ("Build events", build_events::rules()),
+        ("Remote workers", workers::rules()),
         ("Introspection", introspection::rules()),
         ("Quotas", quota::rules()),
         ("Remote assets", asset::rules()),
