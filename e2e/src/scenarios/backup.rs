@@ -161,5 +161,7 @@ fn run_job(test: &TestGrid<'_>, name: &str, spec: &Value) -> Result<String> {
     let said = process::output(&mut test.kube.kubectl(["logs", "--namespace", test.namespace, &job]))?;
     println!("    {name}: {}", said.trim());
     done.with_context(|| said.clone())?;
+    // The pod of a Job that is over would keep its claims from being deleted.
+    test.kubectl(&["delete", &job, "--wait"])?;
     Ok(said)
 }
