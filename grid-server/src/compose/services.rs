@@ -51,8 +51,7 @@ const MAX_LOG_BYTES: u64 = 64 << 20;
 /// Adds a generated server where an instance has the service, with the limits and the compression of them all.
 macro_rules! serve {
     ($self:ident, $routes:ident, $server:ident($service:expr) $(, $around:ident)?) => {{
-        let limit = $self.config.options.max_receive_message.unwrap_or(MAX_RECEIVED_MESSAGE);
-        let mut server = $server::new($service).max_decoding_message_size(limit);
+        let mut server = $server::new($service).max_decoding_message_size($self.most_received());
         if let Some(limit) = $self.config.options.max_send_message {
             server = server.max_encoding_message_size(limit);
         }
@@ -87,6 +86,11 @@ impl Composer<'_> {
         self.cache_services(&parts, &mut routes);
         self.execution_services(parts, logs, &mut routes);
         Ok(Served { routes: routes.routes(), http_cache, health: reporter })
+    }
+
+    /// The most bytes of a message that comes in.
+    fn most_received(&self) -> usize {
+        self.config.options.max_receive_message.unwrap_or(MAX_RECEIVED_MESSAGE)
     }
 
     fn cache_services(&self, parts: &Parts, routes: &mut RoutesBuilder) {
@@ -149,11 +153,10 @@ impl Composer<'_> {
         if logs.is_some() || !parts.bytestream.is_empty() {
             let instances = Instances::new("ByteStream", parts.bytestream.iter().cloned());
             let service = ByteStreamService::new(instances, logs.clone(), IDLE);
-            let limit = self.config.options.max_receive_message.unwrap_or(MAX_RECEIVED_MESSAGE);
             // What compresses messages or limits them takes them whole.
             let whole = self.config.compression == Compression::Gzip
                 || self.config.options.max_send_message.is_some();
-            let reads = (!whole).then(|| Uncopied::new(service.clone(), limit));
+            let reads = (!whole).then(|| Uncopied::new(service.clone(), self.most_received()));
             let uncopied = |server| Surrounded::new(reads, server);
             serve!(self, routes, ByteStreamServer(service), uncopied);
         }

@@ -35,9 +35,9 @@ const RESULT_PATIENCE: Duration = Duration::from_secs(2);
 const OPENING: Duration = Duration::from_millis(2_500);
 /// The least time between two reports without news, for servers that answer at once.
 const QUIET_PAUSE: Duration = Duration::from_secs(1);
-/// How long a worker that gave everything back goes on telling a server that is not there: less than the half minute that
-/// a pod has after its grace.
-const RETURN: Duration = Duration::from_secs(25);
+/// How long a worker that gave everything back goes on telling a server that is not there: with a pause between two tries and
+/// the last word less than the half minute that a pod has after its grace.
+const RETURN: Duration = Duration::from_secs(15);
 /// How long the last word of a leaving worker may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -75,6 +75,7 @@ enum Event {
     Failed(tonic::Status),
     Done(Box<(String, Outcome)>),
     FateChanged,
+    Late,
 }
 
 impl From<Result<Answer, tonic::Status>> for Event {
@@ -125,6 +126,7 @@ impl Bot {
             match self.converse(sent.clone()).await {
                 Event::Done(done) => self.note(&done.0, &done.1),
                 Event::FateChanged => self.fate_changed(),
+                Event::Late => {}
                 Event::Answered(answer) => {
                     if !sent.name.is_empty() {
                         backoff = Backoff::default();
@@ -198,6 +200,13 @@ impl Bot {
             }
         };
         let mut call = std::pin::pin!(call);
+        let goes = self.goes;
+        let late = async {
+            match goes {
+                Some(goes) => tokio::time::sleep_until(goes.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         // Opening a session isn't given up: the server could have opened it.
         let uninterrupted = if self.session.name.is_empty() {
             self.opening = (opening * 2).min(poll);
@@ -214,6 +223,7 @@ impl Bot {
             biased;
             Some(done) = self.done.recv() => Event::Done(Box::new(done)),
             Ok(()) = self.fate.changed() => Event::FateChanged,
+            () = late => Event::Late,
             answer = call => answer.into(),
         }
     }

@@ -9,6 +9,7 @@ mod history;
 mod listen;
 mod news;
 mod operations;
+mod overdue;
 mod queue;
 mod quotas;
 mod read;

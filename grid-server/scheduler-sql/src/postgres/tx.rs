@@ -12,10 +12,10 @@ use grid_scheduler::properties::{Requirement, RequirementId};
 use grid_scheduler::quota::{Quota, Share};
 use grid_scheduler::session::Session;
 use grid_scheduler::store::{Event, FlowKey, Order, Overdue, QueueTx, StoreResult, Want};
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{fleet, history, listen, news, operations, queue, quotas, read, sessions, turns, waits};
+use super::{fleet, history, listen, news, operations, overdue, queue, quotas, read, sessions, turns, waits};
 use crate::error::map;
 use crate::rows::{self, JobRow};
 
@@ -62,23 +62,6 @@ impl PostgresTx {
         for<'q> Vec<T>: sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres> + Send,
     {
         let rows: Vec<JobRow> = sqlx::query_as(sql).bind(by).fetch_all(&mut *self.tx).await.map_err(map)?;
-        rows.into_iter().map(rows::job).collect()
-    }
-
-    /// Jobs of these instances, or of any where none is named.
-    async fn overdue(
-        &mut self,
-        condition: &str,
-        instances: &[String],
-        before: Timestamp,
-        limit: u32,
-    ) -> StoreResult<Vec<Job>> {
-        let sql = format!(
-            "SELECT id, spec, action, state, NULL::bytea FROM jobs WHERE {condition} < $1 \
-             AND (cardinality($3::text[]) = 0 OR instance = ANY($3)) LIMIT $2 FOR UPDATE SKIP LOCKED"
-        );
-        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(before.0).bind(i64::from(limit)).bind(instances);
-        let rows: Vec<JobRow> = query.fetch_all(&mut *self.tx).await.map_err(map)?;
         rows.into_iter().map(rows::job).collect()
     }
 
@@ -190,24 +173,7 @@ impl QueueTx for PostgresTx {
     }
 
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
-        match overdue {
-            Overdue::Executing(since) => self.overdue("stage = 3 AND started_at", &[], since, limit).await,
-            Overdue::OwnTimeout(grace) => {
-                let before = self.now.before(grace);
-                self.overdue("stage = 3 AND deadline IS NOT NULL AND deadline", &[], before, limit).await
-            }
-            Overdue::Queued(instances, since) => {
-                self.overdue("stage = 2 AND queued_at", &instances, since, limit).await
-            }
-            Overdue::QueuedWith(requirement, since) => {
-                // An identifier is digits and dashes.
-                let condition = format!("stage = 2 AND requirement = '{}' AND queued_at", requirement.0);
-                self.overdue(&condition, &[], since, limit).await
-            }
-            Overdue::Unwatched(since) => {
-                self.overdue("stage IN (2, 3) AND watched_until", &[], since, limit).await
-            }
-        }
+        overdue::lock(&mut self.tx, overdue, self.now, limit).await
     }
 
     async fn save_jobs(&mut self, jobs: &[Job]) -> StoreResult<()> {

@@ -13,7 +13,7 @@ use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::quota::{Quota, Share};
 use crate::session::Session;
-use crate::store::{Depth, FlowKey, JobPage, Recent, RunQuery};
+use crate::store::{Depth, FlowKey, JobPage, Overdue, Recent, RunQuery};
 
 /// Every row, by key.
 #[derive(Clone, Debug, Default)]
@@ -184,5 +184,28 @@ impl Tables {
             }
         }
         depths.into_values().collect()
+    }
+}
+
+/// Whether a sweep at `now` that looks for this finds the job.
+pub(super) fn is_overdue(job: &Job, overdue: &Overdue, now: Timestamp) -> bool {
+    let state = &job.state;
+    match overdue {
+        Overdue::Executing(since) => {
+            state.stage == Stage::Executing && state.started_at.is_some_and(|at| at < *since)
+        }
+        Overdue::OwnTimeout(grace) => {
+            let timeout = job.spec.timeout_micros.zip(state.started_at);
+            let end = timeout.map(|(timeout, start)| Timestamp(start.0.saturating_add(timeout)));
+            state.stage == Stage::Executing && end.is_some_and(|end| end < now.before(*grace))
+        }
+        Overdue::QueuedWith(requirement, since) => {
+            state.stage == Stage::Queued && state.queued_at < *since && job.spec.requirement == *requirement
+        }
+        Overdue::Queued(instances, since) => {
+            let asked = instances.is_empty() || instances.contains(&job.spec.instance);
+            asked && state.stage == Stage::Queued && state.queued_at < *since
+        }
+        Overdue::Unwatched(since) => state.stage != Stage::Completed && state.watched_until < *since,
     }
 }

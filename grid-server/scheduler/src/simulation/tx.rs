@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use grid_core::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Tables, World};
+use super::World;
+use super::tables::{self, Tables};
 use crate::SchedulerError;
 use crate::fleet::{Declaration, Drain, DrainTarget, Wait};
 use crate::ids::{JobId, OperationId, SessionId};
@@ -155,29 +156,7 @@ impl QueueTx for SimTx {
     async fn lock_overdue(&mut self, overdue: Overdue, limit: u32) -> StoreResult<Vec<Job>> {
         self.statement().await?;
         let now = self.now;
-        let own = |job: &Job| {
-            let timeout = job.spec.timeout_micros.zip(job.state.started_at);
-            timeout.map(|(timeout, start)| Timestamp(start.0.saturating_add(timeout)))
-        };
-        let mut found = self.jobs(|job| match &overdue {
-            Overdue::Executing(since) => {
-                job.state.stage == Stage::Executing && job.state.started_at.is_some_and(|at| at < *since)
-            }
-            Overdue::OwnTimeout(grace) => {
-                job.state.stage == Stage::Executing && own(job).is_some_and(|at| at < now.before(*grace))
-            }
-            Overdue::QueuedWith(requirement, since) => {
-                let queued = job.state.stage == Stage::Queued && job.state.queued_at < *since;
-                queued && job.spec.requirement == *requirement
-            }
-            Overdue::Queued(instances, since) => {
-                let asked = instances.is_empty() || instances.contains(&job.spec.instance);
-                asked && job.state.stage == Stage::Queued && job.state.queued_at < *since
-            }
-            Overdue::Unwatched(since) => {
-                job.state.stage != Stage::Completed && job.state.watched_until < *since
-            }
-        });
+        let mut found = self.jobs(|job| tables::is_overdue(job, &overdue, now));
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(found)
     }
