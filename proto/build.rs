@@ -53,6 +53,8 @@ fn generate(mut set: FileDescriptorSet) -> std::io::Result<()> {
     }
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names().type_name_domain(["."], "type.googleapis.com");
+    let page = ".build.bazel.remote.execution.v2.GetTreeResponse";
+    config.extern_path(page, "crate::directories::GetTreeResponse");
     tonic_prost_build::configure().bytes(".").include_file("modules.rs").compile_fds_with_config(set, config)
 }
 

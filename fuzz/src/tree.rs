@@ -73,7 +73,7 @@ async fn walk(blobs: Vec<Bytes>, root: Digest, page_size: i32) {
     let mut pages = pages.into_inner();
     let mut given = Vec::new();
     while let Some(Ok(page)) = pages.next().await {
-        given.extend(page.directories.iter().map(|directory| digest(&directory.encode_to_vec())));
+        given.extend(page.directories.iter().map(|directory| digest(directory)));
     }
     assert!(given.len() <= DIRECTORIES, "{} directories", given.len());
 }

@@ -7,6 +7,7 @@
 //! the storage and scheduling cores never see these types.
 
 pub mod any;
+pub mod directories;
 mod generated;
 
 #[doc(inline)]

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use grid_core::{Digest, DigestFunction};
+use grid_proto::directories::GetTreeResponse;
 use grid_proto::reapi;
 use prost::Message as _;
+use tonic::Status;
 
 use crate::digests;
 use crate::exit::Failure;
@@ -35,7 +37,15 @@ pub(crate) async fn by_root(remote: &Remote, root: Digest) -> Result<Directories
         page_token = String::new();
         for page in pages {
             page_token = page.next_page_token;
-            insert_all(&mut by_digest, page.directories, root.function());
+            for content in page.directories {
+                // The digest is computed and not believed: a directory that was changed on its way is then not found.
+                let digest = Digest::of(root.function(), &content);
+                let directory = reapi::Directory::decode(content).map_err(|error| {
+                    let message = format!("directory {digest} can't be decoded: {error}");
+                    Failure::rpc(format!("get the tree of {root}"), Status::data_loss(message))
+                })?;
+                by_digest.insert(digest, directory);
+            }
         }
         if page_token.is_empty() {
             return Ok(Directories { root, by_digest });
@@ -47,7 +57,7 @@ async fn tree_pages(
     remote: &Remote,
     root: &Digest,
     page_token: String,
-) -> Result<Vec<reapi::GetTreeResponse>, Failure> {
+) -> Result<Vec<GetTreeResponse>, Failure> {
     let request = reapi::GetTreeRequest {
         instance_name: remote.instance().to_owned(),
         root_digest: Some(digests::to_wire(root)),
@@ -67,10 +77,7 @@ async fn tree_pages(
     }
 }
 
-async fn collect(
-    remote: &Remote,
-    request: reapi::GetTreeRequest,
-) -> Result<Vec<reapi::GetTreeResponse>, tonic::Status> {
+async fn collect(remote: &Remote, request: reapi::GetTreeRequest) -> Result<Vec<GetTreeResponse>, Status> {
     let mut answer = remote.cas().get_tree(request).await?.into_inner();
     let mut pages = Vec::new();
     while let Some(page) = answer.message().await? {
@@ -84,22 +91,14 @@ pub(crate) async fn by_tree(cas: &Cas, tree: &Digest) -> Result<Directories, Fai
     let message: reapi::Tree = cas.read_message(tree).await?;
     let function = tree.function();
     let mut by_digest = HashMap::new();
-    insert_all(&mut by_digest, message.children, function);
+    for child in message.children {
+        insert(&mut by_digest, child, function);
+    }
     let root = insert(&mut by_digest, message.root.unwrap_or_default(), function);
     Ok(Directories { root, by_digest })
 }
 
-fn insert_all(
-    into: &mut HashMap<Digest, reapi::Directory>,
-    directories: Vec<reapi::Directory>,
-    function: DigestFunction,
-) {
-    for directory in directories {
-        insert(into, directory, function);
-    }
-}
-
-/// The digest is computed and not believed: a directory that was changed on its way is then not found.
+/// Under the digest that it has when it is encoded, for a `Tree` names none.
 fn insert(
     into: &mut HashMap<Digest, reapi::Directory>,
     directory: reapi::Directory,

@@ -75,13 +75,11 @@ impl Digest {
         if text.len() != function.hash_len() * 2 {
             return Err(length_error(hash, Some(function)));
         }
+        // The decoder takes upper case too.
+        let upper = text.iter().any(u8::is_ascii_uppercase);
         let mut bytes = [0; MAX_HASH_LEN];
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
-            if (high | low) > 0x0f {
-                return Err(DigestError::NotHex(shorten(hash)));
-            }
-            *byte = high << 4 | low;
+        if upper || hex::decode_to_slice(text, &mut bytes[..function.hash_len()]).is_err() {
+            return Err(DigestError::NotHex(shorten(hash)));
         }
         Ok(Self { hash: bytes, size, function })
     }
@@ -178,21 +176,6 @@ fn length_error(hash: &str, function: Option<DigestFunction>) -> DigestError {
 fn shorten(text: &str) -> String {
     text.chars().take(MAX_HASH_LEN * 2).collect()
 }
-
-/// The value of each hexadecimal digit; 0xff for what is none. A table, since one call parses 64,000 of them.
-static NIBBLES: [u8; 256] = {
-    let mut table = [0xff; 256];
-    let mut i: u8 = 0;
-    while i < 10 {
-        table[(b'0' + i) as usize] = i;
-        i += 1;
-    }
-    while i < 16 {
-        table[(b'a' + i - 10) as usize] = i;
-        i += 1;
-    }
-    table
-};
 
 impl Hash for Digest {
     // All of the hash: clients choose the digests that they send, and could make a part of it collide at will.

@@ -252,11 +252,11 @@ impl Cas {
             .map_err(|status| WorkerError::remote("BatchUpdateBlobs", status))
     }
 
-    /// All directories of a tree that the server can find, in no particular order and perhaps not all.
+    /// All directories of a tree that the server can find, encoded, in no particular order and perhaps not all.
     ///
     /// # Errors
     /// The server's own: many don't serve the call, or fail it as a whole where one directory is missing.
-    pub async fn get_tree(&self, root: &Digest) -> Result<Vec<reapi::Directory>, Status> {
+    pub async fn get_tree(&self, root: &Digest) -> Result<Vec<Bytes>, Status> {
         let mut directories = Vec::new();
         let mut request = reapi::GetTreeRequest {
             instance_name: self.shared.instance.as_str().to_owned(),

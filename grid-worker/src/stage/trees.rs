@@ -182,8 +182,9 @@ impl Trees {
                 return;
             }
         };
-        for message in directories {
-            let digest = Digest::of(root.function(), &message.encode_to_vec());
+        for content in directories {
+            let digest = Digest::of(root.function(), &content);
+            let Ok(message) = reapi::Directory::decode(content) else { continue };
             if let Ok(listing) = Listing::new(&digest, message) {
                 self.known.lock().add(digest, Arc::new(listing));
             }

@@ -3,6 +3,7 @@
 use futures::stream;
 use grid_proto::bytestream::byte_stream_server::ByteStream;
 use grid_proto::bytestream::*;
+use grid_proto::directories::GetTreeResponse;
 use grid_proto::reapi::capabilities_server::Capabilities;
 use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorage;
 use grid_proto::reapi::*;
@@ -115,9 +116,9 @@ impl ContentAddressableStorage for FakeGrid {
         while let Some(digest) = open.pop() {
             let blob = self.state.lock().blobs.get(&key(&digest)).cloned();
             let Some(blob) = blob else { continue };
-            let directory = Directory::decode(blob).unwrap();
+            let directory = Directory::decode(blob.clone()).unwrap();
             open.extend(directory.directories.iter().filter_map(|d| d.digest.clone()));
-            directories.push(directory);
+            directories.push(blob);
         }
         let page = GetTreeResponse { directories, next_page_token: String::new() };
         Ok(Response::new(Box::pin(stream::iter([Ok(page)]))))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use grid_proto::reapi::{
     BatchUpdateBlobsRequest, Digest, Directory, DirectoryNode, FileNode, GetTreeRequest,
@@ -31,7 +32,7 @@ pub(super) fn paged(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> {
     let root = Directory { directories: children.collect(), ..Default::default() };
     let blobs = directories.iter().chain([&root]).map(|directory| directory.encode_to_vec().into());
     let requests: Vec<_> = blobs
-        .map(|data: bytes::Bytes| batch_update_blobs_request::Request {
+        .map(|data: Bytes| batch_update_blobs_request::Request {
             digest: Some(digest(&data)),
             data,
             ..Default::default()
@@ -48,7 +49,7 @@ pub(super) fn paged(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> {
         let (page, next) =
             remote.retried("GetTree", async || page(&remote.channel, root.clone(), &token).await)?;
         count += page.len();
-        seen.extend(page.iter().map(|directory| digest(&directory.encode_to_vec()).hash));
+        seen.extend(page.iter().map(|directory| digest(directory).hash));
         if next.is_empty() {
             break;
         }
@@ -66,7 +67,7 @@ pub(super) fn paged(remote: &Remote, replicas: &Replicas<'_>) -> Result<()> {
 }
 
 /// The first page after a token, and the token after that.
-async fn page(channel: &Channel, root: Digest, token: &str) -> Result<(Vec<Directory>, String), Status> {
+async fn page(channel: &Channel, root: Digest, token: &str) -> Result<(Vec<Bytes>, String), Status> {
     let request = GetTreeRequest {
         root_digest: Some(root),
         page_size: PAGE,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use grid_core::{Digest, DigestFunction};
+use grid_proto::directories::GetTreeResponse;
 use grid_proto::reapi::action_cache_server::ActionCache;
 use grid_proto::reapi::capabilities_server::Capabilities;
 use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorage;
@@ -37,7 +38,7 @@ impl Capabilities for Fake {
 
 #[tonic::async_trait]
 impl ContentAddressableStorage for Fake {
-    type GetTreeStream = BoxStream<'static, Result<reapi::GetTreeResponse, Status>>;
+    type GetTreeStream = BoxStream<'static, Result<GetTreeResponse, Status>>;
     type GetChunkMappingStream = BoxStream<'static, Result<reapi::GetChunkMappingResponse, Status>>;
 
     async fn find_missing_blobs(
@@ -108,14 +109,14 @@ impl ContentAddressableStorage for Fake {
             let Some(content) = self.state().blobs.get(&hash).cloned() else {
                 return Err(Status::not_found(hash));
             };
-            let directory = reapi::Directory::decode(content).unwrap();
+            let directory = reapi::Directory::decode(content.clone()).unwrap();
             open.extend(directory.directories.iter().map(|node| node.digest.clone().unwrap().hash));
-            all.push(directory);
+            all.push(content);
         }
         let index: usize = request.page_token.parse().unwrap_or(0);
         let next = index + 1;
         let next_page_token = if next < all.len() { next.to_string() } else { String::new() };
-        let page = reapi::GetTreeResponse { directories: vec![all.swap_remove(index)], next_page_token };
+        let page = GetTreeResponse { directories: vec![all.swap_remove(index)], next_page_token };
         Ok(Response::new(Box::pin(stream::iter([Ok(page)]))))
     }
 

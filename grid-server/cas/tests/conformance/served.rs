@@ -13,6 +13,7 @@ use grid_cas::{ByteRange, SharedStore, content};
 use grid_core::{Coded, Digest, DigestFunction, ErrorCode};
 use grid_proto::bytestream::byte_stream_server::{ByteStream, ByteStreamServer};
 use grid_proto::bytestream::*;
+use grid_proto::directories::GetTreeResponse;
 use grid_proto::reapi::content_addressable_storage_server::{
     ContentAddressableStorage, ContentAddressableStorageServer,
 };

@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use futures::Stream;
 use grid_cas::SharedStore;
+use grid_proto::directories::GetTreeResponse;
 use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorage;
 use grid_proto::reapi::{
     BatchReadBlobsRequest, BatchReadBlobsResponse, BatchUpdateBlobsRequest, BatchUpdateBlobsResponse,
     FindMissingBlobsRequest, FindMissingBlobsResponse, GetChunkMappingRequest, GetChunkMappingResponse,
-    GetTreeRequest, GetTreeResponse, RegisterChunkMappingRequest, RegisterChunkMappingResponse,
-    SpliceBlobRequest, SpliceBlobResponse, SplitBlobRequest, SplitBlobResponse,
+    GetTreeRequest, RegisterChunkMappingRequest, RegisterChunkMappingResponse, SpliceBlobRequest,
+    SpliceBlobResponse, SplitBlobRequest, SplitBlobResponse,
 };
 use tonic::{Request, Response, Status, Streaming};
 

@@ -2,7 +2,8 @@
 //!
 //! The walk is breadth first and depends on the tree alone, so that a page token is just how far a walk had come,
 //! and any replica can go on from it. The state of a walk is the digests that it has seen; their number is bounded,
-//! and so is what is read at once. Directories that are missing are left out (REAPI, `GetTree`).
+//! and so is what is read at once. Directories that are missing are left out (REAPI, `GetTree`). They are given as they are
+//! stored; of a directory only its links are read.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use futures::Stream;
 use futures::stream;
 use grid_cas::{SharedStore, StoreError};
 use grid_core::Digest;
-use grid_proto::reapi::{Directory, GetTreeRequest, GetTreeResponse};
-use prost::Message;
+use grid_proto::directories::GetTreeResponse;
+use grid_proto::reapi::{DirectoryNode, GetTreeRequest};
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, check_wire_type, decode_key, message, skip_field};
 use tonic::Status;
 
 use super::CasInstance;
@@ -170,7 +173,7 @@ impl Walk {
         &mut self,
         digest: &Digest,
         content: Result<Bytes, StoreError>,
-    ) -> Result<Option<Directory>, Status> {
+    ) -> Result<Option<Bytes>, Status> {
         self.visited += 1;
         let content = match content {
             Ok(content) => content,
@@ -179,11 +182,11 @@ impl Walk {
             }
             Err(error) => return Err(status(error)),
         };
-        let directory = Directory::decode(content).map_err(|error| {
+        let links = links(&content).map_err(|error| {
             status(RpcError::field("root_digest", format!("blob {digest} is not a Directory: {error}")))
         })?;
         let reader = Reader::new(self.named, &self.functions).map_err(status)?;
-        for child in &directory.directories {
+        for child in &links {
             let child = reader.required("directories.digest", child.digest.as_ref()).map_err(status)?;
             if self.seen.insert(child) {
                 self.queue.push_back(child);
@@ -196,8 +199,27 @@ impl Walk {
                 retry_after: None,
             }));
         }
-        Ok(Some(directory))
+        Ok(Some(content))
     }
+}
+
+/// `Directory.directories` of an encoded directory. Its other fields have to have their wire type and are skipped.
+fn links(mut directory: &[u8]) -> Result<Vec<DirectoryNode>, DecodeError> {
+    let mut links = Vec::new();
+    while !directory.is_empty() {
+        let (field, wire_type) = decode_key(&mut directory)?;
+        match field {
+            2 => {
+                message::merge_repeated(wire_type, &mut links, &mut directory, DecodeContext::default())?;
+                continue;
+            }
+            // Files, symbolic links, properties of the node.
+            1 | 3 | 5 => check_wire_type(WireType::LengthDelimited, wire_type)?,
+            _ => {}
+        }
+        skip_field(wire_type, field, &mut directory, DecodeContext::default())?;
+    }
+    Ok(links)
 }
 
 #[cfg(test)]

@@ -23,16 +23,19 @@ mod bytestream_read;
 mod bytestream_write;
 mod capabilities;
 mod chunking;
+mod execution;
 mod find_missing;
 mod grid;
 mod introspection;
 mod logstream;
+mod operations;
 mod origin;
 mod peers;
 mod queue;
 mod quota;
 mod resume;
 mod rule;
+mod servers;
 mod tree;
 mod workers;
 
@@ -52,6 +55,8 @@ fn rules() -> Vec<Rule> {
         ("Action cache", action_cache::rules()),
         ("Log streams", logstream::rules()),
         ("Build events", build_events::rules()),
+        ("Execution", execution::rules()),
+        ("Operations", operations::rules()),
         ("Remote workers", workers::rules()),
         ("Introspection", introspection::rules()),
         ("Quotas", quota::rules()),
@@ -95,7 +100,7 @@ async fn every_rule_holds_over_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it asks other servers, which `cargo xtask conformance` starts"]
+#[ignore = "it asks other servers, which `cargo xtask conformance` installs"]
 async fn rules_on_other_servers() {
     peers::look(rules).await;
 }

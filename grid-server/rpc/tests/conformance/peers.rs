@@ -1,7 +1,7 @@
 //! The same rules against other servers: which of them hold there, for the document.
 //!
-//! `cargo xtask conformance` starts the servers and names them in `GRID_PEERS`, as `NAME=HOST:PORT`, with commas between
-//! them. What it finds is kept in `peers.txt`, a line for each rule: a mark for each server, then area, source and rule.
+//! What `cargo xtask conformance` finds is kept in `peers.txt`, a line for each rule: a mark for each server, then area,
+//! source and rule.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::grid::Grid;
 use crate::rule::{Outcome, Rule, judge};
+use crate::servers::Server;
 
 /// The servers of the document's columns, in their order.
 pub(crate) const PEERS: [&str; 2] = ["BuildGrid", "bazel-remote"];
@@ -30,16 +31,15 @@ pub(crate) fn found() -> Marks {
     text.lines().filter_map(line).collect()
 }
 
-/// Judges every rule on each server that is named, and keeps what was found.
+/// Judges every rule on each server, and keeps what was found.
 pub(crate) async fn look(rules: fn() -> Vec<Rule>) {
-    let named = std::env::var("GRID_PEERS").expect("GRID_PEERS: run `cargo xtask conformance`");
+    let start = || [Server::buildgrid(), Server::bazel_remote()];
+    let servers = tokio::task::spawn_blocking(start).await.unwrap();
     let mut marks = Marks::new();
     // What rules say when they don't hold is noise here.
     std::panic::set_hook(Box::new(|_| {}));
-    for peer in PEERS {
-        let address = named.split(',').find_map(|part| part.strip_prefix(&format!("{peer}=")));
-        let address = address.unwrap_or_else(|| panic!("GRID_PEERS has no {peer}"));
-        let grid = Grid::elsewhere(address).await;
+    for (peer, server) in PEERS.into_iter().zip(&servers) {
+        let grid = Grid::elsewhere(&server.address).await;
         let mut counts = BTreeMap::new();
         for rule in rules() {
             let outcome = judge(&grid, &rule).await;

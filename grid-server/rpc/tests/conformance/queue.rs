@@ -8,6 +8,7 @@ use grid_core::{Digest, InstanceName};
 use grid_proto::buildgrid::introspection_server::IntrospectionServer;
 use grid_proto::buildgrid::quota_server::QuotaServer;
 use grid_proto::longrunning::Operation;
+use grid_proto::longrunning::operations_server::OperationsServer;
 use grid_proto::reapi::execution_client::ExecutionClient;
 use grid_proto::reapi::execution_server::ExecutionServer;
 use grid_proto::reapi::{Action, ActionResult, Command, ExecuteRequest, Platform, platform};
@@ -22,6 +23,7 @@ use grid_rpc::bots::{BotsService, Trailing};
 use grid_rpc::digests::to_wire;
 use grid_rpc::execution::{ExecutionInstance, ExecutionService};
 use grid_rpc::introspection::IntrospectionService;
+use grid_rpc::operations::OperationsService;
 use grid_rpc::quota::QuotaService;
 use grid_scheduler::ids::TimeOrderedIds;
 use grid_scheduler::quota::Cohort;
@@ -54,13 +56,14 @@ pub(crate) fn instances(database: &Database, store: &SharedStore) -> Instances<E
     Instances::new("Execution", [MAIN, TIGHT].map(instance))
 }
 
-/// Adds Execution, Bots, Introspection and Quota.
+/// Adds Execution, Operations, Bots, Introspection and Quota.
 pub(crate) fn serve(routes: Routes, instances: Instances<ExecutionInstance>) -> Routes {
     let schedulers = instances.iter().map(|(name, instance)| (name.clone(), Arc::clone(&instance.scheduler)));
     let quotas = QuotaService::new(Instances::new("Quota", schedulers));
     routes
         .add_service(QuotaServer::new(quotas))
         .add_service(IntrospectionServer::new(IntrospectionService::new(instances.clone())))
+        .add_service(OperationsServer::new(OperationsService::new(instances.clone())))
         .add_service(ExecutionServer::new(ExecutionService::new(instances.clone())))
         .add_service(Trailing(BotsServer::new(BotsService::new(instances, None))))
 }

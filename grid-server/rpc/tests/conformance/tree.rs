@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use grid_core::Digest;
-use grid_proto::reapi::{self, Directory, DirectoryNode, GetTreeRequest, GetTreeResponse};
+use grid_proto::directories::GetTreeResponse;
+use grid_proto::reapi::{self, Directory, DirectoryNode, GetTreeRequest};
 use grid_rpc::digests::to_wire;
 use prost::Message;
 use tonic::{Code, Status};
@@ -49,7 +50,7 @@ fn request(root: &Digest) -> GetTreeRequest {
 }
 
 fn directories(pages: &[GetTreeResponse]) -> Vec<Directory> {
-    pages.iter().flat_map(|p| p.directories.clone()).collect()
+    pages.iter().flat_map(|page| page.decoded().unwrap()).collect()
 }
 
 /// A root with `count` children.
@@ -103,6 +104,16 @@ fn walks() -> Vec<Rule> {
             let root = put(&grid, "604-root", &[absent, there]).await;
             assert_eq!(directories(&pages(&grid, request(&root)).await.unwrap()).len(), 2);
         }),
+        accepts(
+            SOURCE,
+            "directories are given as they are stored, whatever fields they have",
+            |grid| async move {
+                let unknown_field = [0xa0, 0x06, 0x01];
+                let content = [directory("605", &[]).encode_to_vec(), unknown_field.to_vec()].concat();
+                let root = grid.put(content.clone()).await;
+                assert_eq!(pages(&grid, request(&root)).await.unwrap()[0].directories, [content]);
+            },
+        ),
         accepts("REAPI CAS: empty blobs", "the empty directory is a tree of one", |grid| async move {
             let root = crate::grid::sha256(b"");
             assert_eq!(directories(&pages(&grid, request(&root)).await.unwrap()), [Directory::default()]);
@@ -176,6 +187,14 @@ fn refusals() -> Vec<Rule> {
         refuses(SOURCE, "a root that is no directory is refused", |grid| async move {
             let root = grid.put(&b"\xff\xff not a directory 622"[..]).await;
             refused(pages(&grid, request(&root)).await, Code::InvalidArgument);
+        }),
+        refuses(SOURCE, "a root whose fields have other types is refused", |grid| async move {
+            for (field, content) in [(1, b"\x08\x05"), (2, b"\x10\x05"), (3, b"\x18\x05"), (5, b"\x28\x05")] {
+                let root = grid.put(&content[..]).await;
+                let refusal = pages(&grid, request(&root)).await;
+                assert!(refusal.is_err(), "field {field}");
+                refused(refusal, Code::InvalidArgument);
+            }
         }),
         refuses(SOURCE, "a child that is no directory is refused", |grid| async move {
             let child = grid.put(&b"\xff\xff not a directory 623"[..]).await;
