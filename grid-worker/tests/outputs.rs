@@ -364,6 +364,24 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_goes_on_after_calls_that_break() {
+        let grid = Grid::start().await;
+        let out = "logs/1/write";
+        grid.server.state.lock().stdout_stream = out.to_owned();
+        grid.server.state.lock().cuts = 2;
+        let gate = grid.path("gate");
+        let script = format!("echo one; while test ! -e {}; do sleep 0.05; done; echo two", gate.display());
+        let lease = grid.submit(&shell(&script), &Tree::default(), |_| {});
+        grid.server.until(|state| state.streams.get(out).is_some_and(|(text, _)| text == b"one\n")).await;
+        grid.server.state.lock().cuts = 1;
+        std::fs::write(&gate, "").unwrap();
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"one\ntwo\n"[..]));
+        let state = grid.server.state.lock();
+        assert_eq!((&state.streams[out], state.cuts), (&(b"one\ntwo\n".to_vec(), true), 0));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn batches_are_compressed_where_both_sides_want_it() {
         let content = "the same line\n".repeat(1_000);
         let inputs = Tree::default().file("in", &content).file("small", "x").file("empty", "");

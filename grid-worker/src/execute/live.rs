@@ -1,23 +1,26 @@
 //! Logs while they grow: standard output and standard error written to the log streams that the server named.
 //!
 //! The file is the runner's; this only reads what is there, woken by the kernel when there is more, and
-//! finishes the stream when the command has ended. A stream that fails loses nothing but the show: the whole
-//! log is in the result.
+//! finishes the stream when the command has ended. A call that breaks is made again from where the server's
+//! copy ends, for as long as the command runs. A stream that fails for good loses nothing but the show: the
+//! whole log is in the result.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid_proto::bytestream::WriteRequest;
+use grid_proto::bytestream::{QueryWriteStatusRequest, WriteRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
 
 use super::workspace::Workspace;
 use crate::cas::Cas;
+use crate::retry::{Backoff, can_heal};
 use crate::watch::Watch;
 
 /// Bytes of one piece.
@@ -27,6 +30,8 @@ const PIECES_AHEAD: usize = 2;
 
 /// How long a result may wait for the ends of its streams.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take to say how far a stream is.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Streams both logs of an action; dropped before [`LiveLogs::close`], it ends without a word.
 #[derive(Debug)]
@@ -72,6 +77,7 @@ impl LiveLogs {
     }
 }
 
+/// Writes the log to its stream, with as many calls as it takes.
 async fn follow(
     cas: &Cas,
     directory: &Path,
@@ -79,26 +85,75 @@ async fn follow(
     stream: String,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-    let read = read_pieces(directory.to_owned(), file, stream, ended, sender);
-    let mut client = cas.byte_stream();
-    let write = client.write(ReceiverStream::new(receiver));
-    let (read, written) = tokio::join!(read, write);
-    read?;
-    written?;
-    Ok(())
+    let mut offset = 0;
+    loop {
+        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+        let read = read_pieces(directory, file, &stream, offset, &ended, sender);
+        let broken = match write(cas, receiver, read).await? {
+            Ok(()) => return Ok(()),
+            Err(status) => status,
+        };
+        offset = go_on(cas, &stream, broken).await?;
+    }
 }
 
-/// Reads the file as it grows and sends it, until the command has ended and nothing is left.
+/// Waits until the server can say where the stream goes on after a call that broke.
+async fn go_on(cas: &Cas, stream: &str, mut broken: Status) -> Result<u64, Status> {
+    let mut backoff = Backoff::default();
+    while goes_on(&broken) {
+        tracing::debug!(%broken, "a log stream is opened again");
+        tokio::time::sleep(backoff.pause()).await;
+        match committed(cas, stream).await {
+            Ok(offset) => return Ok(offset),
+            Err(status) => broken = status,
+        }
+    }
+    Err(broken)
+}
+
+/// Whether a stream can go on after a call that ended so. One that has reached its limit has too few resources for
+/// ever.
+fn goes_on(status: &Status) -> bool {
+    can_heal(status) && status.code() != Code::ResourceExhausted
+}
+
+/// One call, which ends when all was read and sent, or when the server ends it.
+async fn write(
+    cas: &Cas,
+    receiver: mpsc::Receiver<WriteRequest>,
+    read: impl Future<Output = io::Result<()>>,
+) -> io::Result<Result<(), Status>> {
+    let mut client = cas.byte_stream();
+    let mut call = std::pin::pin!(client.write(ReceiverStream::new(receiver)));
+    tokio::select! {
+        answer = &mut call => return Ok(answer.map(drop)),
+        read = read => read?,
+    }
+    Ok(call.await.map(drop))
+}
+
+/// How many bytes of the stream the server has. It may keep the answer back while there are none, until somebody
+/// reads them (BuildGrid's `--wait-for-reader`).
+async fn committed(cas: &Cas, stream: &str) -> Result<u64, Status> {
+    let mut client = cas.byte_stream();
+    let asked = client.query_write_status(QueryWriteStatusRequest { resource_name: stream.to_owned() });
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(answer) => Ok(u64::try_from(answer?.into_inner().committed_size).unwrap_or(0)),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Reads the file from `offset` on as it grows and sends it, until the command has ended and nothing is left.
 async fn read_pieces(
-    directory: PathBuf,
+    directory: &Path,
     file: &'static str,
-    stream: String,
-    ended: CancellationToken,
+    stream: &str,
+    mut offset: u64,
+    ended: &CancellationToken,
     sender: mpsc::Sender<WriteRequest>,
 ) -> io::Result<()> {
-    let watch = Watch::new(&directory)?;
-    let (mut name, mut offset) = (stream, 0_u64);
+    let watch = Watch::new(directory)?;
+    let mut name = stream.to_owned();
     let mut log = None;
     loop {
         // Asked before reading: what is written before the end is read after it was noticed.

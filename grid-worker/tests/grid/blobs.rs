@@ -162,11 +162,17 @@ impl ByteStream for FakeGrid {
         while let Some(piece) = pieces.message().await? {
             if name.is_empty() {
                 name = piece.resource_name;
+                let stream = self.state.lock().streams.get(&name).cloned();
+                content = stream.map(|(written, _)| written).unwrap_or_default();
             }
             assert_eq!(piece.write_offset, i64::try_from(content.len()).unwrap());
             content.extend_from_slice(&piece.data);
             if !name.starts_with("uploads/") {
                 let mut state = self.state.lock();
+                if state.cuts > 0 && !piece.data.is_empty() {
+                    state.cuts -= 1;
+                    return Err(Status::unavailable("the call breaks"));
+                }
                 let stream = state.streams.entry(name.clone()).or_default();
                 stream.0.extend_from_slice(&piece.data);
                 stream.1 |= piece.finish_write;
@@ -183,8 +189,11 @@ impl ByteStream for FakeGrid {
 
     async fn query_write_status(
         &self,
-        _: Request<QueryWriteStatusRequest>,
+        request: Request<QueryWriteStatusRequest>,
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let (written, complete) =
+            self.state.lock().streams.get(&request.get_ref().resource_name).cloned().unwrap_or_default();
+        let committed_size = i64::try_from(written.len()).unwrap();
+        Ok(Response::new(QueryWriteStatusResponse { committed_size, complete }))
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) deaf: bool,
     /// What was written to log streams, by resource name.
     pub(crate) streams: BTreeMap<String, (Vec<u8>, bool)>,
+    /// How many pieces for log streams are lost from now on, each with its call.
+    pub(crate) cuts: usize,
     version: u64,
 }
 
