@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use grid_cache::SharedCache;
 use grid_cas::SharedStore;
-use grid_core::Digest;
+use grid_core::{Digest, DigestFunction};
 use grid_proto::reapi::action_cache_server::ActionCache;
 use grid_proto::reapi::{self, ActionResult, GetActionResultRequest, UpdateActionResultRequest};
 use tonic::{Request, Response, Status};
@@ -61,19 +61,18 @@ pub struct Inline<'a> {
 }
 
 /// Puts small outputs into `result` itself, as far as they fit together; those that don't, or that can't be read,
-/// stay digests.
+/// stay digests. All digests of a result are by its action's `function`.
 pub async fn inline(
     store: &SharedStore,
-    functions: &Functions,
+    function: DigestFunction,
     result: &mut ActionResult,
     wanted: Inline<'_>,
 ) {
-    let Ok(reader) = Reader::new(0, functions) else { return };
     let mut digests = Vec::new();
     let mut places = Vec::new();
     let mut left = INLINE_BYTES;
     let mut want = |place: Place, digest: Option<&reapi::Digest>| {
-        let digest = digest.and_then(|d| reader.read("digest", d).ok());
+        let digest = digest.and_then(|d| Digest::parse(function, &d.hash, d.size_bytes).ok());
         if let Some(digest) = digest.filter(|d| d.size() > 0 && d.size() <= left) {
             left -= digest.size();
             digests.push(digest);
@@ -158,7 +157,7 @@ impl ActionCache for ActionCacheService {
                 stderr: request.inline_stderr,
                 files: &request.inline_output_files,
             };
-            inline(store, &instance.functions, &mut result, wanted).await;
+            inline(store, action.function(), &mut result, wanted).await;
         }
         Ok(Response::new(result))
     }

@@ -1,6 +1,6 @@
 //! `ActionCache`.
 
-use grid_core::Digest;
+use grid_core::{Digest, DigestFunction};
 use grid_proto::reapi::{
     self, ActionResult, GetActionResultRequest, OutputDirectory, OutputFile, UpdateActionResultRequest,
 };
@@ -106,6 +106,27 @@ fn inlining() -> Vec<Rule> {
             let found = get(&grid, asking(&action)).await.unwrap();
             assert!(found.stdout_raw.is_empty() && found.stderr_raw.is_empty());
             assert!(found.output_files.iter().all(|f| f.contents.is_empty()));
+        }),
+        accepts("REAPI digest_function", "outputs of a BLAKE3 action are inlined", |grid| async move {
+            let blake3 = |content: &[u8]| Digest::of(DigestFunction::Blake3, content);
+            let (action, output) = (blake3(b"action 818"), noise(818, 100));
+            grid.store.write_batch(vec![(blake3(&output), output.clone().into())]).await.remove(0).unwrap();
+            let digest = Some(to_wire(&blake3(&output)));
+            let file = OutputFile { path: "a".into(), digest: digest.clone(), ..Default::default() };
+            let result =
+                ActionResult { stdout_digest: digest, output_files: vec![file], ..Default::default() };
+            let digest_function = DigestFunction::Blake3.to_wire();
+            let request = UpdateActionResultRequest { digest_function, ..updating(&action, result) };
+            update(&grid, request).await.unwrap();
+            let asked = GetActionResultRequest {
+                digest_function,
+                inline_stdout: true,
+                inline_output_files: vec!["a".into()],
+                ..asking(&action)
+            };
+            let found = get(&grid, asked).await.unwrap();
+            assert_eq!(found.stdout_raw, output);
+            assert_eq!(found.output_files[0].contents, output);
         }),
         accepts("REAPI inline_stdout", "standard output is inlined", |grid| async move {
             let (action, result) = (sha256(b"action 812"), result(&grid, 812).await);
