@@ -92,7 +92,7 @@ impl Upload {
         Box::pin(earlier.chain(keeping(kept, self.start, rest)))
     }
 
-    /// Forgets the parts: the blob is stored.
+    /// Forgets the parts: the blob is stored, or what was sent is another.
     pub(super) async fn done(&self) {
         if let Some(kept) = &self.kept
             && let Err(error) = kept.store.remove(&kept.key).await

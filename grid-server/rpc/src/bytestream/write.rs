@@ -54,8 +54,8 @@ pub(super) async fn write(
 ) -> Result<i64, Status> {
     check(instance, blob).map_err(status)?;
     if present(&instance.store, &blob.digest).await.map_err(status)? {
-        if !instance.early_return {
-            drain(messages, idle).await?;
+        if !instance.early_return && !first.finish_write {
+            drain(blob, first.data.len() as u64, messages, idle).await?;
         }
         return Ok(early(blob));
     }
@@ -78,7 +78,12 @@ pub(super) async fn write(
         (Ok(()), None) => {}
         // The client's mistake explains the store's error, not the other way round.
         (_, Some(failure)) => return Err(failure),
-        (Err(error), None) => return Err(to_status(&error)),
+        (Err(error), None) => {
+            if is_wrong(&error) {
+                upload.done().await;
+            }
+            return Err(to_status(&error));
+        }
     }
     upload.done().await;
     let Some(end) = end else { return Ok(early(blob)) };
@@ -86,6 +91,14 @@ pub(super) async fn write(
         refuse_more(rest)?;
     }
     Ok(i64::try_from(end).unwrap_or(i64::MAX))
+}
+
+/// Whether what was sent is not the blob: nothing that follows can make it the blob.
+const fn is_wrong(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. } | StoreError::Malformed(_)
+    )
 }
 
 fn check(instance: &ByteStreamInstance, blob: &Blob<'_>) -> Result<(), StoreError> {
@@ -100,16 +113,25 @@ fn check(instance: &ByteStreamInstance, blob: &Blob<'_>) -> Result<(), StoreErro
     }
 }
 
-/// Takes what a client sends of a blob that is there, for the sake of proxies that can't bear an early answer.
-async fn drain(mut messages: Streaming<WriteRequest>, idle: Duration) -> Result<(), Status> {
-    while let Some(message) =
-        tokio::time::timeout(idle, messages.message()).await.map_err(|_| paused(idle))??
-    {
-        if message.finish_write {
-            break;
-        }
+/// Takes what a client sends after the `taken` bytes of its first message of a blob that is there, for the sake of
+/// proxies that can't bear an early answer.
+async fn drain(
+    blob: &Blob<'_>,
+    mut taken: u64,
+    mut messages: Streaming<WriteRequest>,
+    idle: Duration,
+) -> Result<(), Status> {
+    let limit = match blob.compression {
+        Compression::Identity => blob.digest.size(),
+        // What can't be compressed grows by little; a frame for each small piece makes up for more.
+        Compression::Zstd => blob.digest.size().saturating_mul(2).saturating_add(64 << 10),
+    };
+    while taken <= limit {
+        let message = tokio::time::timeout(idle, messages.message()).await.map_err(|_| paused(idle))??;
+        let Some(message) = message.filter(|message| !message.finish_write) else { return Ok(()) };
+        taken = taken.saturating_add(message.data.len() as u64);
     }
-    Ok(())
+    Err(status(StoreError::SizeMismatch { expected: blob.digest, actual: taken }))
 }
 
 /// Refuses what has come after `finish_write`; the client has been told that nothing may.

@@ -168,6 +168,33 @@ fn present_rules() -> Vec<Rule> {
                 assert_eq!(write(&grid, &name, &content).await.unwrap(), 200_000);
             },
         ),
+        accepts(
+            "BuildGrid disable-overwrite-early-return",
+            "a first message that finishes is answered though the stream stays open",
+            |grid| async move {
+                let content = noise(414, 1_000);
+                let name = format!("uploads/{UUID}/blobs/{}", grid.put(content.clone()).await);
+                let first = messages(&name, &content, 0, 10_000).remove(0);
+                let endless =
+                    futures::StreamExt::chain(futures::stream::iter([first]), futures::stream::pending());
+                let answer = grid.bytestream().write(endless).await.unwrap().into_inner();
+                assert_eq!(answer.committed_size, 1_000);
+            },
+        ),
+        refuses(
+            "BuildGrid disable-overwrite-early-return",
+            "more than the size of a blob that is there is not taken",
+            |grid| async move {
+                let content = noise(415, 10_000);
+                let name = format!("uploads/{UUID}/blobs/{}", grid.put(content.clone()).await);
+                let mut first = messages(&name, &content, 0, 10_000).remove(0);
+                first.finish_write = false;
+                let more = WriteRequest { resource_name: String::new(), ..first.clone() };
+                let endless =
+                    futures::StreamExt::chain(futures::stream::iter([first]), futures::stream::repeat(more));
+                refused(grid.bytestream().write(endless).await, Code::InvalidArgument);
+            },
+        ),
         accepts("REAPI CAS: empty blobs", "the empty blob can be written", |grid| async move {
             assert_eq!(write(&grid, &name(&sha256(b"")), b"").await.unwrap(), 0);
         }),

@@ -88,6 +88,13 @@ pub(crate) fn rules() -> Vec<Rule> {
             refused(send(&grid, rest).await, Code::InvalidArgument);
             assert!(!grid.has(&digest).await);
         }),
+        refuses(SOURCE, "what was sent of other content is forgotten with it", |grid| async move {
+            let (content, other) = (noise(509, SIZE), noise(510, SIZE));
+            let digest = sha256(&content);
+            refused(send(&grid, messages(&name(&digest), &other, 0, PIECE)).await, Code::InvalidArgument);
+            assert_eq!(query(&grid, &name(&digest)).await.unwrap(), (0, false));
+            assert_eq!(send(&grid, messages(&name(&digest), &content, 0, PIECE)).await.unwrap(), SIZE as i64);
+        }),
         refuses(SOURCE, "another upload of the same blob does not see the parts", |grid| async move {
             let content = noise(507, SIZE);
             let digest = sha256(&content);
