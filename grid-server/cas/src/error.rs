@@ -143,9 +143,22 @@ impl Coded for StoreError {
     }
 
     fn violations(&self) -> Vec<Violation> {
+        let one = |kind: &str, subject: &str| {
+            vec![Violation { kind: kind.into(), subject: subject.into(), description: self.client_message() }]
+        };
         match self {
             Self::NotFound(digest) | Self::Corrupt { digest, .. } => vec![missing(digest)],
-            _ => Vec::new(),
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } | Self::TooLarge { .. } => {
+                one("FIELD", "digest")
+            }
+            Self::Malformed(_) => one("FIELD", "data"),
+            Self::Full { .. } => one("QUOTA", "storage"),
+            Self::OutOfRange { .. }
+            | Self::ReadOnly
+            | Self::Interrupted(_)
+            | Self::Unavailable { .. }
+            | Self::Refused { .. }
+            | Self::Internal { .. } => Vec::new(),
         }
     }
 }

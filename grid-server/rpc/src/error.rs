@@ -132,8 +132,12 @@ fn quota_failure(violations: Vec<Violation>) -> QuotaFailure {
 mod tests {
     use std::time::Duration;
 
+    use grid_cache::CacheError;
     use grid_cas::StoreError;
-    use grid_core::{Digest, DigestFunction};
+    use grid_core::{Digest, DigestError, DigestFunction, InstanceName};
+    use grid_scheduler::SchedulerError;
+    use grid_scheduler::ids::{OperationId, SessionId};
+    use grid_streams::StreamsError;
 
     use super::*;
     use crate::RpcError;
@@ -186,6 +190,108 @@ mod tests {
         };
         let failure: QuotaFailure = any::unpack(&decode(&to_status(&error)).details[0]).unwrap();
         assert_eq!(failure.violations[0].subject, "subject:ci");
+    }
+
+    fn of_storage() -> Vec<StoreError> {
+        let digest = Digest::of(DigestFunction::Sha256, b"x");
+        let (backend, message) = (|| "b".into(), || "m".to_owned());
+        vec![
+            StoreError::NotFound(digest),
+            StoreError::DigestMismatch { expected: digest, actual: digest },
+            StoreError::SizeMismatch { expected: digest, actual: 2 },
+            StoreError::OutOfRange { digest, offset: 2 },
+            StoreError::TooLarge { digest, limit: 0, backend: backend() },
+            StoreError::ReadOnly,
+            StoreError::Interrupted("i".into()),
+            StoreError::Malformed("m".into()),
+            StoreError::Unavailable { backend: backend(), message: message(), retry_after: None },
+            StoreError::Refused { backend: backend(), message: message() },
+            StoreError::Full { backend: backend(), message: message() },
+            StoreError::Corrupt { digest, backend: backend() },
+            StoreError::Internal { backend: backend(), message: message() },
+        ]
+    }
+
+    fn of_streams() -> Vec<StreamsError> {
+        vec![
+            StreamsError::NotFound("s".into()),
+            StreamsError::Exists("s".into()),
+            StreamsError::WrongToken("s".into()),
+            StreamsError::Offset { given: 1, committed: 0 },
+            StreamsError::Finished("s".into()),
+            StreamsError::Full { name: "s".into(), limit: 1 },
+            StreamsError::TooMany("too many".into()),
+            StreamsError::Pattern("no pattern".into()),
+        ]
+    }
+
+    fn of_the_scheduler() -> Vec<SchedulerError> {
+        let text = || "t".to_owned();
+        let (session, job) = (SessionId(uuid::Uuid::nil()), grid_scheduler::ids::JobId(uuid::Uuid::nil()));
+        vec![
+            SchedulerError::OperationNotFound(OperationId(uuid::Uuid::nil())),
+            SchedulerError::SessionNotFound(session),
+            SchedulerError::SessionMismatch { session, bot_id: text() },
+            SchedulerError::Invalid { field: text(), message: text() },
+            SchedulerError::InvalidFields(vec![(text(), text())]),
+            SchedulerError::Taken(text()),
+            SchedulerError::Stale(text()),
+            SchedulerError::NotFound(text()),
+            SchedulerError::Unsatisfiable { message: text(), property: text() },
+            SchedulerError::QueueFull { label: text(), limit: 1 },
+            SchedulerError::Unavailable(text()),
+            SchedulerError::Conflict(text()),
+            SchedulerError::Corrupt { job, message: text() },
+            SchedulerError::Schema(text()),
+            SchedulerError::Stopped,
+            SchedulerError::Internal(text()),
+        ]
+    }
+
+    fn of_requests() -> Vec<RpcError> {
+        let text = || "t".to_owned();
+        vec![
+            RpcError::field("f", "p"),
+            RpcError::Digest { field: "f", source: DigestError::Form(text()) },
+            RpcError::InstanceName(InstanceName::new("a//b").unwrap_err()),
+            RpcError::UnknownInstance { name: text(), service: "S" },
+            RpcError::NotFound(text()),
+            RpcError::AlreadyExists(text()),
+            RpcError::Precondition(text()),
+            RpcError::OutOfRange(text()),
+            RpcError::Limit { message: text(), subject: text(), retry_after: None },
+            RpcError::PermissionDenied(text()),
+            RpcError::Unauthenticated(text()),
+            RpcError::Unimplemented(text()),
+            RpcError::Cancelled(text()),
+            RpcError::Unavailable(text()),
+            RpcError::Deadline(text()),
+            RpcError::DataLoss(text()),
+            RpcError::Internal(text()),
+        ]
+    }
+
+    /// What clients act upon stands in the details: which field, whose limit, when to come again.
+    #[test]
+    fn refusals_carry_the_details_of_their_code() {
+        let mut errors: Vec<Box<dyn Coded>> = Vec::new();
+        errors.extend(of_storage().into_iter().map(|error| Box::new(error) as _));
+        errors.extend(of_storage().into_iter().map(|error| Box::new(CacheError::from(error)) as _));
+        errors.extend(of_streams().into_iter().map(|error| Box::new(error) as _));
+        errors.extend(of_the_scheduler().into_iter().map(|error| Box::new(error) as _));
+        errors.extend(of_requests().into_iter().map(|error| Box::new(error) as _));
+        for error in errors {
+            let status = to_status(&*error);
+            let details = if status.details().is_empty() { Vec::new() } else { decode(&status).details };
+            let has = |name: &str| details.iter().any(|detail| detail.type_url.ends_with(name));
+            assert_eq!(has("/google.rpc.BadRequest"), status.code() == Code::InvalidArgument, "{error:?}");
+            assert_eq!(
+                has("/google.rpc.QuotaFailure"),
+                status.code() == Code::ResourceExhausted,
+                "{error:?}"
+            );
+            assert!(has("/google.rpc.RetryInfo") || status.code() != Code::Unavailable, "{error:?}");
+        }
     }
 
     #[test]

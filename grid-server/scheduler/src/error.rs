@@ -132,6 +132,13 @@ impl Coded for SchedulerError {
                 subject: format!("platform.properties/{property}"),
                 description: message.clone(),
             }],
+            Self::SessionNotFound(_) => vec![invalid(&"name".into(), &self.to_string())],
+            Self::SessionMismatch { .. } => vec![invalid(&"bot_session.bot_id".into(), &self.to_string())],
+            Self::QueueFull { label, .. } => vec![Violation {
+                kind: "QUOTA".into(),
+                subject: format!("property_label:{label}"),
+                description: self.to_string(),
+            }],
             _ => Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid_core::{Coded, ErrorCode};
+use grid_core::{Coded, ErrorCode, Violation};
 use thiserror::Error;
 
 /// Why a store did not do what it was asked.
@@ -81,6 +81,24 @@ impl Coded for StreamsError {
             Some(error) if is_away(error) => "the database is not available just now".into(),
             Some(_) => "internal error; see the server's log".into(),
             None => self.to_string(),
+        }
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        let one = |kind: &str, subject: &str| {
+            vec![Violation { kind: kind.into(), subject: subject.into(), description: self.to_string() }]
+        };
+        match self {
+            Self::Offset { .. } => one("FIELD", "write_offset"),
+            Self::Pattern(_) => one("FIELD", "build_id_pattern"),
+            Self::Finished(name) => one("FINISHED", name),
+            Self::Full { name, .. } => one("QUOTA", name),
+            Self::TooMany(_) => one("QUOTA", "build_id_pattern"),
+            Self::NotFound(_)
+            | Self::Exists(_)
+            | Self::WrongToken(_)
+            | Self::Database(_)
+            | Self::Shared(_) => Vec::new(),
         }
     }
 

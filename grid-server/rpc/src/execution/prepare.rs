@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid_core::{Coded, Digest, Violation};
+use grid_core::{Coded, Digest, ErrorCode, Violation};
 use grid_proto::reapi::{Action, Command, ExecuteRequest, ExecuteResponse, Platform};
 use grid_proto::{buildgrid, reapi};
 use grid_scheduler::operation::{ClientIdentity, RequestMetadata};
@@ -90,7 +90,7 @@ async fn fetch(instance: &ExecutionInstance, digest: &Digest, what: &str) -> Res
     let found = instance.storage.read_batch(std::slice::from_ref(digest)).await.pop();
     match found {
         Some(Ok(content)) => Ok(content),
-        Some(Err(error)) if !error.violations().is_empty() => Err(missing(error.violations())),
+        Some(Err(error)) if error.code() == ErrorCode::NotFound => Err(missing(error.violations())),
         Some(Err(error)) => Err(to_status(&error)),
         None => Err(to_status(&RpcError::Internal("the storage gave no answer for a blob".into()))),
     }

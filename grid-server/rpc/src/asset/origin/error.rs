@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use grid_core::{Coded, ErrorCode};
+use grid_core::{Coded, ErrorCode, Violation};
 use thiserror::Error;
 
 use super::addresses::Internal;
@@ -108,6 +108,17 @@ impl Coded for OriginError {
         match self {
             Self::Store(error) => error.retry_after(),
             _ => (self.code() == ErrorCode::Unavailable).then_some(Duration::from_secs(5)),
+        }
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        match self {
+            Self::Uri(_) => {
+                let (kind, subject) = ("FIELD".into(), "uris".into());
+                vec![Violation { kind, subject, description: self.to_string() }]
+            }
+            Self::Store(error) => error.violations(),
+            _ => Vec::new(),
         }
     }
 }
