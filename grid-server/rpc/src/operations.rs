@@ -104,7 +104,7 @@ impl Operations for OperationsService {
         let query = listing::query(name.as_str(), instance.max_list_page_size, &request)
             .map_err(|error| to_status(&error))?;
         let found = instance.scheduler.list(&query).await.map_err(|error| to_status(&error))?;
-        let next_page_token = listing::next_page_token(&query, &found);
+        let next_page_token = listing::next_page_token(&request, &query, &found);
         let browser = instance.action_browser_url.as_deref();
         let operations = found.iter().map(|(o, job)| render::listed(o, job, browser)).collect();
         Ok(Response::new(ListOperationsResponse { operations, next_page_token, unreachable: Vec::new() }))

@@ -5,6 +5,7 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::{Comparison, Condition, Field, Filter, SortKey, Value};
 
@@ -164,6 +165,9 @@ fn read(field: Field, text: &str) -> Result<Value, String> {
             Ok(Value::Property { key: key.into(), value: value.into() })
         }
         Field::QueuedTime | Field::StartTime | Field::CompletedTime => time(text).map(Value::Number),
+        Field::Name if text.parse::<Uuid>().is_err() => {
+            Err(format!("{text:?}: expected an operation's UUID, without its instance"))
+        }
         _ => Ok(Value::Text(text.into())),
     }
 }
@@ -221,6 +225,7 @@ mod tests {
             ("stage = SLEEPING", 9),
             ("stage = QUEUED | name = x", 16),
             ("name = é", 8),
+            ("stage = QUEUED & name = foo", 25),
             ("stage = QUEUED &", 17),
             ("queued_time > yesterday", 15),
             ("platform < a:b", 10),
