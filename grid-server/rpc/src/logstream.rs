@@ -49,9 +49,11 @@ struct Name<'a> {
 impl<'a> Name<'a> {
     fn parse(name: &'a str) -> Result<Self, RpcError> {
         let bad = || RpcError::field("resource_name", "is not of the form PARENT/logstreams/ID[/TOKEN]");
+        // A segment of the parent may end in the same letters.
         let found = ["logstreams/", "logStreams/"].into_iter().filter_map(|segment| {
-            let at = name.find(segment)?;
-            (at == 0 || name[..at].ends_with('/')).then_some((at, segment.len()))
+            let whole = |at: &usize| *at == 0 || name[..*at].ends_with('/');
+            let at = name.match_indices(segment).map(|(at, _)| at).find(whole)?;
+            Some((at, segment.len()))
         });
         let (at, length) = found.min().ok_or_else(bad)?;
         let mut rest = name[at + length..].split('/');
@@ -194,12 +196,13 @@ impl LogStreams {
     }
 
     /// `ByteStream.Write` to a stream; gives the committed size. The stream stays open unless the client finishes it.
+    ///
+    /// A writer may be quiet for as long as its program is: whether it is still there, the transport's pings tell.
     pub(crate) async fn write(
         &self,
         name: &str,
         first: WriteRequest,
         mut messages: Streaming<WriteRequest>,
-        idle: Duration,
     ) -> Result<i64, Status> {
         let (name, token) = self.to_write(name).await.map_err(status)?;
         let mut next = Some(first);
@@ -218,23 +221,18 @@ impl LogStreams {
             }
             next = match batch.rest {
                 Some(message) => Some(message),
-                None => {
-                    let message = tokio::time::timeout(idle, messages.message()).await;
-                    message.map_err(|_| {
-                        status(RpcError::Deadline("the writer of the log sent nothing".into()))
-                    })??
-                }
+                None => messages.message().await?,
             };
         }
         Ok(i64::try_from(committed).unwrap_or(i64::MAX))
     }
 
     /// `QueryWriteStatus` of a stream. While nothing has been written it waits for a reader, which is how a writer
-    /// asks whether anyone looks (BuildGrid's `--wait-for-reader`).
+    /// asks whether anyone looks (BuildGrid's `--wait-for-reader`); the client's deadline bounds the wait.
     pub(crate) async fn query(&self, name: &str) -> Result<QueryWriteStatusResponse, Status> {
         let (name, token) = self.to_write(name).await.map_err(status)?;
         let mut state = self.store.state(&name, Some(token)).await.map_err(status)?;
-        if state.committed == 0 && state.readers == 0 && !state.finished {
+        while state.committed == 0 && state.readers == 0 && !state.finished {
             state = self.store.changed(&name, state, PATIENCE).await.map_err(status)?;
         }
         let committed_size = i64::try_from(state.committed).unwrap_or(i64::MAX);
@@ -329,8 +327,136 @@ impl LogStreamService for LogStreams {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use grid_core::Timestamp;
+    use grid_proto::bytestream::byte_stream_server::ByteStream as _;
+    use grid_proto::bytestream::{QueryWriteStatusRequest, WriteResponse};
+    use grid_streams::StreamsError;
+    use parking_lot::Mutex;
+    use tonic::body::Body;
+    use tonic::codec::{Codec as _, EncodeBody};
+    use tonic_prost::ProstCodec;
+
     use super::*;
+    use crate::Instances;
+    use crate::bytestream::ByteStreamService;
+    use crate::transport::Held;
+
+    /// One stream, in memory: so that time can stand still around it.
+    #[derive(Debug)]
+    struct OneLog {
+        content: Mutex<(BytesMut, bool)>,
+        readers: AtomicU64,
+    }
+
+    impl OneLog {
+        fn now(&self) -> LogState {
+            let content = self.content.lock();
+            let readers = self.readers.load(Ordering::SeqCst);
+            LogState { committed: content.0.len() as u64, finished: content.1, readers }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl LogStreamStore for OneLog {
+        async fn create(&self, _: &str, _: &str) -> Result<(), StreamsError> {
+            Ok(())
+        }
+
+        async fn state(&self, _: &str, _: Option<&str>) -> Result<LogState, StreamsError> {
+            Ok(self.now())
+        }
+
+        async fn append(
+            &self,
+            _: &str,
+            _: &str,
+            _: u64,
+            content: Bytes,
+            finish: bool,
+        ) -> Result<u64, StreamsError> {
+            let mut kept = self.content.lock();
+            kept.0.extend_from_slice(&content);
+            kept.1 |= finish;
+            Ok(kept.0.len() as u64)
+        }
+
+        async fn read(&self, _: &str, _: u64) -> Result<Bytes, StreamsError> {
+            Ok(Bytes::new())
+        }
+
+        async fn add_reader(&self, _: &str) -> Result<(), StreamsError> {
+            self.readers.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        async fn changed(&self, _: &str, _: LogState, patience: Duration) -> Result<LogState, StreamsError> {
+            tokio::time::sleep(patience).await;
+            Ok(self.now())
+        }
+
+        async fn expire(&self, _: Timestamp) -> Result<u64, StreamsError> {
+            Ok(0)
+        }
+    }
+
+    fn serving_one_log() -> (ByteStreamService, Arc<OneLog>) {
+        let store = Arc::new(OneLog { content: Mutex::default(), readers: AtomicU64::new(0) });
+        let logs = LogStreams::new(Arc::clone(&store) as _, [InstanceName::new("").unwrap()], "");
+        let none = Instances::new("ByteStream", Vec::new());
+        (ByteStreamService::new(none, Some(logs), Duration::from_secs(120)), store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_may_be_quiet_for_longer_than_that_of_a_blob() {
+        let (service, store) = serving_one_log();
+        let piece = |at: i64, text: &'static str, finish_write| WriteRequest {
+            resource_name: "x/logstreams/id/token".into(),
+            write_offset: at,
+            finish_write,
+            data: Bytes::from_static(text.as_bytes()),
+        };
+        let late = async move {
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            Ok(piece(4, "two", true))
+        };
+        let messages = stream::iter([Ok(piece(0, "one ", false))]).chain(stream::once(late));
+        let mut codec = ProstCodec::<WriteRequest, WriteResponse>::default();
+        let body = Body::new(EncodeBody::new_client(codec.encoder(), messages, None, None));
+        let decoder = ProstCodec::<(), WriteRequest>::default().decoder();
+        let messages = Streaming::new_request(decoder, body, None, None);
+        let let_go = Arc::new(AtomicU64::new(0));
+        let mut request = Request::new(messages);
+        let seen = Arc::clone(&let_go);
+        request.extensions_mut().insert(Held::new(move || {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }));
+        let answer = service.write(request).await.unwrap();
+        assert_eq!(answer.into_inner().committed_size, 7);
+        assert_eq!(let_go.load(Ordering::SeqCst), 1, "a writer holds no place among those that work");
+        assert_eq!(&store.content.lock().0[..], b"one two");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_waits_for_its_reader_as_long_as_it_takes() {
+        let (service, store) = serving_one_log();
+        let request = QueryWriteStatusRequest { resource_name: "x/logstreams/id/token".into() };
+        let mut waiting = std::pin::pin!(service.query_write_status(Request::new(request)));
+        let early = tokio::time::timeout(Duration::from_mins(10), &mut waiting).await;
+        assert!(early.is_err(), "nobody has come: {early:?}");
+        store.add_reader("").await.unwrap();
+        assert_eq!(waiting.await.unwrap().into_inner(), QueryWriteStatusResponse::default());
+    }
+
+    #[test]
+    fn a_parent_may_end_in_the_same_letters() {
+        let name = Name::parse("main/my-logstreams/logstreams/abc").unwrap();
+        assert_eq!((name.parent, name.id, name.token), ("main/my-logstreams", "abc", None));
+        assert_eq!(name.key(), "main/my-logstreams/logstreams/abc");
+    }
 
     #[test]
     fn both_spellings_name_the_same_stream() {

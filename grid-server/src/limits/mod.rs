@@ -1,7 +1,8 @@
 //! [`Limits`]: how many calls run at once (`maximum-concurrent-rpcs`), by class, so that no class can starve another.
 //!
 //! Work (blobs, results, streams, operations) holds its place until the last byte of its answer left, or
-//! [`crate::answers`] takes it away. Execute and WaitExecution hold one of their own only until the answer begins: who then
+//! [`crate::answers`] takes it away, or until it lets go of it: who writes a log, or waits for a log's reader, does nothing most
+//! of the time. Execute and WaitExecution hold one of their own only until the answer begins: who then
 //! waits for an action costs nothing. Bots, Fleet, health and reflection are not limited: a bot that waits for work is idle,
 //! and one that can't call loses what it runs. Who finds no place waits in a bounded queue ([`gate`]), and only then gets
 //! RESOURCE_EXHAUSTED with a time to come again.
@@ -11,9 +12,10 @@ pub(crate) mod gate;
 use std::sync::Arc;
 
 use grid_rpc::to_status;
-use grid_rpc::transport::Connection;
 use grid_rpc::transport::around::{Around, Surrounded};
+use grid_rpc::transport::{Connection, Held};
 use http::{Request, Response};
+use parking_lot::Mutex;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -61,7 +63,7 @@ impl<S> Layer<S> for Limits {
 }
 
 impl Around for Limits {
-    async fn around<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    async fn around<S>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
     {
@@ -70,14 +72,18 @@ impl Around for Limits {
         let executes = path.starts_with(EXECUTION);
         let connection = request.extensions().get::<Connection>().copied().unwrap_or_default();
         let gate = if executes { &self.gates.executes } else { &self.gates.work };
-        let mut place = None;
-        if limited {
-            match gate.enter(connection).await {
-                Ok(found) => place = Some(found),
-                Err(error) => return Ok(to_status(&error).into_http()),
-            }
+        if !limited {
+            let answer = inner.call(request).await?;
+            return Ok(answer.map(|body| self.answers.watch(body, None)));
         }
+        let place = match gate.enter(connection).await {
+            Ok(place) => Arc::new(Mutex::new(Some(place))),
+            Err(error) => return Ok(to_status(&error).into_http()),
+        };
+        let held = Arc::clone(&place);
+        request.extensions_mut().insert(Held::new(move || drop(held.lock().take())));
         let answer = inner.call(request).await?;
+        let place = place.lock().take();
         Ok(answer.map(|body| self.answers.watch(body, place.filter(|_| !executes))))
     }
 }
@@ -131,6 +137,24 @@ mod tests {
         }
         drop(held);
         assert!(waiting.await.unwrap().headers().get("grpc-status").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_lets_go_of_its_place_runs_on_without_one() {
+        let endless = service_fn(|request: Request<Body>| async move {
+            Held::let_go(request.extensions());
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        });
+        let limits = Limits::new(1, Answers::new(1));
+        let mut writing = std::pin::pin!(
+            ServiceBuilder::new().layer(limits.clone()).service(endless).oneshot(request(READ))
+        );
+        assert!(writing.as_mut().now_or_never().is_none());
+        let other =
+            service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+        let answer = ServiceBuilder::new().layer(limits).service(other).oneshot(request(READ)).now_or_never();
+        assert!(answer.is_some(), "the place is free");
+        assert!(writing.as_mut().now_or_never().is_none(), "and who let go of it goes on");
     }
 
     #[tokio::test(start_paused = true)]

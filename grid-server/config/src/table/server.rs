@@ -30,7 +30,7 @@ static TOP_KEYS: &[Key] = &[
         "maximum-concurrent-rpcs",
         Ty::Whole(1, 1_000_000),
         "4096",
-        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, in which connections take turns, then get RESOURCE_EXHAUSTED. Bots, clients that wait for an action, and answers that have had nothing to say or were not read for 10 s take no place; of those that are not read as many go on at most.",
+        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, in which connections take turns, then get RESOURCE_EXHAUSTED. Bots, clients that wait for an action, writers of logs, and answers that have had nothing to say or were not read for 10 s take no place; of those that are not read as many go on at most.",
     ),
     default(
         "maximum-connections",

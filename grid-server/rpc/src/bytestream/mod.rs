@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::digests::Functions;
 use crate::error::status;
 use crate::metadata::RESOURCE_NAME;
+use crate::transport::Held;
 use crate::{Instances, RpcError};
 use name::{Blob, Resource};
 
@@ -72,7 +73,7 @@ pub struct ByteStreamService {
 impl ByteStreamService {
     /// A service over the instances that have blobs, and over log streams where there are any.
     ///
-    /// `idle` is how long a writer may pause between messages before its call is ended.
+    /// `idle` is how long the writer of a blob may pause between messages before its call is ended.
     #[must_use]
     pub fn new(
         instances: Instances<ByteStreamInstance>,
@@ -95,9 +96,14 @@ impl ByteStreamService {
         self.logs.as_ref().ok_or_else(|| RpcError::NotFound(format!("log stream {name:?}")))
     }
 
-    async fn query(&self, name: &str) -> Result<QueryWriteStatusResponse, Status> {
+    async fn query(
+        &self,
+        name: &str,
+        extensions: &http::Extensions,
+    ) -> Result<QueryWriteStatusResponse, Status> {
         match Resource::parse(name).map_err(status)? {
             Resource::LogStream(name) => {
+                Held::let_go(extensions);
                 let logs = self.logs(name).map_err(status)?;
                 logs.query(name).await
             }
@@ -153,7 +159,7 @@ impl ByteStream for ByteStreamService {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteResponse>, Status> {
-        let (headers, _, mut messages) = request.into_parts();
+        let (headers, extensions, mut messages) = request.into_parts();
         let Some(first) = messages.message().await? else {
             return Err(status(RpcError::field("resource_name", "is not set: the stream held no message")));
         };
@@ -166,7 +172,8 @@ impl ByteStream for ByteStreamService {
             }
             Resource::Blob(_) => return Err(status(not_an_upload())),
             Resource::LogStream(name) => {
-                self.logs(name).map_err(status)?.write(name, first, messages, self.idle).await?
+                Held::let_go(&extensions);
+                self.logs(name).map_err(status)?.write(name, first, messages).await?
             }
         };
         Ok(Response::new(WriteResponse { committed_size }))
@@ -178,6 +185,6 @@ impl ByteStream for ByteStreamService {
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
         let name = &request.get_ref().resource_name;
         check_header(request.metadata(), name).map_err(status)?;
-        self.query(name).await.map(Response::new)
+        self.query(name, request.extensions()).await.map(Response::new)
     }
 }

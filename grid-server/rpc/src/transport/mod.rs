@@ -10,6 +10,7 @@ pub mod deadline;
 mod greeting;
 mod lanes;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -39,6 +40,26 @@ impl Connection {
     pub fn next() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         Self(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a call holds that others wait for: its place among the calls that work. Requests carry it among their extensions,
+/// so that a call which only waits for its client lets go of it.
+#[derive(Clone)]
+pub struct Held(Arc<dyn Fn() + Send + Sync>);
+
+impl Held {
+    /// Something that `let_go` gives to others.
+    #[must_use]
+    pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(let_go))
+    }
+
+    /// Gives to others what the call with these extensions holds.
+    pub fn let_go(extensions: &http::Extensions) {
+        if let Some(Self(let_go)) = extensions.get() {
+            let_go();
+        }
     }
 }
 

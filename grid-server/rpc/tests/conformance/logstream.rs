@@ -114,6 +114,11 @@ fn streams() -> Vec<Rule> {
                 }
             },
         ),
+        accepts(SOURCE, "a parent's last segment may end in logstreams", |grid| async move {
+            let stream = create_in(&grid, "main/my-logstreams").await.unwrap();
+            send(&grid, messages(&stream.write_resource_name, b"abc", 0, 10)).await.unwrap();
+            assert_eq!(read(&grid, &stream.name, 0, 0).await.unwrap(), b"abc");
+        }),
         accepts(SOURCE, "an empty stream can be finished", |grid| async move {
             let stream = create(&grid).await;
             assert_eq!(send(&grid, messages(&stream.write_resource_name, b"", 0, 1)).await.unwrap(), 0);
@@ -185,6 +190,12 @@ fn refusals() -> Vec<Rule> {
                 refused(create_in(&grid, parent).await, Code::InvalidArgument);
             }
             refused(create_in(&grid, &format!("main/{}", "x".repeat(2_000))).await, Code::InvalidArgument);
+        }),
+        refuses(SOURCE, "a segment that only ends in logstreams names no stream", |grid| async move {
+            for name in ["main/my-logstreams/a", "main/my-logstreams/a/token"] {
+                refused(read(&grid, name, 0, 0).await, Code::InvalidArgument);
+                refused(send(&grid, messages(name, b"x", 0, 1)).await, Code::InvalidArgument);
+            }
         }),
         refuses(SOURCE, "malformed stream names are refused", |grid| async move {
             for name in ["main/logstreams", "main/logstreams/", "main/logstreams/a/b/c"] {
