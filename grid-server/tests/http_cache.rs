@@ -166,3 +166,16 @@ async fn callers_are_judged_as_by_grpc() {
     assert_eq!(password.status(), StatusCode::OK);
     cache.server.stop().await;
 }
+
+#[tokio::test]
+async fn a_blob_above_the_limit_is_refused() {
+    let limited = GRID.replace("!cas {storage: *cas}", "!cas {storage: *cas, max-blob-size: 1K}");
+    let server = Server::start(&limited.replace("AUTHORIZATION", "")).await;
+    let cache = Cache { address: server.http_cache().to_owned(), server, client: Client::new() };
+    for (length, expected) in [(1 << 10, StatusCode::OK), ((1 << 10) + 1, StatusCode::BAD_REQUEST)] {
+        let content = vec![6_u8; length];
+        let path = format!("/cas/{}", digest(&content).hash);
+        assert_eq!(cache.call(Method::PUT, &path, content).await.0, expected, "{length}");
+    }
+    cache.server.stop().await;
+}

@@ -14,8 +14,8 @@ use grid_proto::reapi::action_cache_client::ActionCacheClient;
 use grid_proto::reapi::capabilities_client::CapabilitiesClient;
 use grid_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use grid_proto::reapi::{
-    ActionResult, FindMissingBlobsRequest, GetActionResultRequest, GetCapabilitiesRequest,
-    UpdateActionResultRequest,
+    ActionResult, BatchUpdateBlobsRequest, FindMissingBlobsRequest, GetActionResultRequest,
+    GetCapabilitiesRequest, UpdateActionResultRequest, batch_update_blobs_request,
 };
 use support::{Server, digest};
 
@@ -29,7 +29,15 @@ async fn the_kernel_gives_it_no_huge_pages() {
 /// No storage, no scheduler, no database is named.
 #[tokio::test]
 async fn a_server_of_log_streams_alone_serves_them() {
-    let server = Server::start("instances: [{name: main, services: [!logstream {}]}]").await;
+    for services in
+        ["!logstream {}", "!logstream {}, !bytestream {}", "!memory-logstream-storage {}, !bytestream {}"]
+    {
+        serves_log_streams(services).await;
+    }
+}
+
+async fn serves_log_streams(services: &str) {
+    let server = Server::start(&format!("instances: [{{name: main, services: [{services}]}}]")).await;
     let channel = server.channel().await;
     let create = CreateLogStreamRequest { parent: "main/build".to_owned() };
     let stream =
@@ -48,6 +56,52 @@ async fn a_server_of_log_streams_alone_serves_them() {
     let blob =
         ReadRequest { resource_name: format!("main/blobs/{}/1", "a".repeat(64)), ..ReadRequest::default() };
     assert_eq!(bytes.read(blob).await.unwrap_err().code(), tonic::Code::InvalidArgument, "it has no blobs");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_blobs_is_told_and_held() {
+    let server = Server::start(
+        "
+storages: [!lru-storage &cas {size: 10M}]
+instances:
+  - name: main
+    services: [!cas {storage: *cas, max-blob-size: 2K}, !bytestream {storage: *cas, max-blob-size: 1K}]
+",
+    )
+    .await;
+    let channel = server.channel().await;
+    let request = GetCapabilitiesRequest { instance_name: "main".into() };
+    let told = CapabilitiesClient::new(channel.clone()).get_capabilities(request).await.unwrap().into_inner();
+    assert_eq!(told.cache_capabilities.unwrap().max_cas_blob_size_bytes, 1 << 10);
+    let mut bytes = ByteStreamClient::new(channel.clone());
+    let mut cas = ContentAddressableStorageClient::new(channel);
+    for (length, streams, batches) in [(1 << 10, true, true), (2 << 10, false, true), (3 << 10, false, false)]
+    {
+        let content = vec![7_u8; length];
+        let name = digest(&content);
+        let upload =
+            format!("main/uploads/2f1e1d5c-9b8a-4c7d-8e6f-000000000002/blobs/{}/{length}", name.hash);
+        let whole = WriteRequest {
+            resource_name: upload,
+            finish_write: true,
+            data: content.clone().into(),
+            ..WriteRequest::default()
+        };
+        assert_eq!(bytes.write(futures::stream::iter([whole])).await.is_ok(), streams, "{length}");
+        let one = batch_update_blobs_request::Request {
+            digest: Some(name),
+            data: content.into(),
+            ..batch_update_blobs_request::Request::default()
+        };
+        let batch = BatchUpdateBlobsRequest {
+            instance_name: "main".into(),
+            requests: vec![one],
+            ..BatchUpdateBlobsRequest::default()
+        };
+        let answer = cas.batch_update_blobs(batch).await.unwrap().into_inner().responses.remove(0);
+        assert_eq!(answer.status.unwrap_or_default().code == 0, batches, "{length}");
+    }
     server.stop().await;
 }
 
@@ -185,12 +239,12 @@ instances:
     let server = Server::start(config).await;
     let mut cas = ContentAddressableStorageClient::new(server.channel().await);
     let content = bytes::Bytes::from_static(b"shared by an anchor");
-    let blob = grid_proto::reapi::batch_update_blobs_request::Request {
+    let blob = batch_update_blobs_request::Request {
         digest: Some(digest(&content)),
         data: content.clone(),
         ..Default::default()
     };
-    let update = grid_proto::reapi::BatchUpdateBlobsRequest {
+    let update = BatchUpdateBlobsRequest {
         instance_name: "one".to_owned(),
         requests: vec![blob],
         ..Default::default()

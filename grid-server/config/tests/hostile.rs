@@ -125,7 +125,7 @@ instances:
     let storage = |instance: usize, service: usize| match &config.instances[instance].services[service].value
     {
         Service::Cas(cas) => Arc::clone(&cas.storage),
-        Service::ByteStream(bytestream) => Arc::clone(&bytestream.storage),
+        Service::ByteStream(bytestream) => bytestream.storage.clone().unwrap(),
         other => panic!("{other:?}"),
     };
     assert!(Arc::ptr_eq(&storage(0, 0), &config.storages[0]));

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use grid_config::model::{ActionCache, Place, Remote, Shared, Storage};
+use grid_config::model::{ActionCache, Instance, Place, Remote, Service, Shared, Storage};
 use grid_core::InstanceName;
 use grid_rpc::capabilities::{ActionCacheAbilities, CasAbilities, ExecutionAbilities, Part};
 use grid_rpc::cas::CasInstance;
@@ -20,12 +20,13 @@ impl Composer<'_> {
     pub(super) fn served_blobs(
         &mut self,
         served: &CasInstance,
+        instance: &Instance,
         storage: &Shared<Storage>,
         name: &InstanceName,
     ) -> Result<Part<CasAbilities>, ComposeError> {
         let ours = CasAbilities {
             max_batch_bytes: served.max_batch_bytes,
-            max_blob_bytes: served.max_blob_bytes,
+            max_blob_bytes: largest_blob(instance),
             chunking: served.chunking.as_ref().map(|chunking| chunking.parameters()),
         };
         Ok(match behind_storage(storage) {
@@ -85,6 +86,16 @@ impl Composer<'_> {
     ) -> Result<Arc<RemoteCapabilities>, ComposeError> {
         Ok(Arc::new(RemoteCapabilities::new(self.connection(remote, name, place)?)))
     }
+}
+
+/// The largest blob that each service of an instance takes.
+fn largest_blob(instance: &Instance) -> Option<u64> {
+    let limits = instance.services.iter().filter_map(|service| match &service.value {
+        Service::Cas(cas) => cas.max_blob_size,
+        Service::ByteStream(stream) => stream.max_blob_size,
+        _ => None,
+    });
+    limits.min()
 }
 
 /// What an instance that executes can do.

@@ -81,11 +81,15 @@ impl Composer<'_> {
             match &item.value {
                 Service::Cas(cas) => {
                     let served = self.cas(cas, name).await?;
-                    able.cas = Some(self.served_blobs(&served, &cas.storage, name)?);
+                    able.cas = Some(self.served_blobs(&served, instance, &cas.storage, name)?);
                     parts.cas.push((name.clone(), Arc::new(served)));
                 }
                 Service::ByteStream(stream) => {
-                    parts.bytestream.push((name.clone(), Arc::new(self.bytestream(stream, name).await?)));
+                    // Without storage it stands for the log streams of the server, which need no more said.
+                    if let Some(storage) = &stream.storage {
+                        let served = self.bytestream(stream, storage, name).await?;
+                        parts.bytestream.push((name.clone(), Arc::new(served)));
+                    }
                 }
                 Service::ActionCache(service) => {
                     able.action_cache = Some(self.served_results(&service.cache, name).await?);
@@ -203,7 +207,7 @@ impl Composer<'_> {
             read_only: cas.read_only,
             functions: functions(),
             max_batch_bytes: MAX_BATCH_BYTES,
-            max_blob_bytes: None,
+            max_blob_bytes: cas.max_blob_size,
             tree: TreeLimits::default(),
             chunking: cas.chunking.then(|| Arc::new(Chunking::new(ChunkingOptions::default()))),
         })
@@ -212,14 +216,15 @@ impl Composer<'_> {
     async fn bytestream(
         &mut self,
         stream: &model::ByteStream,
+        storage: &Shared<model::Storage>,
         name: &InstanceName,
     ) -> Result<ByteStreamInstance, ComposeError> {
         Ok(ByteStreamInstance {
-            store: self.root(&stream.storage, name).await?,
+            store: self.root(storage, name).await?,
             read_only: stream.read_only,
             early_return: !stream.always_receive,
             functions: functions(),
-            max_blob_bytes: None,
+            max_blob_bytes: stream.max_blob_size,
             uploads: self.uploads(stream).await?,
         })
     }
@@ -291,6 +296,7 @@ impl Parts {
                 store: Arc::clone(&cas.store),
                 cache: Arc::clone(results),
                 read_only: cas.read_only,
+                max_blob_bytes: cas.max_blob_bytes,
             };
             self.http_cache.push((name.clone(), Arc::new(served)));
         }

@@ -73,7 +73,9 @@ fn wanted(service: &Service) -> Vec<String> {
         Service::ActionCache(service) => cache(&service.cache),
         Service::Cas(cas) => vec![cas.storage.place.to_string()],
         // Where unfinished uploads wait is no need: without it they start again.
-        Service::ByteStream(stream) => vec![stream.storage.place.to_string()],
+        Service::ByteStream(stream) => {
+            stream.storage.iter().map(|storage| storage.place.to_string()).collect()
+        }
         Service::Execution(execution) => scheduler(&execution.scheduler),
         Service::Bots(bots) => scheduler(&bots.scheduler),
         Service::Operations(operations) => vec![operations.scheduler.place.to_string()],

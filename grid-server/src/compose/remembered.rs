@@ -16,7 +16,7 @@ pub(super) fn remembered(config: &ServerConfig, index: &Shared<Storage>) -> Dura
     let services = config.instances.iter().flat_map(|instance| &instance.services);
     let served = services.filter_map(|service| match &service.value {
         Service::Cas(cas) => Some(&cas.storage),
-        Service::ByteStream(stream) => Some(&stream.storage),
+        Service::ByteStream(stream) => stream.storage.as_ref(),
         Service::RemoteAsset(assets) => Some(&assets.storage),
         _ => None,
     });

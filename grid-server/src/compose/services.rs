@@ -36,7 +36,7 @@ use grid_rpc::quota::QuotaService;
 use grid_rpc::transport::MAX_RECEIVED_MESSAGE;
 use grid_rpc::transport::around::Surrounded;
 use grid_rpc::{Instances, health};
-use grid_streams::{SqlEventStore, SqlLogStreamStore};
+use grid_streams::{QueryLimits, SqlEventStore, SqlLogStreamStore};
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
@@ -162,9 +162,10 @@ impl Composer<'_> {
         }
         if let Some(service) = &parts.build_events {
             let database = self.database_of(service.sql.as_ref()).await?;
-            let store = Arc::new(SqlEventStore::new(database, Arc::new(SystemClock)));
+            let limits = QueryLimits { answer_bytes: service.max_answer, ..QueryLimits::default() };
+            let store = Arc::new(SqlEventStore::new(database, Arc::new(SystemClock), limits));
             self.expiry.add(Expiring::Events(Arc::clone(&store)), service.retention);
-            let events = BuildEvents::new(store);
+            let events = BuildEvents::new(store, service.max_stream_size);
             serve!(self, routes, PublishBuildEventServer(events.clone()));
             serve!(self, routes, QueryBuildEventsServer(events));
         }

@@ -16,7 +16,7 @@ mod wakeups;
 
 pub use assets::{Asset, AssetKey, AssetKind, AssetStore, SqlAssetStore};
 pub use error::StreamsError;
-pub use events::{EventStore, SqlEventStore, StoredEvent, StoredStream};
+pub use events::{EventStore, QueryLimits, SqlEventStore, StoredEvent, StoredStream, stream_name};
 pub use logs::{LogState, LogStreamStore, SqlLogStreamStore};
 pub use provenance::{Executed, ExecutedQuery, Provenance, SqlProvenance};
 pub use uploads::{SqlUploadStore, UploadStore};

@@ -10,8 +10,8 @@ use grid_core::{Clock, Digest, DigestFunction, Timestamp};
 use grid_scheduler_sql::{Database, testing};
 use grid_streams::{
     Asset, AssetKey, AssetKind, AssetStore, EventStore, Executed, ExecutedQuery, LogState, LogStreamStore,
-    Provenance, SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlProvenance, SqlUploadStore, StoredEvent,
-    StreamsError, UploadStore,
+    Provenance, QueryLimits, SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlProvenance, SqlUploadStore,
+    StoredEvent, StreamsError, UploadStore, stream_name,
 };
 
 #[derive(Debug, Default)]
@@ -124,7 +124,8 @@ async fn whoever_waits_for_a_log_hears_of_it_on_each_replica() {
 #[tokio::test]
 async fn events_are_kept_once_and_found_by_pattern() {
     for world in worlds().await {
-        let store = SqlEventStore::new(world.database.clone(), world.clock.clone());
+        let limits = QueryLimits::default();
+        let store = SqlEventStore::new(world.database.clone(), world.clock.clone(), limits);
         let event = |sequence_number, text: &'static str| StoredEvent {
             sequence_number,
             event: Bytes::from_static(text.as_bytes()),
@@ -138,6 +139,13 @@ async fn events_are_kept_once_and_found_by_pattern() {
         assert_eq!(found[0].stream_id, "id1");
         assert_eq!(found[0].events, [event(1, "a"), event(2, "b"), event(3, "c")]);
         assert_eq!(store.query("build").await.unwrap().len(), 2);
+        assert_eq!(
+            (store.size("build-1.3.x").await.unwrap(), store.size("none").await.unwrap()),
+            (3 * 17, 0)
+        );
+        assert!(store.has_before("build-1.3.x", 2).await.unwrap());
+        assert!(!store.has_before("build-1.3.x", 1).await.unwrap());
+        assert!(!store.has_before("none", i64::MAX).await.unwrap());
         assert!(store.query("nothing").await.unwrap().is_empty());
         assert!(matches!(store.query("(").await, Err(StreamsError::Pattern(_))));
         let many: Vec<_> = (10..1_600).map(|n| event(n, "x")).collect();
@@ -145,6 +153,28 @@ async fn events_are_kept_once_and_found_by_pattern() {
         assert_eq!(store.query("build-2").await.unwrap()[0].events.len(), 1_591);
         assert_eq!(store.expire(Timestamp(50)).await.unwrap(), 1);
         assert!(store.query("build-1").await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_would_cost_too_much_says_so() {
+    for world in worlds().await {
+        let limited = |answer_bytes, scanned| {
+            let limits = QueryLimits { answer_bytes, scanned };
+            SqlEventStore::new(world.database.clone(), world.clock.clone(), limits)
+        };
+        let store = limited(1 << 20, 10);
+        let event = Bytes::from_static(&[7; 5_000]);
+        for build in ["one", "two", "three"] {
+            let events: Vec<_> =
+                (1..=3).map(|n| StoredEvent { sequence_number: n, event: event.clone() }).collect();
+            store.append(&stream_name(build, 3, "i"), b"id", &events).await.unwrap();
+        }
+        assert_eq!(store.query("").await.unwrap().len(), 3);
+        assert!(matches!(limited(40_000, 10).query("").await, Err(StreamsError::TooMany(_))));
+        assert_eq!(limited(40_000, 10).query("^t.*").await.unwrap().len(), 2);
+        assert!(matches!(limited(1 << 20, 2).query("two").await, Err(StreamsError::TooMany(_))));
+        assert_eq!(limited(1 << 20, 2).query("^two\\.3").await.unwrap().len(), 1);
     }
 }
 

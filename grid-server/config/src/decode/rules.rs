@@ -52,15 +52,32 @@ pub(super) fn services(f: &mut Fields<'_, '_>, services: &[Shared<Service>]) {
         }
     }
     bots_twice(f, services);
+    no_storage(f, services);
     let has = |wanted: fn(&Service) -> bool| services.iter().find(|service| wanted(&service.value));
     let cas = has(|service| matches!(service, Service::Cas(_)));
     if let Some(cas) = cas
-        && has(|service| matches!(service, Service::ByteStream(_))).is_none()
+        && has(|service| matches!(service, Service::ByteStream(stream) if stream.storage.is_some())).is_none()
     {
         let mark = cas.place.mark;
         let message =
             "without !bytestream beside !cas, blobs above 4 MiB can't be read or written".to_owned();
         f.decoder.at_key("services", |decoder| decoder.report(Severity::Warning, mark, message));
+    }
+}
+
+/// `!bytestream` without storage has nothing to serve but log streams.
+fn no_storage(f: &mut Fields<'_, '_>, services: &[Shared<Service>]) {
+    if services.iter().any(|service| matches!(service.value, Service::LogStream(_))) {
+        return;
+    }
+    for service in services {
+        if let Service::ByteStream(stream) = &service.value
+            && stream.storage.is_none()
+        {
+            let mark = service.place.mark;
+            let message = "!bytestream needs `storage`, unless !logstream is beside it".to_owned();
+            f.decoder.at_key("services", |decoder| decoder.error(mark, message));
+        }
     }
 }
 

@@ -42,11 +42,19 @@ impl Tagged for Service {
             "memory-logstream-storage" => {
                 Some(Self::LogStream(LogStream { prefix: String::new(), sql: None, retention: LOGS_STAY }))
             }
-            "build-events" => record!(f => BuildEvents { sql: opt("sql"), retention: or("retention") })
-                .map(Self::BuildEvents),
-            "memory-build-events" => {
-                Some(Self::BuildEvents(BuildEvents { sql: None, retention: EVENTS_STAY }))
-            }
+            "build-events" => record!(f => BuildEvents {
+                sql: opt("sql"),
+                retention: or("retention"),
+                max_answer: or("max-answer"),
+                max_stream_size: or("max-stream-size"),
+            })
+            .map(Self::BuildEvents),
+            "memory-build-events" => Some(Self::BuildEvents(BuildEvents {
+                sql: None,
+                retention: EVENTS_STAY,
+                max_answer: EVENTS_ANSWERED,
+                max_stream_size: EVENTS_KEPT,
+            })),
             "remote-asset" => remote_asset(f).map(Self::RemoteAsset),
             "reference-cache" => reference_cache(f).map(Self::RemoteAsset),
             _ => no_decoder(tag, f),
@@ -80,6 +88,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LOGS_STAY: Duration = DAY.saturating_mul(7);
 const EVENTS_STAY: Duration = DAY.saturating_mul(30);
 const ASSETS_STAY: Duration = DAY.saturating_mul(90);
+/// How large they may get there, in bytes.
+const EVENTS_ANSWERED: u64 = 64 << 20;
+const EVENTS_KEPT: u64 = 1 << 30;
 
 /// With `cache`, or in the older form with a cache of its own in memory.
 fn action_cache(f: &mut Fields<'_, '_>) -> Option<ActionCacheService> {
@@ -103,15 +114,17 @@ fn cas(f: &mut Fields<'_, '_>) -> Option<Cas> {
         storage: req("storage"),
         read_only: or("read-only"),
         chunking: or("enable-chunking"),
+        max_blob_size: opt("max-blob-size"),
     })
 }
 
 fn bytestream(f: &mut Fields<'_, '_>) -> Option<ByteStream> {
     record!(f => ByteStream {
-        storage: req("storage"),
+        storage: opt("storage"),
         read_only: or("read-only"),
         always_receive: or("disable-overwrite-early-return"),
         sql: opt("sql"),
+        max_blob_size: opt("max-blob-size"),
     })
 }
 

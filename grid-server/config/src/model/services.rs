@@ -62,19 +62,23 @@ pub struct Cas {
     pub read_only: bool,
     /// Whether SplitBlob and SpliceBlob are served.
     pub chunking: bool,
+    /// The largest blob that is taken, in bytes.
+    pub max_blob_size: Option<u64>,
 }
 
 /// The ByteStream service.
 #[derive(Debug, PartialEq)]
 pub struct ByteStream {
-    /// The storage to serve.
-    pub storage: Shared<Storage>,
+    /// The storage to serve; `None` for log streams alone.
+    pub storage: Option<Shared<Storage>>,
     /// Whether writes are refused.
     pub read_only: bool,
     /// Whether a blob that is there already is received anew.
     pub always_receive: bool,
     /// Where unfinished uploads wait; `None` for the embedded database, where there is one.
     pub sql: Option<Shared<SqlConnection>>,
+    /// The largest blob that is taken, in bytes.
+    pub max_blob_size: Option<u64>,
 }
 
 /// Which parts of Execution an `!execution` serves.
@@ -180,6 +184,10 @@ pub struct BuildEvents {
     pub sql: Option<Shared<SqlConnection>>,
     /// How long a stream stays after its last event.
     pub retention: Duration,
+    /// The most bytes of events in an answer.
+    pub max_answer: u64,
+    /// The most bytes of events that one stream keeps.
+    pub max_stream_size: u64,
 }
 
 /// The Remote Asset services.

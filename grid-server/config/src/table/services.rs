@@ -8,6 +8,7 @@ const SCHEDULER: Ty = Ty::Object(Kind::Scheduler);
 const SQL: Ty = Ty::Object(Kind::SqlConnection);
 const EMBEDDED: &str = "The database; without it the embedded one of the state directory, for one replica.";
 const TEXTS: Ty = Ty::List(&Ty::Text);
+const MAX_BLOB: &str = "The largest blob that is taken, which the capabilities tell: the smaller one of `!cas` and `!bytestream`. Without it any.";
 const ON_SCHEDULER: &str =
     "The older place of the same key of the scheduler; it takes the place of what the scheduler says.";
 
@@ -53,6 +54,7 @@ static CAS: Section = service(
             "a directory never changes under its digest, so nothing goes stale",
         ),
         default("enable-chunking", Ty::Flag, "no", "Whether SplitBlob and SpliceBlob are served."),
+        key("max-blob-size", Ty::Size, MAX_BLOB),
         warned("chunked-by-buildbox-allowed-subjects", TEXTS, "a spliced blob is always verified"),
     ],
 );
@@ -61,7 +63,11 @@ static BYTESTREAM: Section = service(
     "!bytestream",
     "The ByteStream service, for blobs and for log streams.",
     &[
-        required("storage", STORAGE, "The storage to serve."),
+        key(
+            "storage",
+            STORAGE,
+            "The storage to serve; without it log streams alone, which `!logstream` beside it makes.",
+        ),
         default("read-only", Ty::Flag, "no", "Whether writes are refused."),
         default(
             "disable-overwrite-early-return",
@@ -74,6 +80,7 @@ static BYTESTREAM: Section = service(
             SQL,
             "Where unfinished uploads of 32 MiB and more wait for a day, so that they resume on each replica; without it the embedded database, where another service of the server has one, else such uploads start again.",
         ),
+        key("max-blob-size", Ty::Size, MAX_BLOB),
         warned("stream-blob", Ty::Flag, "blobs are always streamed"),
     ],
 );
@@ -213,6 +220,13 @@ static BUILD_EVENTS: Section = service(
             "{days: 30}",
             "How long a build's events stay after the last of them.",
         ),
+        default(
+            "max-answer",
+            Ty::Size,
+            "64M",
+            "The most bytes of events that one query gives, in one message; gRPC's clients take messages of 4 MiB unless they are told otherwise.",
+        ),
+        default("max-stream-size", Ty::Size, "1G", "The most bytes of events that one stream keeps."),
     ],
 );
 

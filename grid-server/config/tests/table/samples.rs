@@ -138,6 +138,8 @@ pub(crate) fn companions(section: &str, key: &str) -> &'static str {
         ("!action-cache", "storage") => "max-cached-refs: 1",
         ("!action-cache", "max-cached-refs") => "storage: !lru-storage {size: 1}",
         ("!action-cache", _) => "storage: !lru-storage {size: 1}, max-cached-refs: 1",
+        ("!bytestream", "storage") => "",
+        ("!bytestream", _) => "storage: !lru-storage {size: 1}",
         ("!execution" | "!bots", "data-store") => "",
         ("authorization", "secret") => "method: jwt, algorithm: rs256",
         ("authorization", "jwks-url") => "method: jwt, algorithm: rs256, audience: x",

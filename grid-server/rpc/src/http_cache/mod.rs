@@ -51,6 +51,8 @@ pub struct HttpCacheInstance {
     pub cache: SharedCache,
     /// Whether blobs are refused.
     pub read_only: bool,
+    /// The largest blob that the instance takes, in bytes.
+    pub max_blob_bytes: Option<u64>,
 }
 
 /// The service.
@@ -192,6 +194,9 @@ impl HttpCacheInstance {
         }
         let size = body.size_hint().exact().ok_or(Failure::Length)?;
         let digest = sizes::digest(hash, size)?;
+        if let Some(limit) = self.max_blob_bytes.filter(|limit| size > *limit) {
+            return Err(StoreError::TooLarge { digest, limit, backend: "instance".into() }.into());
+        }
         let interrupted = |error: tonic::Status| StoreError::Interrupted(error.to_string().into());
         let content = body.into_data_stream().map_err(interrupted);
         self.store.write(&digest, content.boxed()).await?;

@@ -49,7 +49,7 @@ use grid_rpc::transport::around::Surrounded;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, MAX_BATCH_BYTES, MAX_RECEIVED_MESSAGE, TransportOptions};
 use grid_scheduler_sql::testing::sqlite;
-use grid_streams::{SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlUploadStore};
+use grid_streams::{QueryLimits, SqlAssetStore, SqlEventStore, SqlLogStreamStore, SqlUploadStore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -81,6 +81,9 @@ pub(crate) const TIGHT_BATCH: u64 = 1500;
 /// From how many bytes on uploads to the main instance resume.
 pub(crate) const RESUME_FROM: u64 = 6 << 20;
 
+/// The bytes that a stream of build events keeps.
+pub(crate) const EVENTS_BYTES: u64 = 20 << 20;
+
 /// The largest asset that is fetched.
 pub(crate) const ASSET_BYTES: u64 = 100_000;
 
@@ -101,7 +104,7 @@ struct Parts {
     logs: Arc<SqlLogStreamStore>,
     events: BuildEvents,
     caches: HashMap<&'static str, SharedCache>,
-    chunking: Arc<Chunking>,
+    chunking: ChunkingOptions,
     assets: Arc<SqlAssetStore>,
     executing: Instances<ExecutionInstance>,
     folder: std::path::PathBuf,
@@ -119,6 +122,8 @@ const INSTANCES: [&str; 4] = [MAIN, READ_ONLY, TIGHT, UNNAMED];
 
 impl Parts {
     fn cas(&self) -> CasService {
+        // Each replica remembers its own.
+        let chunking = Arc::new(Chunking::new(self.chunking));
         let instance = |instance: &'static str| {
             let tight = instance == TIGHT;
             let options = CasInstance {
@@ -131,7 +136,7 @@ impl Parts {
                     max_directories: if tight { 20 } else { 100_000 },
                     ..TreeLimits::default()
                 },
-                chunking: (!tight).then(|| Arc::clone(&self.chunking)),
+                chunking: (!tight).then(|| Arc::clone(&chunking)),
             };
             (name(instance), Arc::new(options))
         };
@@ -175,7 +180,7 @@ impl Parts {
                 cas: Some(Part::Local(CasAbilities {
                     max_batch_bytes: if tight { TIGHT_BATCH } else { MAX_BATCH_BYTES },
                     max_blob_bytes: tight.then_some(TIGHT_BLOB),
-                    chunking: (!tight).then(|| self.chunking.parameters()),
+                    chunking: (!tight).then(|| Chunking::new(self.chunking).parameters()),
                 })),
                 action_cache: Some(Part::Local(ActionCacheAbilities {
                     update_enabled: instance != READ_ONLY,
@@ -267,6 +272,7 @@ impl Grid {
         };
         let store: SharedStore = Arc::new(Verify::new(inner));
         let clock = Arc::new(SystemClock);
+        let events = SqlEventStore::new(database.clone(), clock.clone(), QueryLimits::default());
         let cache = |closed| {
             let cache: SharedCache = Arc::new(LruCache::new(1_000));
             if closed { Arc::new(ReadOnly::new(cache)) } else { cache }
@@ -275,15 +281,12 @@ impl Grid {
             store: Arc::clone(&store),
             uploads: Arc::new(SqlUploadStore::new(database.clone(), clock.clone())),
             logs: Arc::new(SqlLogStreamStore::new(database.clone(), clock.clone(), 1 << 20)),
-            events: BuildEvents::new(Arc::new(SqlEventStore::new(database.clone(), clock.clone()))),
+            events: BuildEvents::new(Arc::new(events), EVENTS_BYTES),
             executing: queue::instances(&database, &store),
             assets: Arc::new(SqlAssetStore::new(database, clock)),
             folder: folder.path().to_owned(),
             caches: INSTANCES.map(|i| (i, cache(i == READ_ONLY))).into(),
-            chunking: Arc::new(Chunking::new(ChunkingOptions {
-                avg_chunk_bytes: 16 << 10,
-                ..ChunkingOptions::default()
-            })),
+            chunking: ChunkingOptions { avg_chunk_bytes: 16 << 10, ..ChunkingOptions::default() },
         };
         let (channel, replica) = (parts.serve().await, parts.serve().await);
         let web = WebServer::start().await;
