@@ -2,7 +2,10 @@
 //!
 //! The server cuts: a mapping is made from the blob by `FastCDC` 2020 whenever it is asked for, its chunks are
 //! stored, and each replica remembers the mappings that it made. A registered mapping becomes a blob of its own,
-//! checked by the store like any other. Both stream; neither holds a blob.
+//! checked by the store like any other; how its client cut it is forgotten, so that all replicas give the same chunks
+//! of it at any time (REAPI, `GetChunkMappingRequest.chunking_function`: the server may answer with another cut than
+//! the one asked for). An instance that takes no writes makes no chunks: there a blob is its own only one. All of it
+//! streams; nothing holds a blob.
 
 use std::sync::Arc;
 
@@ -12,14 +15,14 @@ use grid_cas::{ByteRange, ByteStream, SharedStore, StoreError};
 use grid_core::{Digest, DigestFunction};
 use grid_proto::reapi::chunking_function::Value as ChunkingFunction;
 use grid_proto::reapi::{self, GetChunkMappingResponse};
-use moka::sync::Cache;
+use moka::future::Cache;
 use tonic::Status;
 
 use super::CasInstance;
 use super::fastcdc::{Chunker, Parameters};
 use crate::RpcError;
 use crate::digests::{Reader, to_wire};
-use crate::error::status;
+use crate::error::{status, to_status};
 
 /// The chunking function that the server cuts with.
 pub(super) const FUNCTION: i32 = ChunkingFunction::FastCdc2020 as i32;
@@ -88,24 +91,25 @@ pub(super) async fn split(
     let chunking = chunking(instance)?;
     let reader = Reader::new(function, &instance.functions).map_err(status)?;
     let blob = reader.required("blob_digest", blob).map_err(status)?;
-    if let Some(chunks) = chunking.mappings.get(&blob) {
+    if let Some(chunks) = chunking.mappings.get(&blob).await {
         let mut needed = chunks.to_vec();
         needed.push(blob);
         if instance.store.find_missing(&needed).await.map_err(status)?.is_empty() {
             return Ok(chunks);
         }
+        chunking.mappings.invalidate(&blob).await;
     }
-    if blob.is_empty_blob() || blob.size() < chunking.parameters.max as u64 {
-        // Too small to cut: the blob is its own only chunk.
+    let small = blob.is_empty_blob() || blob.size() < chunking.parameters.max as u64;
+    if small || instance.read_only {
         let missing = instance.store.find_missing(&[blob]).await.map_err(status)?;
         return match missing.first() {
             Some(missing) => Err(status(StoreError::NotFound(*missing))),
             None => Ok([blob].into()),
         };
     }
-    let chunks = cut(&instance.store, chunking.parameters, &blob).await.map_err(status)?;
-    chunking.mappings.insert(blob, Arc::clone(&chunks));
-    Ok(chunks)
+    // Who asks while it is being cut waits for that.
+    let cutting = cut(&instance.store, chunking.parameters, &blob);
+    chunking.mappings.try_get_with(blob, cutting).await.map_err(|error| to_status(&*error))
 }
 
 async fn cut(
@@ -227,9 +231,8 @@ impl<'a> Splice<'a> {
         if let Some(missing) = store.find_missing(&self.chunks).await.map_err(status)?.first() {
             return Err(status(StoreError::NotFound(*missing)));
         }
-        let content = concatenate(Arc::clone(store), self.chunks.clone());
+        let content = concatenate(Arc::clone(store), self.chunks);
         store.write(&self.blob, content).await.map_err(status)?;
-        self.chunking.mappings.insert(self.blob, self.chunks.into());
         Ok(self.blob)
     }
 }
@@ -243,4 +246,83 @@ fn concatenate(store: SharedStore, chunks: Vec<Digest>) -> ByteStream {
             })
             .try_flatten(),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use grid_cas::BlobStore;
+    use grid_cas::backends::lru::{Lru, LruOptions};
+    use grid_cas::observer::unobserved;
+
+    use super::*;
+    use crate::cas::tree::TreeLimits;
+    use crate::digests::all_functions;
+
+    /// Counts how often a blob is read as a stream.
+    #[derive(Debug)]
+    struct Counted {
+        inner: Lru,
+        reads: AtomicUsize,
+    }
+
+    #[async_trait::async_trait]
+    impl BlobStore for Counted {
+        async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+            self.inner.find_missing(digests).await
+        }
+
+        async fn read(&self, digest: &Digest, range: ByteRange) -> Result<ByteStream, StoreError> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            // Whoever else asks has the time to come in between.
+            tokio::task::yield_now().await;
+            self.inner.read(digest, range).await
+        }
+
+        async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+            self.inner.write(digest, content).await
+        }
+
+        async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
+            self.inner.read_batch(digests).await
+        }
+
+        async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+            self.inner.write_batch(blobs).await
+        }
+
+        async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+            self.inner.delete(digests).await
+        }
+
+        async fn probe(&self) -> Result<(), StoreError> {
+            self.inner.probe().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_cut_once_for_all_that_ask_at_once() {
+        let inner = Lru::new(LruOptions { size: 1 << 30, name: "lru".into(), observer: unobserved() });
+        let store = Arc::new(Counted { inner, reads: AtomicUsize::new(0) });
+        let content = Bytes::from(vec![7; 300_000]);
+        let blob = Digest::of(DigestFunction::Sha256, &content);
+        store.write_batch(vec![(blob, content)]).await.remove(0).unwrap();
+        let options = ChunkingOptions { avg_chunk_bytes: 16 << 10, ..ChunkingOptions::default() };
+        let instance = CasInstance {
+            store: Arc::clone(&store) as _,
+            read_only: false,
+            functions: all_functions(),
+            max_batch_bytes: 1 << 20,
+            max_blob_bytes: None,
+            tree: TreeLimits::default(),
+            chunking: Some(Arc::new(Chunking::new(options))),
+        };
+        let wire = to_wire(&blob);
+        let all = futures::future::join_all((0..5).map(|_| split(&instance, 0, Some(&wire)))).await;
+        let chunks: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+        assert!(chunks.iter().all(|found| *found == chunks[0] && found.len() > 1));
+        assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+    }
 }

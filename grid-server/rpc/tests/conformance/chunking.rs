@@ -108,6 +108,31 @@ fn split_rules() -> Vec<Rule> {
             assert_eq!(split(&grid, MAIN, Some(to_wire(&blob))).await.unwrap(), chunks);
             assert!(grid.has(&first).await);
         }),
+        accepts(
+            SPLIT,
+            "every replica gives the same chunks of a blob that was registered with others",
+            |grid| async move {
+                let content = noise(736, 300_000);
+                let mut chunks = Vec::new();
+                for chunk in content.chunks(100_000) {
+                    chunks.push(grid.put(chunk.to_vec()).await);
+                }
+                let blob = sha256(&content);
+                register(&grid, vec![registration(&blob, &chunks)]).await.unwrap();
+                let here = split(&grid, MAIN, Some(to_wire(&blob))).await.unwrap();
+                let there = split(&grid.other_replica(), MAIN, Some(to_wire(&blob))).await.unwrap();
+                assert_eq!(here, there);
+                assert!(here.iter().all(|chunk| chunk.size_bytes <= 64 << 10), "they are the server's");
+            },
+        ),
+        refuses("BuildGrid !cas read-only", "a read-only instance makes no chunks", |grid| async move {
+            let content = noise(737, 200_000);
+            let blob = grid.put(content).await;
+            let found = split(&grid, READ_ONLY, Some(to_wire(&blob))).await.unwrap();
+            assert_eq!(found, [to_wire(&blob)]);
+            let chunks = split(&grid.other_replica(), MAIN, Some(to_wire(&blob))).await.unwrap();
+            assert!(chunks.len() > 1);
+        }),
         refuses(SPLIT, "a blob that is missing is NOT_FOUND", |grid| async move {
             refused(split(&grid, MAIN, Some(wire(b"absent 706"))).await, Code::NotFound);
             let large = reapi::Digest { size_bytes: 1 << 20, ..wire(b"absent 706") };
