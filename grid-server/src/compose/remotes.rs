@@ -31,7 +31,7 @@ impl Composer<'_> {
     }
 }
 
-/// The server that a storage's blobs are in at last, with the place where that is said.
+/// The server that a storage's blobs, or some of them, are in at last, with the place where that is said.
 pub(super) fn behind_storage(item: &Shared<Storage>) -> Option<(&Remote, &Place)> {
     match &item.value {
         Storage::Remote(storage) => Some((&storage.remote, &item.place)),
@@ -42,7 +42,10 @@ pub(super) fn behind_storage(item: &Shared<Storage>) -> Option<(&Remote, &Place)
         | Storage::Sql(_)
         | Storage::Zstd(_) => None,
         Storage::WithCache(with) => behind_storage(&with.fallback),
-        Storage::SizeDifferentiated(sized) => behind_storage(&sized.fallback),
+        Storage::SizeDifferentiated(sized) => {
+            let parts = sized.limited.iter().map(|entry| &entry.storage).chain([&sized.fallback]);
+            parts.into_iter().find_map(behind_storage)
+        }
         Storage::Sharded(sharded) => sharded.shards.iter().find_map(|shard| behind_storage(&shard.storage)),
         Storage::Replicated(replicated) => replicated.storages.iter().find_map(behind_storage),
         Storage::SqlIndex(index) => behind_storage(&index.storage),
@@ -150,5 +153,32 @@ pub(super) fn cache_varies(cache: &ActionCache) -> bool {
         ActionCache::Mirrored(mirrored) => cache_varies(&mirrored.first) || cache_varies(&mirrored.second),
         ActionCache::Sharded(sharded) => sharded.shards.iter().any(|shard| cache_varies(&shard.cache)),
         ActionCache::WriteOnce(once) => cache_varies(&once.action_cache),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use grid_config::{Machine, load};
+
+    use super::*;
+
+    #[test]
+    fn a_storage_of_which_a_part_is_in_another_server_is_behind_it() {
+        let text = "
+server: [!channel {address: 'unix:s', insecure-mode: yes}]
+storages:
+  - !remote-storage &there {url: 'http://host:1', instance-name: ''}
+  - !lru-storage &here {size: 1M}
+  - !size-differentiated-storage
+    size-limited-storages: [{max-size: 1000, storage: *there}]
+    fallback: *here
+  - !size-differentiated-storage
+    size-limited-storages: [{max-size: 1000, storage: *here}]
+    fallback: *there
+instances: [{name: '', services: [!cas {storage: *here}]}]
+";
+        let config = load(text, &Machine).config.unwrap();
+        let behind: Vec<bool> = config.storages.iter().map(|item| behind_storage(item).is_some()).collect();
+        assert_eq!(behind, [true, false, true, true]);
     }
 }

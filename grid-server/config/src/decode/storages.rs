@@ -236,7 +236,12 @@ fn zstd(f: &mut Fields<'_, '_>) -> Option<ZstdStorage> {
 }
 
 fn redis_index(f: &mut Fields<'_, '_>) -> Option<RedisIndex> {
-    record!(f => RedisIndex { storage: req("storage"), redis: req("redis"), prefix: or("prefix") })
+    record!(f => RedisIndex {
+        storage: req("storage"),
+        redis: req("redis"),
+        prefix: or("prefix"),
+        promised_lifetime: or("promised-lifetime"),
+    })
 }
 
 fn fmb_cache(f: &mut Fields<'_, '_>) -> Option<RedisFmbCache> {

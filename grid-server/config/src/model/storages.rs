@@ -193,6 +193,8 @@ pub struct RedisIndex {
     pub redis: Shared<RedisConnection>,
     /// What its keys start with.
     pub prefix: String,
+    /// How long a blob stays after a client was told of it.
+    pub promised_lifetime: Duration,
 }
 
 /// Existence, remembered in Redis.

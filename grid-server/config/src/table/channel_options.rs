@@ -64,6 +64,9 @@ const NO_PROXY: Effect =
 const NO_XDS: Effect = Effect::Refused("there is no xDS and no grpclb: use `round_robin` over a DNS name");
 const SERVICE_CONFIG: Effect =
     Effect::Refused("there are no service configurations: use `retries` and `request-timeout`");
+const COMPRESSION: Effect = Effect::Warned(
+    "messages are not compressed by gRPC: blobs are, by Zstandard, for clients that ask for `compressed-blobs`",
+);
 const PINGS: Effect = Effect::Warned("pings are not policed, so no peer is cut off for them");
 
 const fn both(name: &'static str, effect: Effect) -> ChannelOption {
@@ -186,6 +189,20 @@ const OPTIONS: &[ChannelOption] = &[
     both("grpc.channel_id", CORE),
     both("grpc.experimental.server_config_change_drain_grace_time_ms", CORE),
     both("grpc.happy_eyeballs_connection_attempt_delay_ms", CORE),
+    both("grpc.event_engine_use_memory_allocator_factory", CORE),
+    both("grpc.security_frame_allowed", CORE),
+    both("grpc.experimental.stats_plugins", POINTER),
+    server(
+        "grpc.server_max_unrequested_time_in_server",
+        Effect::Warned("a call is taken as it comes, and waits in no queue of gRPC's"),
+    ),
+    server(
+        "grpc.max_allowed_incoming_connections",
+        Effect::Refused("connections are not counted: limit them in the load balancer or the network"),
+    ),
+    both("grpc.default_compression_algorithm", COMPRESSION),
+    both("grpc.default_compression_level", COMPRESSION),
+    both("grpc.compression_enabled_algorithms_bitset", COMPRESSION),
     both("grpc.dscp", Effect::Refused("packets are not marked: mark them in the network")),
     both("grpc.http2_scheme", Effect::Refused("the URL's scheme says whether TLS is spoken")),
     both("grpc.service_config", SERVICE_CONFIG),
@@ -231,6 +248,25 @@ mod tests {
             assert_eq!(channel_option(written).unwrap().name, "grpc.lb_policy_name");
         }
         assert!(channel_option("lb-policy").is_none());
+    }
+
+    #[test]
+    fn each_argument_of_compression_and_of_calls_that_wait_has_a_reason() {
+        for name in [
+            "grpc.server_max_unrequested_time_in_server",
+            "grpc.event_engine_use_memory_allocator_factory",
+            "grpc.max_allowed_incoming_connections",
+            "grpc.experimental.stats_plugins",
+            "grpc.security_frame_allowed",
+            "grpc.default_compression_algorithm",
+            "grpc.default_compression_level",
+            "grpc.compression_enabled_algorithms_bitset",
+        ] {
+            let option = channel_option(name).unwrap();
+            for side in [Side::Client, Side::Server] {
+                assert!(matches!(option.effect(side), Effect::Warned(_) | Effect::Refused(_)), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -259,6 +259,12 @@ static REDIS_INDEX: Section = storage(
         required("storage", STORAGE, "The storage that is indexed."),
         required("redis", REDIS, "The connection."),
         default("prefix", Ty::Text, "A", "What the index's keys start with."),
+        default(
+            "promised-lifetime",
+            Ty::Period,
+            "{hours: 3}",
+            "How long a blob stays after a client was told of it. Our own.",
+        ),
     ],
 );
 
