@@ -5,6 +5,7 @@
 //! client of some, in `backends::remote`.
 
 pub mod backends;
+pub mod breaker;
 #[cfg(feature = "sql")]
 pub mod buildgrid;
 pub mod cleanup;
@@ -21,6 +22,7 @@ mod groups;
 pub mod index;
 pub mod inventory;
 pub mod janitor;
+mod lend;
 pub mod observer;
 pub mod packing;
 pub mod redis_client;

@@ -43,7 +43,12 @@ impl Values for RedisValues {
     }
 
     async fn put_new(&self, action: &Digest, value: Bytes) -> Result<bool, StoreError> {
-        self.connection.command(&redis::Cmd::set_nx(self.key(action), value.as_ref())).await
+        let set = redis::Cmd::set_nx(self.key(action), value.as_ref());
+        match self.connection.counted(&set).await? {
+            // The answer to an earlier one may have been lost: then it is ours that is there.
+            (false, 2..) => Ok(self.get(action).await? == Some(value)),
+            (new, _) => Ok(new),
+        }
     }
 
     async fn delete(&self, action: &Digest) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 //! That of several first results one wins is left to the service's conditional writes (`If-None-Match: *`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
@@ -43,10 +44,18 @@ impl S3Values {
         fault.into_store_error(self.connection.name())
     }
 
-    async fn set(&self, action: &Digest, value: Bytes, condition: Option<&str>) -> Result<(), Fault> {
+    /// Sets a value; `sent` counts how often that was asked for.
+    async fn set(
+        &self,
+        action: &Digest,
+        value: Bytes,
+        condition: Option<&str>,
+        sent: &AtomicU32,
+    ) -> Result<(), Fault> {
         let (bucket, key) = self.place(action);
         let limit = self.connection.write_limit(value.len() as u64);
         let send = || {
+            sent.fetch_add(1, Ordering::Relaxed);
             let request = self.connection.client().put_object().bucket(&bucket).key(&key);
             let request = request.set_if_none_match(condition.map(str::to_owned));
             request.body(ByteStream::from(value.clone())).send()
@@ -74,12 +83,15 @@ impl Values for S3Values {
     }
 
     async fn put(&self, action: &Digest, value: Bytes) -> Result<(), StoreError> {
-        self.set(action, value, None).await.map_err(|fault| self.error(fault))
+        self.set(action, value, None, &AtomicU32::new(0)).await.map_err(|fault| self.error(fault))
     }
 
     async fn put_new(&self, action: &Digest, value: Bytes) -> Result<bool, StoreError> {
-        match self.set(action, value, Some("*")).await {
+        let sent = AtomicU32::new(0);
+        match self.set(action, value.clone(), Some("*"), &sent).await {
             Ok(()) => Ok(true),
+            // The answer to an earlier request may have been lost: then it is ours that is there.
+            Err(Fault::Exists) if sent.into_inner() > 1 => Ok(self.get(action).await? == Some(value)),
             Err(Fault::Exists) => Ok(false),
             Err(fault) => Err(self.error(fault)),
         }

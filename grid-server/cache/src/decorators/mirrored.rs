@@ -1,10 +1,12 @@
 //! `!mirrored-action-cache`: two caches with the same entries, compared at each read; for moving from one to another.
+//! Reads don't wait for the one that is away while the other answers.
 
 use async_trait::async_trait;
-use grid_core::Digest;
+use grid_core::{Coded, Digest, ErrorCode};
 use grid_proto::reapi::ActionResult;
 
 use futures::future::join;
+use grid_cas::breaker::Breaker;
 
 use crate::observer::{CacheEvent, SharedCacheObserver};
 use crate::{ActionCache, CacheError, SharedCache};
@@ -14,6 +16,7 @@ use crate::{ActionCache, CacheError, SharedCache};
 pub struct Mirrored {
     first: SharedCache,
     second: SharedCache,
+    breakers: [Breaker<CacheError>; 2],
     observer: SharedCacheObserver,
 }
 
@@ -21,14 +24,23 @@ impl Mirrored {
     /// Mirrors `first`, whose answers count, in `second`.
     #[must_use]
     pub fn new(first: SharedCache, second: SharedCache, observer: SharedCacheObserver) -> Self {
-        Self { first, second, observer }
+        Self { first, second, breakers: Default::default(), observer }
     }
 }
 
 #[async_trait]
 impl ActionCache for Mirrored {
     async fn get(&self, action: &Digest) -> Result<Option<ActionResult>, CacheError> {
-        let (first, second) = join(self.first.get(action), self.second.get(action)).await;
+        let [one, two] = &self.breakers;
+        let soon = join(one.call(self.first.get(action)), two.call(self.second.get(action)));
+        let (first, second) = match soon.await {
+            (Err(one), Err(two))
+                if [&one, &two].iter().all(|error| error.code() == ErrorCode::Unavailable) =>
+            {
+                join(self.first.get(action), self.second.get(action)).await
+            }
+            answers => answers,
+        };
         let (first, second) = match (first, second) {
             (Ok(first), Ok(second)) => (first, second),
             // One may be away: the other answers, unless it has nothing.
@@ -72,7 +84,7 @@ impl ActionCache for Mirrored {
     }
 
     async fn probe(&self) -> Result<(), CacheError> {
-        self.first.probe().await?;
-        self.second.probe().await
+        let (first, second) = join(self.first.probe(), self.second.probe()).await;
+        first.or(second)
     }
 }

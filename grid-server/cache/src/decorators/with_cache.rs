@@ -1,7 +1,9 @@
 //! `!with-cache-action-cache`: a fast cache in front of one that has everything. Trouble of the one in front is logged
-//! and costs speed, nothing else.
+//! and costs speed, nothing else: nobody waits long for one that is away.
 
 use async_trait::async_trait;
+use grid_cas::breaker::Breaker;
+use grid_cas::wait::hurried;
 use grid_core::Digest;
 use grid_proto::reapi::ActionResult;
 
@@ -13,6 +15,7 @@ use crate::{ActionCache, CacheError, SharedCache};
 pub struct WithCache {
     cache: SharedCache,
     fallback: SharedCache,
+    breaker: Breaker<CacheError>,
     observer: SharedCacheObserver,
 }
 
@@ -20,14 +23,15 @@ impl WithCache {
     /// Puts `cache` in front of `fallback`.
     #[must_use]
     pub fn new(cache: SharedCache, fallback: SharedCache, observer: SharedCacheObserver) -> Self {
-        Self { cache, fallback, observer }
+        Self { cache, fallback, breaker: Breaker::default(), observer }
     }
 
-    /// Puts a result in front. Where that fails, what was there before must not be given any more.
-    async fn fill(&self, action: &Digest, result: &ActionResult) {
-        let Err(error) = self.cache.update(action, result).await else { return };
+    /// Puts a new result in front. Where that fails, what was there before must not be given any more: so it is tried,
+    /// however lately the cache was away.
+    async fn renew(&self, action: &Digest, result: &ActionResult) {
+        let Err(error) = hurried(self.cache.update(action, result)).await else { return };
         tracing::warn!(%action, %error, "the cache in front of an action cache failed");
-        if let Err(error) = self.cache.delete(action).await {
+        if let Err(error) = hurried(self.cache.delete(action)).await {
             tracing::warn!(%action, %error, "an older result may be left in front of an action cache");
         }
     }
@@ -36,7 +40,7 @@ impl WithCache {
 #[async_trait]
 impl ActionCache for WithCache {
     async fn get(&self, action: &Digest) -> Result<Option<ActionResult>, CacheError> {
-        match self.cache.get(action).await {
+        match self.breaker.call(self.cache.get(action)).await {
             Ok(Some(result)) => {
                 self.observer.event(CacheEvent::FrontHit);
                 return Ok(Some(result));
@@ -46,21 +50,23 @@ impl ActionCache for WithCache {
         }
         self.observer.event(CacheEvent::FrontMiss);
         let found = self.fallback.get(action).await?;
-        if let Some(result) = &found {
-            self.fill(action, result).await;
+        if let Some(result) = &found
+            && let Err(error) = self.breaker.call(self.cache.update(action, result)).await
+        {
+            tracing::warn!(%action, %error, "the cache in front of an action cache could not be filled");
         }
         Ok(found)
     }
 
     async fn update(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError> {
         self.fallback.update(action, result).await?;
-        self.fill(action, result).await;
+        self.renew(action, result).await;
         Ok(())
     }
 
     async fn insert(&self, action: &Digest, result: &ActionResult) -> Result<(), CacheError> {
         self.fallback.insert(action, result).await?;
-        self.fill(action, result).await;
+        self.renew(action, result).await;
         Ok(())
     }
 

@@ -1,12 +1,17 @@
 //! What single decorators promise beyond the suite.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use grid_cache::backends::lru::Lru;
 use grid_cache::conformance::{action, result};
 use grid_cache::decorators::allow_updates::ReadOnly;
-use grid_cache::{ActionCache, CacheError};
+use grid_cache::{ActionCache, CacheError, SharedCache};
+use grid_cas::StoreError;
+use grid_cas::wait::until_available;
+use grid_core::Digest;
 use grid_proto::reapi::ActionResult;
+use tokio::time::Instant;
 
 use super::trees::*;
 
@@ -65,4 +70,65 @@ async fn a_mirror_is_filled_from_the_other() {
     assert_eq!(first.get(&action(1)).await.unwrap(), Some(result(1)));
     second.update(&action(1), &result(2)).await.unwrap();
     assert_eq!(cache.get(&action(1)).await.unwrap(), Some(result(1)), "the first one counts");
+}
+
+/// A cache that is away; calls wait for it for a minute.
+#[derive(Debug)]
+struct Away;
+
+impl Away {
+    async fn call<T>(&self) -> Result<T, CacheError> {
+        let away = || StoreError::Unavailable {
+            backend: "a cache".into(),
+            message: "away".into(),
+            retry_after: None,
+        };
+        Ok(until_available(|| std::future::ready(Err(away()))).await?)
+    }
+}
+
+#[async_trait::async_trait]
+impl ActionCache for Away {
+    async fn get(&self, _: &Digest) -> Result<Option<ActionResult>, CacheError> {
+        self.call().await
+    }
+    async fn update(&self, _: &Digest, _: &ActionResult) -> Result<(), CacheError> {
+        self.call().await
+    }
+    async fn insert(&self, _: &Digest, _: &ActionResult) -> Result<(), CacheError> {
+        self.call().await
+    }
+    async fn delete(&self, _: &Digest) -> Result<(), CacheError> {
+        self.call().await
+    }
+    fn allows_updates(&self) -> bool {
+        true
+    }
+    async fn probe(&self) -> Result<(), CacheError> {
+        self.call().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_is_away_is_not_waited_for_where_another_answers() {
+    let away = || Arc::new(Away);
+    for wrap in [
+        |there| with_cache(Arc::new(Away), there) as SharedCache,
+        |there| mirrored(Arc::new(Away), there),
+        |there| mirrored(there, Arc::new(Away)),
+    ] {
+        let there = lru();
+        there.update(&action(1), &result(1)).await.unwrap();
+        let cache = wrap(there);
+        let began = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(cache.get(&action(1)).await.unwrap(), Some(result(1)));
+        }
+        assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(cache.probe().await.is_ok(), "it serves");
+    }
+    assert!(mirrored(away(), away()).probe().await.is_err());
+    let began = Instant::now();
+    mirrored(away(), away()).get(&action(1)).await.unwrap_err();
+    assert!(began.elapsed() > Duration::from_secs(50), "nobody else answers");
 }

@@ -3,6 +3,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +18,8 @@ use grid_core::{Digest, DigestFunction};
 use grid_proto::reapi;
 use prost::Message;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::trees::storage;
@@ -28,6 +29,7 @@ pub(crate) const DIGESTS: EntryOptions = EntryOptions { entry_type: EntryType::D
 
 /// A Redis server, stopped when it is dropped.
 struct Redis {
+    port: u16,
     _child: Child,
     /// What it logs; it must have somebody to say that to.
     _log: Lines<BufReader<ChildStdout>>,
@@ -47,22 +49,32 @@ async fn redis_server() -> (Arc<RedisConnection>, Redis) {
     let ready =
         async { while !log.next_line().await.unwrap().unwrap().contains("Ready to accept connections") {} };
     tokio::time::timeout(Duration::from_secs(60), ready).await.unwrap();
-    let server = Redis { _child: child, _log: log, _folder: folder };
-    let options = RedisConnectionOptions {
+    let server = Redis { port, _child: child, _log: log, _folder: folder };
+    let options = RedisConnectionOptions { port, ..redis_options() };
+    (Arc::new(RedisConnection::new(options)), server)
+}
+
+fn redis_options() -> RedisConnectionOptions {
+    RedisConnectionOptions {
         host: "127.0.0.1".into(),
-        port,
+        port: 0,
         password: None,
         db: 0,
         sentinel_master: None,
         retries: 3,
         resp3: false,
         name: "caches[0] !redis-action-cache".into(),
-    };
-    (Arc::new(RedisConnection::new(options)), server)
+    }
 }
 
 /// An S3 server over a folder, with a bucket.
 async fn s3_server() -> (Arc<S3Connection>, TempDir) {
+    s3_server_that_loses(0).await
+}
+
+/// The same, which does what it is asked first, and fails to say so: so often.
+async fn s3_server_that_loses(answers: u32) -> (Arc<S3Connection>, TempDir) {
+    let losing = Arc::new(AtomicU32::new(answers));
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("main")).unwrap();
     let mut service = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
@@ -73,13 +85,17 @@ async fn s3_server() -> (Arc<S3Connection>, TempDir) {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (service, turn) = (service.clone(), Arc::clone(&turn));
+            let (service, turn, losing) = (service.clone(), Arc::clone(&turn), Arc::clone(&losing));
             let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let (service, turn) = (service.clone(), Arc::clone(&turn));
+                let (service, turn, losing) = (service.clone(), Arc::clone(&turn), Arc::clone(&losing));
                 async move {
                     let _turn = turn.lock().await;
-                    let answer = service.call(request.map(s3s::Body::from)).await;
-                    Ok::<_, std::convert::Infallible>(answer.unwrap())
+                    let mut answer = service.call(request.map(s3s::Body::from)).await.unwrap();
+                    let lost = losing.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+                    if lost.is_ok() {
+                        answer = http::Response::builder().status(503).body(s3s::Body::empty()).unwrap();
+                    }
+                    Ok::<_, std::convert::Infallible>(answer)
                 }
             });
             let (socket, executor) =
@@ -141,6 +157,63 @@ async fn s3_keys_are_those_of_buildgrid() {
         let path = folder.path().join("main").join(format!("{name}{}_8", action(1).hash_hex()));
         assert_eq!(std::fs::read(&path).unwrap(), b"value");
     }
+}
+
+/// A port that passes everything to a server, but closes the first connection on which a command was answered instead of
+/// passing that answer on.
+async fn losing_port(server: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let lost = Arc::new(AtomicU32::new(0));
+        while let Ok((mut client, _)) = listener.accept().await {
+            let lost = Arc::clone(&lost);
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                if lost.fetch_add(1, Ordering::SeqCst) > 0 {
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+                    return;
+                }
+                let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+                loop {
+                    let asked = client.read(&mut from_client).await.unwrap();
+                    server.write_all(&from_client[..asked]).await.unwrap();
+                    let answered = server.read(&mut from_server).await.unwrap();
+                    if from_client[..asked].windows(5).any(|part| part == b"SETNX") {
+                        return;
+                    }
+                    client.write_all(&from_server[..answered]).await.unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+async fn only_the_first_is_told_that_it_is(values: impl Values) {
+    let (ours, other) = (Bytes::from_static(b"ours"), Bytes::from_static(b"another"));
+    assert!(
+        values.put_new(&action(1), ours.clone()).await.unwrap(),
+        "the answer was lost, the value was not"
+    );
+    assert!(!values.put_new(&action(1), other).await.unwrap());
+    assert!(!values.put_new(&action(1), ours.clone()).await.unwrap(), "not ours, though it is the same");
+    assert_eq!(values.get(&action(1)).await.unwrap(), Some(ours));
+}
+
+#[tokio::test]
+async fn a_first_value_whose_answer_is_lost_is_the_first_in_redis() {
+    let (connection, server) = redis_server().await;
+    let port = losing_port(server.port).await;
+    let options = RedisConnectionOptions { port, ..redis_options() };
+    drop(connection);
+    only_the_first_is_told_that_it_is(RedisValues::new(Arc::new(RedisConnection::new(options)), None)).await;
+}
+
+#[tokio::test]
+async fn a_first_value_whose_answer_is_lost_is_the_first_in_s3() {
+    let (connection, _folder) = s3_server_that_loses(1).await;
+    only_the_first_is_told_that_it_is(S3Values::new(connection, "main", None)).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use rand::RngExt;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::wait;
+
 /// The first pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Pauses don't grow past this while a server is away, so that its return is noticed soon.
@@ -53,7 +55,7 @@ impl Patience {
     /// How long one attempt may take, or a server may stay silent in the middle of one.
     #[must_use]
     pub fn limit(&self) -> Duration {
-        self.request_timeout.unwrap_or(self.wait)
+        wait::answer_limit(self.request_timeout.unwrap_or(self.wait))
     }
 
     /// One attempt, within the time that it may take.
@@ -98,7 +100,7 @@ impl Tries {
         };
         // Spread, so that those who lost the same server don't come back at the same moment.
         let pause = self.pause.min(longest).mul_f64(rand::rng().random_range(0.5..1.0));
-        if self.began.elapsed() + pause > self.patience.wait {
+        if self.began.elapsed() + pause > wait::limit(self.patience.wait) {
             return Err(status);
         }
         self.pause = self.pause.mul_f64(1.6);
@@ -152,6 +154,12 @@ mod tests {
         let (count, took) = attempts(|| Status::unavailable("")).await;
         assert!(count > 12, "{count}");
         assert!((50..=60).contains(&took.as_secs()), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_hurry_it_is_waited_for_a_moment() {
+        let (_, took) = wait::hurried(attempts(|| Status::unavailable(""))).await;
+        assert!(took <= Duration::from_secs(1), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

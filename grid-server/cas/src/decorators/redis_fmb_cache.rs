@@ -1,7 +1,8 @@
 //! `!redis-fmb-cache`: remembers in Redis for a while that a blob is there, for all servers that share it, and spares the
 //! storage the question. Keys are BuildGrid's: `{prefix}:{hash}_{size}`.
 //!
-//! Absence is never remembered. Trouble of Redis costs speed, nothing else, with one exception: what can't be forgotten
+//! Absence is never remembered. Trouble of Redis costs speed, nothing else (one that is away is asked once in a while, and
+//! not waited for), with one exception: what can't be forgotten
 //! is not deleted, since others would go on saying that it is there. A deletion that goes past this object (cleanup's, of
 //! what is behind) is not known: that keeps blobs for the time to live longer than was promised.
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use grid_core::Digest;
 
+use crate::breaker::Breaker;
 use crate::content::{self, DigestSet};
 use crate::observer::{SharedObserver, StoreEvent};
 use crate::redis_client::{RedisConnection, keys};
@@ -39,6 +41,7 @@ pub struct RedisFmbCacheOptions {
 pub struct RedisFmbCache {
     inner: SharedStore,
     connection: Arc<RedisConnection>,
+    breaker: Breaker<StoreError>,
     options: RedisFmbCacheOptions,
 }
 
@@ -46,7 +49,7 @@ impl RedisFmbCache {
     /// Remembers what is in `inner`.
     #[must_use]
     pub fn new(inner: SharedStore, connection: Arc<RedisConnection>, options: RedisFmbCacheOptions) -> Self {
-        Self { inner, connection, options }
+        Self { inner, connection, breaker: Breaker::default(), options }
     }
 
     fn key(&self, digest: &Digest) -> String {
@@ -58,7 +61,9 @@ impl RedisFmbCache {
         let mut known = DigestSet::default();
         for part in digests.chunks(KEYS) {
             let keys: Vec<String> = part.iter().map(|digest| self.key(digest)).collect();
-            let (values,): (Vec<Option<String>>,) = self.connection.attempt(redis::pipe().mget(keys)).await?;
+            let mut pipeline = redis::pipe();
+            let asked = self.connection.attempt(pipeline.mget(keys));
+            let (values,): (Vec<Option<String>>,) = self.breaker.call(asked).await?;
             let there = part.iter().zip(values).filter(|(_, value)| value.as_deref() == Some(EXISTS));
             known.extend(there.map(|(digest, _)| *digest));
         }
@@ -72,7 +77,7 @@ impl RedisFmbCache {
             for digest in part {
                 pipeline.set_ex(self.key(digest), EXISTS, seconds).ignore();
             }
-            log_trouble(self.connection.attempt::<()>(&pipeline).await);
+            log_trouble(self.breaker.call(self.connection.attempt::<()>(&pipeline)).await);
         }
     }
 

@@ -3,15 +3,20 @@
 //! A write succeeds if it succeeds in one of them, and a blob is missing only if it is missing in all. Copies that are
 //! missing are put back when a blob is read (`read-replication`) and, by a queue, when its existence is asked for
 //! (`replication-queue-size`).
+//!
+//! Nobody waits for a store that is away while another one answers; for all of them together one waits as long as for any
+//! storage, until the first is back.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{join, join_all};
+use futures::stream::{FuturesUnordered, StreamExt};
 use grid_core::{Coded, Digest};
 use tokio::sync::Semaphore;
 
+use crate::breaker::{Guarded, away};
 use crate::content::{self, DigestSet};
 use crate::fan_out::{Until, fan_out};
 use crate::observer::{SharedObserver, StoreEvent};
@@ -35,7 +40,7 @@ pub struct ReplicatedOptions {
 /// Stores that each hold everything.
 #[derive(Debug)]
 pub struct Replicated {
-    stores: Arc<[SharedStore]>,
+    stores: Arc<[Guarded]>,
     read_replication: bool,
     repairs: Arc<Repairs>,
 }
@@ -60,7 +65,8 @@ impl Replicated {
         let ReplicatedOptions { queue_size, writers, read_replication, observer } = options;
         let (room, writers) = (Arc::new(Semaphore::new(queue_size)), Semaphore::new(writers.max(1)));
         let repairs = Arc::new(Repairs { room, writers, observer });
-        Ok(Self { stores: stores.into(), read_replication, repairs })
+        let stores = stores.into_iter().map(Guarded::new).collect();
+        Ok(Self { stores, read_replication, repairs })
     }
 
     /// Copies a blob from the store that has it to those that have not, in the background.
@@ -76,6 +82,23 @@ impl Replicated {
         });
     }
 
+    /// Waits, where all are away, for the first that answers.
+    async fn first<'a, T, F>(&'a self, call: impl Fn(&'a SharedStore) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut calls: FuturesUnordered<F> = self.stores.iter().map(|store| call(store.patient())).collect();
+        let message = "none of the storages answers".to_owned();
+        let mut trouble = StoreError::Unavailable { backend: LABEL.into(), message, retry_after: None };
+        while let Some(answer) = calls.next().await {
+            match answer {
+                Err(error @ StoreError::Unavailable { .. }) => trouble = error,
+                answer => return answer,
+            }
+        }
+        Err(trouble)
+    }
+
     /// Copies a blob to the stores of `to` that have not got it, now: the reader waits, and finds it everywhere.
     async fn repair(&self, digest: &Digest, from: usize, to: &[usize]) {
         if self.read_replication {
@@ -86,7 +109,7 @@ impl Replicated {
 }
 
 impl Repairs {
-    async fn copy(&self, digest: &Digest, from: &SharedStore, to: &SharedStore) {
+    async fn copy(&self, digest: &Digest, from: &Guarded, to: &Guarded) {
         let copied = match from.read(digest, ByteRange::default()).await {
             Ok(content) => to.write(digest, content).await,
             Err(error) => Err(error),
@@ -119,7 +142,10 @@ impl BlobStore for Replicated {
             content::missing_of(digests, |digest| !missing.iter().all(|set| absent_in(set, digest)));
         // Those that answer decide, so that a store may be away: at worst a blob that it alone has is stored again.
         if let (Some(error), true) = (trouble, missing.iter().all(Option::is_none)) {
-            return Err(error);
+            return match error {
+                StoreError::Unavailable { .. } => self.first(|store| store.find_missing(digests)).await,
+                error => Err(error),
+            };
         }
         for digest in missing.iter().flatten().flatten() {
             let has = |place: &usize| missing[*place].as_ref().is_some_and(|set| !set.contains(digest));
@@ -132,7 +158,7 @@ impl BlobStore for Replicated {
     }
 
     async fn read(&self, digest: &Digest, range: ByteRange) -> Result<ByteStream, StoreError> {
-        let (mut lacking, mut trouble) = (Vec::new(), None);
+        let (mut lacking, mut trouble, mut all_away) = (Vec::new(), None, true);
         for (place, store) in self.stores.iter().enumerate() {
             match store.read(digest, range).await {
                 Ok(content) => {
@@ -141,15 +167,31 @@ impl BlobStore for Replicated {
                 }
                 Err(error @ StoreError::OutOfRange { .. }) => return Err(error),
                 Err(StoreError::NotFound(_) | StoreError::Corrupt { .. }) => lacking.push(place),
-                Err(error) => trouble = Some(error),
+                Err(error) => {
+                    all_away &= matches!(error, StoreError::Unavailable { .. });
+                    trouble = Some(error);
+                }
             }
+        }
+        if all_away && lacking.is_empty() {
+            return self.first(|store| store.read(digest, range)).await;
         }
         Err(trouble.unwrap_or(StoreError::NotFound(*digest)))
     }
 
     async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+        let there = self.stores.iter().filter(|store| !store.is_away()).count();
+        if there == 0 {
+            // The content comes once: whoever is back first gets it, and reads put the other copies there.
+            let back = self.first(|store| async move { store.find_missing(&[*digest]).await.map(|_| store) });
+            return back.await?.write(digest, content).await;
+        }
         let (feed, streams) = fan_out(content, self.stores.len(), Until::AllDone);
-        let writes = self.stores.iter().zip(streams).map(|(store, stream)| store.write(digest, stream));
+        let writes = self.stores.iter().zip(streams).map(|(store, stream)| {
+            // The only one that is left is waited for.
+            let is_last = there == 1 && !store.is_away();
+            if is_last { store.patient().write(digest, stream) } else { store.write(digest, stream) }
+        });
         let ((), answers) = join(feed, join_all(writes)).await;
         best(answers, &self.repairs)
     }
@@ -157,7 +199,7 @@ impl BlobStore for Replicated {
     async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
         let mut answers: Vec<Result<Bytes, StoreError>> =
             digests.iter().map(|digest| Err(StoreError::NotFound(*digest))).collect();
-        let mut repairs: Vec<(SharedStore, Vec<usize>)> = Vec::new();
+        let mut repairs: Vec<(&Guarded, Vec<usize>)> = Vec::new();
         for store in self.stores.iter() {
             let open: Vec<usize> = (0..answers.len()).filter(|place| answers[*place].is_err()).collect();
             if open.is_empty() {
@@ -171,7 +213,11 @@ impl BlobStore for Replicated {
                     answer => answers[place] = answer,
                 }
             }
-            repairs.push((Arc::clone(store), lacks));
+            repairs.push((store, lacks));
+        }
+        if away(&answers).is_some() && repairs.iter().all(|(_, lacks)| lacks.is_empty()) {
+            let read = self.first(|store| some(store.read_batch(digests)));
+            return read.await.unwrap_or_else(|error| digests.iter().map(|_| Err(error.clone())).collect());
         }
         for (store, lacks) in repairs.into_iter().filter(|_| self.read_replication) {
             let copies = lacks
@@ -187,7 +233,12 @@ impl BlobStore for Replicated {
     async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
         let count = blobs.len();
         let writes = self.stores.iter().map(|store| store.write_batch(blobs.clone()));
-        let mut all: Vec<_> = join_all(writes).await.into_iter().map(Vec::into_iter).collect();
+        let all = join_all(writes).await;
+        if all.iter().all(|answers| away(answers).is_some()) {
+            let write = self.first(|store| some(store.write_batch(blobs.clone())));
+            return write.await.unwrap_or_else(|error| vec![Err(error); count]);
+        }
+        let mut all: Vec<_> = all.into_iter().map(Vec::into_iter).collect();
         (0..count).map(|_| best(all.iter_mut().filter_map(Iterator::next).collect(), &self.repairs)).collect()
     }
 
@@ -200,6 +251,17 @@ impl BlobStore for Replicated {
     async fn probe(&self) -> Result<(), StoreError> {
         let answers = join_all(self.stores.iter().map(|store| store.probe())).await;
         if answers.iter().any(Result::is_ok) { Ok(()) } else { answers.into_iter().collect() }
+    }
+}
+
+/// A batch, or its error where nothing of it was available.
+async fn some<T>(
+    batch: impl Future<Output = Vec<Result<T, StoreError>>>,
+) -> Result<Vec<Result<T, StoreError>>, StoreError> {
+    let answers = batch.await;
+    match away(&answers) {
+        Some(error) => Err(error.clone()),
+        None => Ok(answers),
     }
 }
 

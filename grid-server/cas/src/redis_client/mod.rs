@@ -2,7 +2,8 @@
 //!
 //! The Redis storage, index, existence cache and action cache use it. All share one connection, over which calls are
 //! multiplexed; it is made anew when it broke, when the server became a replica, and, with sentinels, at whichever
-//! server is the primary by then. Callers see to it that a command can be made twice.
+//! server is the primary by then: by one task, whoever waits for it, and not again just after that failed. Callers see to
+//! it that a command can be made twice.
 
 mod fault;
 pub mod keys;
@@ -13,20 +14,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Pipeline,
     ProtocolVersion, RedisConnectionInfo, RedisResult, ScriptInvocation,
 };
-use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::StoreError;
-use crate::wait::until_available;
+use crate::wait::{self, until_available};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take: long enough for megabytes, and for scripts of others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection and an answer each may take where one can do without.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For how long after a failure no other connection is tried.
+const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// How a [`RedisConnection`] is made.
 #[derive(Clone)]
@@ -59,7 +65,14 @@ impl fmt::Debug for RedisConnectionOptions {
 #[derive(Debug)]
 pub struct RedisConnection {
     options: RedisConnectionOptions,
+    line: Arc<Line>,
+}
+
+/// The one connection, and whose turn it is to make it.
+#[derive(Debug, Default)]
+struct Line {
     link: Mutex<Link>,
+    making: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -67,6 +80,19 @@ struct Link {
     current: Option<MultiplexedConnection>,
     /// Counts connections, so that one that broke is given up once.
     number: u64,
+    /// Why the last try failed, and when.
+    failed: Option<(StoreError, Instant)>,
+}
+
+impl Link {
+    /// What is known without a try: the connection, or why there is none.
+    fn known(&self) -> Option<Result<(u64, MultiplexedConnection), StoreError>> {
+        if let Some(current) = &self.current {
+            return Some(Ok((self.number, current.clone())));
+        }
+        let lately = self.failed.as_ref().filter(|(_, when)| when.elapsed() < FAILED_FOR);
+        lately.map(|(error, _)| Err(error.clone()))
+    }
 }
 
 impl fmt::Debug for Link {
@@ -79,7 +105,7 @@ impl RedisConnection {
     /// Prepares the way; nothing is sent yet, and the server need not be there.
     #[must_use]
     pub fn new(options: RedisConnectionOptions) -> Self {
-        Self { options, link: Mutex::default() }
+        Self { options, line: Arc::default() }
     }
 
     /// Its place in the configuration.
@@ -94,6 +120,21 @@ impl RedisConnection {
     /// What the last answer meant.
     pub async fn command<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, StoreError> {
         self.call(&|mut link| async move { command.query_async(&mut link).await }.boxed()).await
+    }
+
+    /// As [`RedisConnection::command`], with the number of times that it was sent: after the first, an answer may speak of
+    /// what an earlier one did.
+    ///
+    /// # Errors
+    /// What the last answer meant.
+    pub async fn counted<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<(T, u32), StoreError> {
+        let sent = AtomicU32::new(0);
+        let request = |mut link| {
+            sent.fetch_add(1, Ordering::Relaxed);
+            async move { command.query_async(&mut link).await }.boxed()
+        };
+        let answer = self.call(&request).await?;
+        Ok((answer, sent.into_inner()))
     }
 
     /// As [`RedisConnection::command`], of several commands in one round trip.
@@ -115,20 +156,19 @@ impl RedisConnection {
         self.call(&|mut link| async move { script.invoke_async(&mut link).await }.boxed()).await
     }
 
-    /// Makes a pipeline once, without waiting for a server that is away: for what can be done without.
+    /// Makes a pipeline once, without waiting for a server that is away or slow: for what can be done without.
     ///
     /// # Errors
     /// What the answer meant.
     pub async fn attempt<T: FromRedisValue + Send>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        self.once(&|mut link| async move { pipeline.query_async(&mut link).await }.boxed())
-            .await
-            .map_err(|broken| broken.error)
+        let request = |mut link| async move { pipeline.query_async(&mut link).await }.boxed();
+        self.once(&request, Some(ATTEMPT_TIMEOUT)).await.map_err(|broken| broken.error)
     }
 
     async fn call<T>(&self, request: &Request<'_, T>) -> Result<T, StoreError> {
         let breaks = AtomicU32::new(0);
         let waited = until_available(|| async {
-            match self.once(request).await {
+            match self.once(request, None).await {
                 Ok(answer) => Ok(Ok(answer)),
                 // Only what is to be waited for is an error in here.
                 Err(Broken { error, connected: true })
@@ -142,13 +182,16 @@ impl RedisConnection {
         waited.await.unwrap_or_else(Err)
     }
 
-    async fn once<T>(&self, request: &Request<'_, T>) -> Result<T, Broken> {
-        let (number, link) = self.connected().await.map_err(|error| Broken { error, connected: false })?;
-        match request(link).await {
+    /// One try, of which neither part may take longer than `limit`.
+    async fn once<T>(&self, request: &Request<'_, T>, limit: Option<Duration>) -> Result<T, Broken> {
+        let connected = self.connected(limit.unwrap_or_else(|| wait::limit(CONNECT_TIMEOUT * 2)));
+        let (number, link) = connected.await.map_err(|error| Broken { error, connected: false })?;
+        let answer = tokio::time::timeout(limit.unwrap_or(ANSWER_TIMEOUT * 2), request(link)).await;
+        match answer.unwrap_or_else(|_| Err(late())) {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 if fault::is_of_connection(&error) {
-                    self.give_up(number).await;
+                    self.give_up(number);
                 }
                 let connected = !fault::is_of_server_start(&error);
                 Err(Broken { error: fault::meaning(&self.options.name, &error), connected })
@@ -156,62 +199,23 @@ impl RedisConnection {
         }
     }
 
-    /// The connection and its number, made if there is none.
-    async fn connected(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
-        let mut link = self.link.lock().await;
-        if let Some(current) = &link.current {
-            return Ok((link.number, current.clone()));
+    /// The connection and its number, made if there is none. It goes on being made if that takes longer than `limit`.
+    async fn connected(&self, limit: Duration) -> Result<(u64, MultiplexedConnection), StoreError> {
+        if let Some(known) = self.line.link.lock().known() {
+            return known;
         }
-        let made = tokio::time::timeout(CONNECT_TIMEOUT * 2, self.connect().boxed()).await;
-        let made = made.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
-        let made = made.map_err(|error| fault::meaning(&self.options.name, &error))?;
-        link.number += 1;
-        link.current = Some(made.clone());
-        Ok((link.number, made))
+        let made = tokio::spawn(make(Arc::clone(&self.line), self.options.clone()));
+        match tokio::time::timeout(limit, made).await {
+            Ok(Ok(made)) => made,
+            Ok(Err(_)) | Err(_) => Err(fault::meaning(&self.options.name, &late())),
+        }
     }
 
-    async fn give_up(&self, number: u64) {
-        let mut link = self.link.lock().await;
+    fn give_up(&self, number: u64) {
+        let mut link = self.line.link.lock();
         if link.number == number {
             link.current = None;
         }
-    }
-
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let options = &self.options;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let protocol = if options.resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
-        if let Some(master) = &options.sentinel_master {
-            return self.connect_by_sentinels(master, protocol, &config).await;
-        }
-        let mut settings = RedisConnectionInfo::default().set_db(options.db.into()).set_protocol(protocol);
-        if let Some(password) = &options.password {
-            settings = settings.set_password(password);
-        }
-        let address = (options.host.as_str(), options.port).into_connection_info()?;
-        let client = Client::open(address.set_redis_settings(settings))?;
-        client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    async fn connect_by_sentinels(
-        &self,
-        master: &str,
-        protocol: ProtocolVersion,
-        config: &AsyncConnectionConfig,
-    ) -> RedisResult<MultiplexedConnection> {
-        let options = &self.options;
-        let addresses = tokio::net::lookup_host((options.host.as_str(), options.port)).await?;
-        let addresses = addresses.map(|at| ConnectionAddr::Tcp(at.ip().to_string(), at.port()));
-        let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
-            .set_client_to_redis_db(options.db.into())
-            .set_client_to_redis_protocol(protocol)
-            .set_client_to_sentinel_protocol(protocol);
-        if let Some(password) = &options.password {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        builder.build()?.get_async_connection_with_config(config).await
     }
 
     /// Whether the server answers.
@@ -221,6 +225,71 @@ impl RedisConnection {
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.attempt(redis::pipe().cmd("PING").ignore()).await
     }
+}
+
+/// Makes the connection, unless somebody just did, or failed to.
+async fn make(
+    line: Arc<Line>,
+    options: RedisConnectionOptions,
+) -> Result<(u64, MultiplexedConnection), StoreError> {
+    let _turn = line.making.lock().await;
+    if let Some(known) = line.link.lock().known() {
+        return known;
+    }
+    let made = tokio::time::timeout(CONNECT_TIMEOUT * 2, connect(&options).boxed()).await;
+    let made = made.unwrap_or_else(|_| Err(late()));
+    let mut link = line.link.lock();
+    match made {
+        Ok(made) => {
+            link.number += 1;
+            (link.current, link.failed) = (Some(made.clone()), None);
+            Ok((link.number, made))
+        }
+        Err(error) => {
+            let error = fault::meaning(&options.name, &error);
+            link.failed = Some((error.clone(), Instant::now()));
+            Err(error)
+        }
+    }
+}
+
+async fn connect(options: &RedisConnectionOptions) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT));
+    let protocol = if options.resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
+    if let Some(master) = &options.sentinel_master {
+        return connect_by_sentinels(options, master, protocol, &config).await;
+    }
+    let mut settings = RedisConnectionInfo::default().set_db(options.db.into()).set_protocol(protocol);
+    if let Some(password) = &options.password {
+        settings = settings.set_password(password);
+    }
+    let address = (options.host.as_str(), options.port).into_connection_info()?;
+    let client = Client::open(address.set_redis_settings(settings))?;
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+async fn connect_by_sentinels(
+    options: &RedisConnectionOptions,
+    master: &str,
+    protocol: ProtocolVersion,
+    config: &AsyncConnectionConfig,
+) -> RedisResult<MultiplexedConnection> {
+    let addresses = tokio::net::lookup_host((options.host.as_str(), options.port)).await?;
+    let addresses = addresses.map(|at| ConnectionAddr::Tcp(at.ip().to_string(), at.port()));
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
+        .set_client_to_redis_db(options.db.into())
+        .set_client_to_redis_protocol(protocol)
+        .set_client_to_sentinel_protocol(protocol);
+    if let Some(password) = &options.password {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    builder.build()?.get_async_connection_with_config(config).await
+}
+
+fn late() -> redis::RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// What is asked of a connection. The library's futures are deep: each is a box of its own.

@@ -19,6 +19,7 @@ mod s3;
 mod s3_server;
 mod s3_versions;
 mod served;
+mod tolerance;
 mod trees;
 mod upkeep;
 

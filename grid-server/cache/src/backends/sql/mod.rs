@@ -118,7 +118,17 @@ impl Sql {
     async fn put(&self, action: &Digest, result: &ActionResult, keep: bool) -> Result<bool, CacheError> {
         let (key, result) = (key(action), result.encode_to_vec());
         let inner = &self.inner;
-        let put = until_available(|| inner.rows.put(&key, &result, keep, inner.times())).await?;
+        let mut sent = 0;
+        let put = until_available(|| {
+            sent += 1;
+            inner.rows.put(&key, &result, keep, inner.times())
+        });
+        let mut put = put.await?;
+        if !put && sent > 1 {
+            // The answer to an earlier statement may have been lost: then it is ours that is there.
+            let there = until_available(|| inner.rows.get(&key, inner.times())).await?;
+            put = there.is_some_and(|found| found.result == result);
+        }
         if put && inner.new.fetch_add(1, Ordering::Relaxed) >= LOOK_AFTER {
             inner.look_after();
         }

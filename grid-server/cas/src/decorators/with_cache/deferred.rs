@@ -17,9 +17,9 @@ use crate::content::DigestSet;
 use crate::observer::{SharedObserver, StoreEvent};
 use crate::{ByteRange, SharedStore, StoreError};
 
-/// How often a deferred write is tried; a store that is away already waits on its own before it fails.
-const ATTEMPTS: u32 = 5;
+/// How long to wait before a write that failed is tried again; longer after each failure.
 const BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// How many blobs may wait: each is a task.
 const BLOBS: usize = 65_536;
 
@@ -163,16 +163,21 @@ impl Deferred {
 
     /// Whether the write is made, or needs to be made no longer.
     async fn write(&self, digest: &Digest) -> bool {
-        // Closed never: it goes with us.
-        let Ok(_turn) = self.writers.acquire().await else { return false };
-        for attempt in 1.. {
+        let mut pause = BACKOFF;
+        loop {
+            // Closed never: it goes with us.
+            let Ok(turn) = self.writers.acquire().await else { return false };
             if !self.holds(digest) {
                 return true;
             }
             match self.copy(digest).await {
                 Ok(()) => return true,
-                Err(error) if attempt < ATTEMPTS && error.code().is_transient() => {
-                    tokio::time::sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
+                // A fallback that is away is waited for as long as it takes: the blob is acknowledged.
+                Err(error) if error.code().is_transient() => {
+                    drop(turn);
+                    tracing::warn!(%digest, %error, "a deferred write failed; it is tried again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_BACKOFF);
                 }
                 Err(error) => {
                     let is_gone = matches!(error, StoreError::NotFound(_));
@@ -182,7 +187,6 @@ impl Deferred {
                 }
             }
         }
-        false
     }
 
     /// Writes a blob from the cache to the fallback.

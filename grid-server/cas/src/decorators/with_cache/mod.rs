@@ -1,28 +1,35 @@
 //! `!with-cache-storage`: a fast store in front of one that has everything.
 //!
 //! Existence is always asked of the fallback, which alone says what is there. Reads go to the cache first and fill it;
-//! writes go to both. Trouble of the cache is logged and costs speed, nothing else. With deferred writes a blob is
-//! acknowledged once it is in the cache: until it has been written to the fallback it is as durable as the cache.
+//! writes go to both. Trouble of the cache is logged and costs speed, nothing else: nobody waits for one that is away. With
+//! deferred writes a blob is acknowledged once it is in the cache: until it has been written to the fallback it is as
+//! durable as the cache. What the cache does not take is written to the fallback before it is acknowledged.
 
 mod deferred;
 mod journal;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::{join, join_all};
+use futures::future::{Either, join, join_all, select};
 use futures::stream::{self, StreamExt};
 use grid_core::Digest;
 
 use self::deferred::Deferred;
 pub use self::journal::Journal;
+use crate::breaker::Guarded;
 use crate::content::{self, DigestSet};
 use crate::fan_out::{Until, copy_aside, fan_out};
+use crate::lend::lend;
 use crate::observer::{SharedObserver, StoreEvent};
 use crate::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
 
 const LABEL: &str = "with_cache";
+/// How much longer than the fallback the cache may take for a write.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How a [`WithCache`] is made.
 #[derive(Clone, Debug)]
@@ -42,7 +49,7 @@ pub struct WithCacheOptions {
 /// A cache and what it is a cache of.
 #[derive(Debug)]
 pub struct WithCache {
-    cache: SharedStore,
+    cache: Arc<Guarded>,
     fallback: SharedStore,
     deferred: Option<Arc<Deferred>>,
     observer: SharedObserver,
@@ -73,7 +80,7 @@ impl WithCache {
         let stores = (Arc::clone(&cache), Arc::clone(&fallback));
         let deferred = defer_fallback_writes
             .then(|| Deferred::new(stores, deferred_bytes, fallback_writers, journal, Arc::clone(&observer)));
-        Self { cache, fallback, deferred, observer }
+        Self { cache: Arc::new(Guarded::new(cache)), fallback, deferred, observer }
     }
 
     fn count(&self, hits: usize, misses: usize) {
@@ -106,12 +113,43 @@ impl WithCache {
         let (feed, mut streams) = fan_out(content, 2, Until::FirstDone);
         let (to_cache, to_fallback) = (streams.pop(), streams.pop());
         let (Some(to_cache), Some(to_fallback)) = (to_cache, to_fallback) else { return Ok(()) };
-        let write = join(self.fallback.write(digest, to_fallback), self.cache.write(digest, to_cache));
+        let write = soon_both(self.fallback.write(digest, to_fallback), self.cache.write(digest, to_cache));
         let ((), (kept, cached)) = join(feed, write).await;
-        if kept.is_ok() {
-            log_trouble(digest, cached);
+        match cached {
+            Some(cached) if kept.is_ok() => log_trouble(digest, cached),
+            Some(_) => {}
+            None => tracing::warn!(%digest, "the cache in front of a storage took too long for a write"),
         }
         kept
+    }
+
+    /// Writes to the cache, and has it written to the fallback soon; at once where the cache does not take it.
+    async fn defer(
+        &self,
+        deferred: &Arc<Deferred>,
+        digest: &Digest,
+        content: ByteStream,
+    ) -> Result<(), StoreError> {
+        let (lent, lender) = lend(content);
+        let Err(error) = self.cache.write(digest, lent).await else {
+            return self.settle(deferred, digest).await;
+        };
+        if let Some(content) = lender.take_back() {
+            log_trouble(digest, Err(error));
+            return self.fallback.write(digest, content).await;
+        }
+        match &error {
+            // Part of the content is gone: the sender is asked for it again, and it goes past the cache then.
+            StoreError::TooLarge { backend, .. }
+            | StoreError::Full { backend, .. }
+            | StoreError::Refused { backend, .. }
+            | StoreError::Internal { backend, .. } => {
+                self.cache.leave_alone(&error);
+                let (backend, message) = (Arc::clone(backend), error.to_string());
+                Err(StoreError::Unavailable { backend, message, retry_after: None })
+            }
+            _ => Err(error),
+        }
     }
 
     /// The whole blob from the fallback, filling the cache on its way as long as that keeps up.
@@ -153,11 +191,20 @@ impl BlobStore for WithCache {
         let Some(deferred) = &self.deferred else { return self.fallback.find_missing(digests).await };
         // In this order: a blob leaves the queue once it is in the fallback.
         let settled: Vec<_> = digests.iter().filter(|digest| !deferred.holds(digest)).copied().collect();
+        if settled.is_empty() {
+            return Ok(settled);
+        }
         self.fallback.find_missing(&settled).await
     }
 
     async fn read(&self, digest: &Digest, range: ByteRange) -> Result<ByteStream, StoreError> {
-        match self.cache.read(digest, range).await {
+        // Asked first: a blob leaves the queue once it is in the fallback.
+        let waits = self.waits(digest);
+        let cached = match waits {
+            true => self.cache.patient().read(digest, range).await,
+            false => self.cache.read(digest, range).await,
+        };
+        match cached {
             Ok(content) => {
                 self.count(1, 0);
                 let (start, end) = content::bounds(digest, range)?;
@@ -167,8 +214,6 @@ impl BlobStore for WithCache {
             Err(error) => {
                 self.count(0, 1);
                 log_trouble(digest, Err(error.clone()));
-                // Asked first: a blob leaves the queue once it is in the fallback.
-                let waits = self.waits(digest);
                 let answer = if range == ByteRange::default() {
                     self.read_and_fill(digest).await
                 } else {
@@ -181,27 +226,30 @@ impl BlobStore for WithCache {
 
     async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
         let Some(deferred) = &self.deferred else { return self.write_to_both(digest, content).await };
-        self.cache.write(digest, content).await?;
-        self.settle(deferred, digest).await
+        self.defer(deferred, digest, content).await
     }
 
     async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
-        let mut answers = self.cache.read_batch(digests).await;
+        // Asked first: a blob leaves the queue once it is in the fallback.
+        let waits: DigestSet = digests.iter().filter(|digest| self.waits(digest)).copied().collect();
+        let mut answers = match waits.is_empty() {
+            true => self.cache.read_batch(digests).await,
+            false => self.cache.patient().read_batch(digests).await,
+        };
         let failed: Vec<usize> = (0..answers.len()).filter(|place| answers[*place].is_err()).collect();
         self.count(answers.len() - failed.len(), failed.len());
         if failed.is_empty() {
             return answers;
         }
         let asked: Vec<Digest> = failed.iter().map(|place| digests[*place]).collect();
-        let waits: Vec<bool> = asked.iter().map(|digest| self.waits(digest)).collect();
         let found = self.fallback.read_batch(&asked).await;
         let read = asked.iter().zip(&found).filter_map(|(d, a)| Some((*d, a.as_ref().ok()?.clone())));
         for (digest, cached) in asked.iter().zip(self.cache.write_batch(read.collect()).await) {
             log_trouble(digest, cached);
         }
-        for ((place, answer), waits) in failed.into_iter().zip(found).zip(waits) {
+        for (place, answer) in failed.into_iter().zip(found) {
             if let Err(error) = std::mem::replace(&mut answers[place], Ok(Bytes::new())) {
-                answers[place] = unless_it_waits(answer, waits, error);
+                answers[place] = unless_it_waits(answer, waits.contains(&digests[place]), error);
             }
         }
         answers
@@ -213,7 +261,8 @@ impl BlobStore for WithCache {
         }
         let digests: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
         let (kept, cached) =
-            join(self.fallback.write_batch(blobs.clone()), self.cache.write_batch(blobs)).await;
+            soon_both(self.fallback.write_batch(blobs.clone()), self.cache.write_batch(blobs)).await;
+        let cached = cached.into_iter().flatten();
         for ((digest, cached), _) in digests.iter().zip(cached).zip(&kept).filter(|(_, kept)| kept.is_ok()) {
             log_trouble(digest, cached);
         }
@@ -231,8 +280,17 @@ impl BlobStore for WithCache {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        let answers = join_all([self.fallback.probe(), self.cache.probe()]).await;
-        answers.into_iter().collect()
+        // Without the cache it only is slower, unless that is where acknowledged blobs wait.
+        self.fallback.probe().await?;
+        if self.deferred.is_some() { self.cache.patient().probe().await } else { Ok(()) }
+    }
+}
+
+/// What both say; the second is not waited for long once the first is done.
+async fn soon_both<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, Option<B>) {
+    match select(pin!(first), pin!(second)).await {
+        Either::Left((first, second)) => (first, tokio::time::timeout(GRACE, second).await.ok()),
+        Either::Right((second, first)) => (first.await, Some(second)),
     }
 }
 
