@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use grid_cas::buildgrid::BuildGrid;
 use grid_cas::cleanup::{Policy, Progress, Report, clean};
-use grid_cas::index::BlobIndex;
+use grid_cas::index::{BlobIndex, IndexClock};
 use grid_cas::{SharedStore, StoreError};
 use grid_core::SystemClock;
 use grid_telemetry::cleanup::CleanupMetrics;
@@ -55,10 +55,12 @@ impl Cleaner {
                 );
             }
         };
-        let report = match self.index().await {
-            Ok(index) => clean(&*index, &self.storage, &self.policy, &SystemClock, &tell).await,
-            Err(error) => Err(error),
+        let cleaned = async {
+            let index = self.index().await?;
+            let clock = IndexClock::of(&*index, Arc::new(SystemClock)).await?;
+            clean(&*index, &self.storage, &self.policy, &clock, &tell).await
         };
+        let report = cleaned.await;
         metrics.passed(&self.name, &self.policy, report.as_ref().ok(), began.elapsed());
         report
     }

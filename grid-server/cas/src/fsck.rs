@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use grid_core::{Clock, Digest};
 
 use crate::content::{self, DigestSet};
-use crate::index::{BlobIndex, NewBlob, Totals};
+use crate::index::{BlobIndex, Totals};
 use crate::{Inventory, SharedStore, StoreError};
 
 /// How many blobs one statement names.
@@ -116,11 +116,7 @@ impl Check<'_> {
         let claimed: Vec<Digest> = index.adopt(orphans, now, until).await?.into_iter().collect();
         let gone = self.what.storage.find_missing(&claimed).await?;
         let there = content::missing_of(&claimed, |digest| gone.contains(digest));
-        let noted: Vec<NewBlob> =
-            there.iter().map(|digest| NewBlob { digest: *digest, content: None }).collect();
-        if !noted.is_empty() {
-            index.insert(&noted, now).await?;
-        }
+        index.release(&there, until).await?;
         index.forget(&gone, until).await?;
         // What somebody else noted or deleted meanwhile is no orphan any more, either.
         self.report.adopted = self.report.adopted.plus(Totals::of(orphans));

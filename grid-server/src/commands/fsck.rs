@@ -2,8 +2,11 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use grid_cas::fsck::fsck;
+use grid_cas::StoreError;
+use grid_cas::fsck::{Indexed, Report, fsck};
+use grid_cas::index::IndexClock;
 use grid_core::SystemClock;
 
 use crate::cli::Fsck;
@@ -14,8 +17,7 @@ pub(crate) async fn run(arguments: &Fsck, out: &mut impl Write) -> anyhow::Resul
     let indexes = super::indexes(arguments.config.as_deref()).await?;
     let mut code = ExitCode::SUCCESS;
     for Found { place, indexed, .. } in indexes {
-        let report = fsck(&indexed, &SystemClock, arguments.repair).await;
-        match report {
+        match one(&indexed, arguments.repair).await {
             Ok(report) => {
                 writeln!(out, "{place}: {report}")?;
                 if !report.is_clean() {
@@ -30,4 +32,9 @@ pub(crate) async fn run(arguments: &Fsck, out: &mut impl Write) -> anyhow::Resul
         }
     }
     Ok(code)
+}
+
+async fn one(indexed: &Indexed, repair: bool) -> Result<Report, StoreError> {
+    let clock = IndexClock::of(&*indexed.index, Arc::new(SystemClock)).await?;
+    fsck(indexed, &clock, repair).await
 }

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use grid_cas::StoreError;
+use grid_cas::index::IndexClock;
 use grid_cas::janitor::{Options, Report, sweep};
 use grid_core::SystemClock;
 
@@ -38,5 +40,6 @@ async fn one(found: Found, shared: bool, options: Options) -> Result<Report, Sto
     if let Some(buildgrid) = buildgrid {
         indexed.index = buildgrid.guard(&indexed.index, shared).await?;
     }
-    sweep(&indexed, &SystemClock, options).await
+    let clock = IndexClock::of(&*indexed.index, Arc::new(SystemClock)).await?;
+    sweep(&indexed, &clock, options).await
 }

@@ -7,9 +7,9 @@ use grid_cas::buildgrid::BuildGrid;
 use grid_cas::cleanup::Policy;
 use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
 use grid_cas::fsck::Indexed;
-use grid_cas::index::BlobIndex;
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql;
+use grid_cas::index::{BlobIndex, IndexClock};
 use grid_cas::sql::SqlPool;
 use grid_cas::{Inventory, SharedStore};
 use grid_config::model::{self, Cleanup, Place, Shared, Storage};
@@ -49,7 +49,8 @@ impl Composer<'_> {
             _ => (0, REDIS_WINDOW),
         };
         let options = SqlIndexOptions { max_inline_blob_size, window, observer: Arc::clone(&self.observer) };
-        Ok(Arc::new(SqlIndex::new(storage, index, Arc::new(SystemClock), options)))
+        let clock = IndexClock::following(Arc::clone(&index), Arc::new(SystemClock)).await;
+        Ok(Arc::new(SqlIndex::new(storage, index, clock, options)))
     }
 
     /// An index with what it indexes.
@@ -135,6 +136,9 @@ impl Composer<'_> {
         self.check_reachable(item, from_outside)?;
         let mut policy = match &item.value {
             Storage::SqlIndex(index) => sql_policy(cleanup, index),
+            Storage::RedisIndex(index) => {
+                Policy { promised_lifetime: index.promised_lifetime, ..policy(cleanup) }
+            }
             _ => policy(cleanup),
         };
         policy.promised_lifetime += remembered(self.config, item);

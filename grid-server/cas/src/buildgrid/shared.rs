@@ -172,6 +172,10 @@ impl BlobIndex for Shared {
         self.ours.end_turn(holder).await
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.ours.time().await
+    }
+
     async fn totals(&self) -> Result<Totals, StoreError> {
         self.ours.totals().await
     }

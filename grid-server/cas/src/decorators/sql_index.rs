@@ -89,22 +89,26 @@ impl SqlIndex {
         Ok(())
     }
 
-    /// Notes blobs that were just stored. One whose deletion began meanwhile may be gone again: then that is said, and no
-    /// blob acknowledged.
+    /// Notes blobs that were just stored. One whose deletion began meanwhile is noted once that is over; it may be gone
+    /// by then: then that is said, and no blob acknowledged.
     async fn note(&self, blobs: &[NewBlob]) -> Result<(), StoreError> {
-        let claimed = until_available(|| self.index.insert(blobs, self.now())).await?;
-        let outside = blobs.iter().filter(|blob| blob.content.is_none() && claimed.contains(&blob.digest));
-        let outside: Vec<Digest> = outside.map(|blob| blob.digest).collect();
-        if outside.is_empty() {
-            return Ok(());
+        let mut left = blobs.to_vec();
+        loop {
+            let claimed = until_available(|| self.index.insert(&left, self.now())).await?;
+            left.retain(|blob| claimed.contains(&blob.digest));
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.wait_for_deletions(&left.iter().map(|blob| blob.digest).collect::<Vec<_>>()).await?;
+            let outside = left.iter().filter(|blob| blob.content.is_none());
+            let outside: Vec<Digest> = outside.map(|blob| blob.digest).collect();
+            let lost = self.storage.find_missing(&outside).await?;
+            if !lost.is_empty() {
+                self.heal(&lost).await;
+                let message = "a blob was deleted while it was stored; it must be sent again".to_owned();
+                return Err(StoreError::Unavailable { backend: LABEL.into(), message, retry_after: None });
+            }
         }
-        let lost = self.storage.find_missing(&outside).await?;
-        if lost.is_empty() {
-            return Ok(());
-        }
-        self.heal(&lost).await;
-        let message = "a blob was deleted while it was stored; it must be sent again".to_owned();
-        Err(StoreError::Unavailable { backend: LABEL.into(), message, retry_after: None })
     }
 
     /// The content of those of `digests` that the index keeps.

@@ -5,6 +5,7 @@
 //! blobs are not claimed. And a claimed blob is absent for everyone until its row is gone: a writer waits for that (or
 //! for the claim's end, after which its holder deletes nothing any more) before it stores the blob anew.
 
+mod clock;
 pub mod redis;
 #[cfg(feature = "sql")]
 pub mod sql;
@@ -19,6 +20,7 @@ use futures::Stream;
 use grid_core::{Digest, Timestamp};
 use uuid::Uuid;
 
+pub use self::clock::IndexClock;
 use crate::StoreError;
 use crate::content::DigestSet;
 
@@ -96,8 +98,9 @@ pub trait BlobIndex: Debug + Send + Sync {
     /// The content of those of `digests` that the index itself keeps.
     async fn contents(&self, digests: &[Digest]) -> Result<Vec<(Digest, Bytes)>, StoreError>;
 
-    /// Notes blobs that are stored now. Claims on them end: those that were claimed are given, for whoever claimed them may
-    /// have deleted them after they were stored.
+    /// Notes blobs that are stored now, but none that is claimed: whoever claimed it may yet delete what was just stored. A
+    /// claim that has ended is cleared. Gives those that were claimed, be it that they are still, or that the claim has
+    /// ended: its holder may have deleted them after they were stored.
     async fn insert(&self, blobs: &[NewBlob], now: Timestamp) -> Result<DigestSet, StoreError>;
 
     /// Notes blobs that a storage was found to hold, claimed until `until`; gives those that were not known.
@@ -143,6 +146,10 @@ pub trait BlobIndex: Debug + Send + Sync {
 
     /// Ends `holder`'s turn.
     async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError>;
+
+    /// What time it is for the database; `None` where that has no clock of its own. All times that are given to one index are
+    /// to be of one clock: see [`IndexClock`].
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// What all noted blobs add up to, exactly, without a look at each.
     async fn totals(&self) -> Result<Totals, StoreError>;

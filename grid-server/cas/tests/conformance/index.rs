@@ -11,8 +11,8 @@ use grid_cas::cleanup::{Policy, Reason, Report, clean};
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql::SqlPool;
-use grid_cas::index::{BlobIndex, Claim, NewBlob, Totals};
-use grid_core::{Clock, Digest, SystemClock};
+use grid_cas::index::{BlobIndex, Claim, IndexClock, NewBlob, Totals};
+use grid_core::{Clock, Digest, SystemClock, Timestamp};
 use uuid::Uuid;
 
 use super::databases::{Hands, index, indexed, postgres_pool, sqlite_pool};
@@ -159,7 +159,12 @@ async fn a_blob_noted_anew_is_not_forgotten(f: Fixture) {
     let digests = f.fill(1).await;
     let claim = f.claim(1_000);
     assert_eq!(f.index.claim(&claim).await.unwrap(), digests);
-    f.index.insert(&[NewBlob { digest: digests[0], content: None }], f.clock.now()).await.unwrap();
+    let again = [NewBlob { digest: digests[0], content: None }];
+    let claimed = f.index.insert(&again, f.clock.now()).await.unwrap();
+    assert!(claimed.contains(&digests[0]) && !f.subject.has(&digests[0]).await, "it may yet be deleted");
+    f.clock.forward(HOUR * 2);
+    assert!(f.index.insert(&again, f.clock.now()).await.unwrap().contains(&digests[0]));
+    assert!(f.index.insert(&again, f.clock.now()).await.unwrap().is_empty());
     assert_eq!(f.index.forget(&digests, claim.until).await.unwrap(), Totals::default());
     assert!(f.subject.has(&digests[0]).await);
     assert_eq!(f.index.totals().await.unwrap(), totals(1));
@@ -347,6 +352,61 @@ async fn an_index_of_buildgrids_is_taken_over_and_its_counter_is_kept() {
     let key = format!("A:{}_1000", digests[0].hash_hex());
     let left: i64 = connection.command(&redis::Cmd::ttl(key)).await.unwrap();
     assert!(left > 365 * 24 * 3600 - 60, "a use puts the expiry off");
+}
+
+/// A machine's clock that is wrong by so many minutes.
+#[derive(Debug)]
+struct Wrong(i64);
+
+impl Clock for Wrong {
+    fn now(&self) -> Timestamp {
+        Timestamp(SystemClock.now().0 + self.0 * 60_000_000)
+    }
+}
+
+async fn clocks_that_differ_break_no_promise(index: Arc<dyn BlobIndex>) {
+    let storage = lru(ROOM);
+    let mut servers = Vec::new();
+    for minutes in [-5, 5] {
+        let clock = IndexClock::following(index.clone(), Arc::new(Wrong(minutes))).await;
+        servers.push(Subject::new(indexed(storage.clone(), index.clone(), clock, 0)));
+    }
+    let ((a, a_bytes), (b, b_bytes)) = (blob(1, 1_000), blob(2, 1_000));
+    servers[0].put(&a, &a_bytes).await;
+    servers[1].put(&b, &b_bytes).await;
+    // Used just now, whoever looks.
+    let promise = Duration::from_secs(4 * 60);
+    let policy = Policy { promised_lifetime: promise, ..Policy::new(1, 0, 100_000) };
+    for minutes in [-5, 5] {
+        let clock = IndexClock::of(&*index, Arc::new(Wrong(minutes))).await.unwrap();
+        let report = clean(&*index, &storage, &policy, &clock, &|_| {}).await.unwrap();
+        assert_eq!(report.after, totals(2), "{report}");
+        assert_eq!(report.kept.unwrap().reason, Reason::UsedWithin(promise + index.precision()));
+        // A claim of one of them is one for the other.
+        let until = clock.now().after(Duration::from_secs(60));
+        assert_eq!(index.claim_these(&[a], clock.now(), until).await.unwrap(), [a]);
+        for minutes in [-5, 5] {
+            let clock = IndexClock::of(&*index, Arc::new(Wrong(minutes))).await.unwrap();
+            assert!(index.claimed(&[a], clock.now()).await.unwrap().contains(&a), "{minutes}");
+            assert!(index.claim_these(&[a], clock.now(), until).await.unwrap().is_empty(), "{minutes}");
+        }
+        index.release(&[a], until).await.unwrap();
+    }
+    for server in &servers {
+        assert_eq!(server.get_all(&a).await.unwrap(), a_bytes);
+        assert!(server.has(&a).await && server.has(&b).await);
+    }
+}
+
+#[tokio::test]
+async fn clocks_that_differ_break_no_promise_on_postgresql() {
+    clocks_that_differ_break_no_promise(index(postgres_pool().await.0, Duration::ZERO)).await;
+}
+
+#[tokio::test]
+async fn clocks_that_differ_break_no_promise_on_redis() {
+    let index = RedisIndex::new(redis_server::database().await, "A");
+    clocks_that_differ_break_no_promise(Arc::new(index)).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use grid_cas::index::{BlobIndex, Totals};
 use grid_cas::janitor::{self, sweep};
 use grid_cas::s3_client::layout::Layout;
 use grid_cas::{BlobStore, Inventory, SharedStore, StoreError};
-use grid_core::{Clock, Digest, DigestFunction, SystemClock};
+use grid_core::{Clock, Digest, DigestFunction, SystemClock, Timestamp};
 use tokio::sync::Notify;
 
 use super::databases::{Hands, index, indexed, postgres_pool, sqlite_pool};
@@ -267,42 +267,111 @@ impl BlobStore for Gate {
     }
 }
 
-/// A janitor deletes an orphan just after a writer stored the same blob, and before it noted it.
+/// A writer that has stored a blob when a janitor claims it as an orphan, and comes to note it under the claim.
+struct Race {
+    clock: Arc<Hands>,
+    gate: Arc<Gate>,
+    index: Arc<dyn BlobIndex>,
+    store: SharedStore,
+    digest: Digest,
+    bytes: bytes::Bytes,
+    upload: tokio::task::JoinHandle<Result<(), StoreError>>,
+    until: Timestamp,
+}
+
+impl Race {
+    async fn start(index: Arc<dyn BlobIndex>) -> Self {
+        let clock = Hands::new();
+        let gate =
+            Arc::new(Gate { inner: trees::lru(trees::ROOM), stored: Notify::new(), go: Notify::new() });
+        let store = indexed(gate.clone(), index.clone(), clock.clone(), 0);
+        let (digest, bytes) = blob(1, 1_000);
+        let (writer, content) = (store.clone(), bytes.clone());
+        let upload = tokio::spawn(async move { writer.write(&digest, from_bytes(content)).await });
+        gate.stored.notified().await;
+        let (now, until) = (clock.now(), clock.now().after(HOUR));
+        assert_eq!(index.adopt(&[digest], now, until).await.unwrap().len(), 1);
+        Self { clock, gate, index, store, digest, bytes, upload, until }
+    }
+
+    /// Lets the writer note the blob, and go as far as it gets.
+    async fn note(&mut self) {
+        let mut looks = self.clock.looks.subscribe();
+        let before = *looks.borrow();
+        self.gate.go.notify_one();
+        // It notes the blob, asks for claims, and asks for them again: then it waits.
+        tokio::select! {
+            looked = looks.wait_for(|looks| *looks >= before + 3) => drop(looked.unwrap()),
+            answer = &mut self.upload => panic!("{answer:?} while the blob may be deleted any moment"),
+        }
+        assert_eq!(self.store.find_missing(&[self.digest]).await.unwrap(), [self.digest]);
+    }
+
+    async fn delete(&self) {
+        assert!(self.gate.delete(&[self.digest]).await[0].is_ok());
+    }
+
+    /// The blob was deleted: that is said, and it can come again.
+    async fn is_lost(self) {
+        let answer = self.upload.await.unwrap();
+        assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
+        assert_eq!(self.store.find_missing(&[self.digest]).await.unwrap(), [self.digest]);
+        self.gate.go.notify_one();
+        self.store.write(&self.digest, from_bytes(self.bytes)).await.unwrap();
+        assert!(self.store.find_missing(&[self.digest]).await.unwrap().is_empty());
+        assert_eq!(self.index.totals().await.unwrap(), totals(1));
+    }
+}
+
 async fn a_blob_that_is_deleted_before_it_is_noted_is_not_acknowledged(index: Arc<dyn BlobIndex>) {
-    let clock = Hands::new();
-    let gate = Arc::new(Gate { inner: trees::lru(trees::ROOM), stored: Notify::new(), go: Notify::new() });
-    let store = indexed(gate.clone(), index.clone(), clock.clone(), 0);
-    let (digest, bytes) = blob(1, 1_000);
-    let (writer, content) = (store.clone(), bytes.clone());
-    let upload = tokio::spawn(async move { writer.write(&digest, from_bytes(content)).await });
-    gate.stored.notified().await;
-    let (now, until) = (clock.now(), clock.now().after(HOUR));
-    assert_eq!(index.adopt(&[digest], now, until).await.unwrap().len(), 1);
-    assert!(gate.delete(&[digest]).await[0].is_ok());
-    gate.go.notify_one();
-    let answer = upload.await.unwrap();
-    assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
-    assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
-    gate.go.notify_one();
-    store.write(&digest, from_bytes(bytes)).await.unwrap();
-    assert!(store.find_missing(&[digest]).await.unwrap().is_empty());
-    assert_eq!(index.totals().await.unwrap(), totals(1));
+    let mut race = Race::start(index).await;
+    race.delete().await;
+    race.note().await;
+    // Whoever claimed it died.
+    race.clock.forward(HOUR * 2);
+    race.is_lost().await;
 }
 
-#[tokio::test]
-async fn a_blob_deleted_before_it_is_noted_on_postgresql() {
-    let (pool, _) = postgres_pool().await;
-    a_blob_that_is_deleted_before_it_is_noted_is_not_acknowledged(index(pool, Duration::ZERO)).await;
+async fn a_blob_that_is_deleted_after_it_is_noted_is_not_acknowledged(index: Arc<dyn BlobIndex>) {
+    let mut race = Race::start(index).await;
+    race.note().await;
+    race.delete().await;
+    race.index.forget(&[race.digest], race.until).await.unwrap();
+    race.is_lost().await;
 }
 
-#[tokio::test]
-async fn a_blob_deleted_before_it_is_noted_on_sqlite() {
-    let (pool, _folder) = sqlite_pool().await;
-    a_blob_that_is_deleted_before_it_is_noted_is_not_acknowledged(index(pool, Duration::ZERO)).await;
+async fn a_blob_that_is_not_deleted_after_all_is_acknowledged(index: Arc<dyn BlobIndex>) {
+    let mut race = Race::start(index).await;
+    race.note().await;
+    race.index.forget(&[race.digest], race.until).await.unwrap();
+    race.upload.await.unwrap().unwrap();
+    assert!(race.store.find_missing(&[race.digest]).await.unwrap().is_empty());
+    assert_eq!(race.index.totals().await.unwrap(), totals(1));
 }
 
-#[tokio::test]
-async fn a_blob_deleted_before_it_is_noted_on_redis() {
-    let index = Arc::new(RedisIndex::new(redis_server::database().await, "A"));
-    a_blob_that_is_deleted_before_it_is_noted_is_not_acknowledged(index).await;
+/// Makes the test of this name on each index.
+macro_rules! races {
+    ($($name:ident),* $(,)?) => {
+        mod races_on_postgresql {
+            $(#[tokio::test] async fn $name() { super::$name(super::index(super::postgres_pool().await.0, super::Duration::ZERO)).await; })*
+        }
+        mod races_on_sqlite {
+            $(#[tokio::test] async fn $name() {
+                let (pool, _folder) = super::sqlite_pool().await;
+                super::$name(super::index(pool, super::Duration::ZERO)).await;
+            })*
+        }
+        mod races_on_redis {
+            $(#[tokio::test] async fn $name() {
+                let index = super::RedisIndex::new(super::redis_server::database().await, "A");
+                super::$name(std::sync::Arc::new(index)).await;
+            })*
+        }
+    };
 }
+
+races!(
+    a_blob_that_is_deleted_before_it_is_noted_is_not_acknowledged,
+    a_blob_that_is_deleted_after_it_is_noted_is_not_acknowledged,
+    a_blob_that_is_not_deleted_after_all_is_acknowledged,
+);

@@ -232,6 +232,11 @@ impl BlobIndex for RedisIndex {
         self.connection.script::<i64>(&call).await.map(drop)
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let (seconds, micros): (i64, i64) = self.connection.command(&redis::cmd("TIME")).await?;
+        Ok(Some(Timestamp(seconds.saturating_mul(1_000_000).saturating_add(micros))))
+    }
+
     async fn totals(&self) -> Result<Totals, StoreError> {
         let command = redis::Cmd::mget(vec![self.bytes_key(), self.blobs_key()]);
         let (bytes, blobs): (Option<i64>, Option<i64>) = self.connection.command(&command).await?;

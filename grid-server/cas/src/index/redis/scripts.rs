@@ -38,14 +38,17 @@ pub(super) static PRESENT: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Notes each, counts those that are new, and tells those that were claimed. Times: now, and when its key is to expire.
+/// Notes each that is not claimed (any more), counts those that are new, and tells those that were claimed. Times: now, and
+/// when its key is to expire.
 pub(super) static INSERT: LazyLock<Script> = LazyLock::new(|| {
     script(
         "for i = 3, #KEYS do
              local claimed = until_of(KEYS[i])
              local new = not claimed
-             redis.call('SET', KEYS[i], '1')
-             redis.call('PEXPIREAT', KEYS[i], ARGV[2])
+             if (claimed or 0) <= tonumber(ARGV[1]) then
+                 redis.call('SET', KEYS[i], '1')
+                 redis.call('PEXPIREAT', KEYS[i], ARGV[2])
+             end
              if new then
                  add(ARGV[i], 1)
              end

@@ -42,6 +42,8 @@ const CONTENTS: &str = "
 SELECT i.key, octet_length(i.data)::bigint AS size, i.data FROM cas_inline i
 WHERE i.store = $1 AND i.key = ANY($2::bytea[])";
 
+// A row with a claim that has not ended is left as it is. Which those are is told by what was written: another call may
+// have claimed a row after this statement began.
 const INSERT: &str = "
 WITH given AS (
     SELECT DISTINCT ON (key) key, size, data FROM unnest($2::bytea[], $3::bigint[], $4::bytea[]) AS g (key, size, data)
@@ -53,10 +55,12 @@ claimed AS MATERIALIZED (
 there AS (
     INSERT INTO cas_blobs (store, key, size, accessed) SELECT $1, key, size, $5 FROM given
     ON CONFLICT (store, key) DO UPDATE SET accessed = excluded.accessed, deleting = NULL
-    RETURNING size, xmax = 0 AS fresh
+    WHERE cas_blobs.deleting IS NULL OR cas_blobs.deleting < excluded.accessed
+    RETURNING key, size, xmax = 0 AS fresh
 ),
 kept AS (
-    INSERT INTO cas_inline (store, key, data) SELECT $1, key, data FROM given WHERE data IS NOT NULL
+    INSERT INTO cas_inline (store, key, data)
+    SELECT $1, key, data FROM given JOIN there USING (key) WHERE data IS NOT NULL
     ON CONFLICT (store, key) DO NOTHING
 ),
 counted AS (
@@ -64,7 +68,8 @@ counted AS (
     SELECT $1, $6, sum(size), count(*) FROM there WHERE fresh HAVING count(*) > 0
     ON CONFLICT (store, part) DO UPDATE SET bytes = t.bytes + excluded.bytes, blobs = t.blobs + excluded.blobs
 )
-SELECT key, size FROM claimed";
+SELECT key, size FROM claimed
+UNION SELECT key, size FROM given WHERE key NOT IN (SELECT key FROM there)";
 
 const ADOPT: &str = "
 WITH given AS (
@@ -93,6 +98,8 @@ const TAKE_TURN: &str = "
 INSERT INTO cas_turns AS t (store, holder, until) VALUES ($1, $2, $4)
 ON CONFLICT (store) DO UPDATE SET holder = excluded.holder, until = excluded.until
 WHERE t.holder = excluded.holder OR t.until < $3";
+
+const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 const END_TURN: &str = "DELETE FROM cas_turns WHERE store = $1 AND holder = $2";
 
@@ -310,6 +317,11 @@ impl BlobIndex for PostgresIndex {
     async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError> {
         let query = sqlx::query(END_TURN).bind(self.store()).bind(holder);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let time = sqlx::query_scalar(TIME).fetch_one(&self.pool).await;
+        time.map(|time| Some(Timestamp(time))).map_err(|source| self.error(&source))
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

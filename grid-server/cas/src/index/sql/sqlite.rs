@@ -35,13 +35,13 @@ SELECT ?1, unhex(value ->> 0), value ->> 1, ?3, ?4 FROM json_each(?2) WHERE true
 ON CONFLICT (store, key) DO NOTHING RETURNING key, size";
 const RENEW: &str = "
 UPDATE cas_blobs SET accessed = ?3, deleting = NULL
-WHERE store = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
+WHERE store = ?1 AND (deleting IS NULL OR deleting < ?3) AND key IN (SELECT unhex(value) FROM json_each(?2))";
 const INLINE: &str = "
 INSERT INTO cas_inline (store, key, data) VALUES (?1, ?2, ?3) ON CONFLICT (store, key) DO NOTHING";
 const COUNT: &str = "
 INSERT INTO cas_totals (store, bytes, blobs) VALUES (?1, ?2, ?3)
 ON CONFLICT (store) DO UPDATE SET bytes = bytes + excluded.bytes, blobs = blobs + excluded.blobs";
-const ENDED: &str = "
+const HAD_CLAIM: &str = "
 SELECT key, size FROM cas_blobs WHERE store = ?1 AND deleting IS NOT NULL
     AND key IN (SELECT unhex(value) FROM json_each(?2))";
 const NOTED: &str = "
@@ -179,8 +179,8 @@ impl BlobIndex for SqliteIndex {
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
         let mut transaction = self.begin().await?;
         let keys = json_keys(&digests);
-        let ended = sqlx::query(ENDED).bind(self.store()).bind(&keys);
-        let ended = self.digests(ended.fetch_all(&mut *transaction).await)?;
+        let claimed = sqlx::query(HAD_CLAIM).bind(self.store()).bind(&keys);
+        let claimed = self.digests(claimed.fetch_all(&mut *transaction).await)?;
         let renew = sqlx::query(RENEW).bind(self.store()).bind(keys).bind(now.0);
         renew.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
         self.add(&mut transaction, &digests, now, None).await?;
@@ -190,7 +190,7 @@ impl BlobIndex for SqliteIndex {
             inline.execute(&mut *transaction).await.map_err(|source| self.error(&source))?;
         }
         self.commit(transaction).await?;
-        Ok(ended)
+        Ok(claimed)
     }
 
     async fn adopt(
@@ -297,6 +297,11 @@ impl BlobIndex for SqliteIndex {
     async fn end_turn(&self, holder: Uuid) -> Result<(), StoreError> {
         let query = sqlx::query(END_TURN).bind(self.store()).bind(holder);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    /// A file is one machine's.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
