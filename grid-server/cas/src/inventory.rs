@@ -33,4 +33,14 @@ pub trait Inventory: BlobStore {
     /// # Errors
     /// The backend's trouble.
     async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError>;
+
+    /// Gives up uploads of writers that died: those begun before `before` and never ended; `dry_run` only counts them. Tells
+    /// how many they were. Most backends need nobody for that: what is unfinished expires there, or goes at a start.
+    ///
+    /// # Errors
+    /// The backend's trouble.
+    async fn abandon(&self, before: Timestamp, dry_run: bool) -> Result<u64, StoreError> {
+        let _ = (before, dry_run);
+        Ok(0)
+    }
 }

@@ -1,9 +1,9 @@
 //! [`sweep`] deletes orphans: blobs of a storage that its index does not know, left by writers that died, by deletions
-//! that failed, or by a server whose index was lost.
+//! that failed, or by a server whose index was lost. Uploads that were never finished go with them.
 //!
 //! A blob that is being stored is unknown to the index for a while: so only what is older than a minimum is an orphan,
-//! and each is claimed before it is deleted. A writer that stores the same blob meanwhile waits for the claim, or, if it
-//! came first, finds the claim when it notes the blob, and looks whether it is still there.
+//! and each is claimed before it is deleted. A writer that stores the same blob meanwhile waits for the claim: before it
+//! stores, or, if it came first, when it notes the blob; then it looks whether that is still there.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -55,11 +55,13 @@ pub struct Report {
     pub deleted: Totals,
     /// What of that could not be deleted.
     pub failed: Totals,
+    /// How many unfinished uploads were given up, or would be.
+    pub abandoned: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stored, young, orphans, deleted, failed } = self;
+        let Self { stored, young, orphans, deleted, failed, abandoned } = self;
         write!(
             f,
             "the storage holds {stored}, of which the index does not know {orphans} ({deleted} deleted"
@@ -67,7 +69,11 @@ impl fmt::Display for Report {
         if failed.blobs > 0 {
             write!(f, ", failed to delete {failed}")?;
         }
-        write!(f, "), and {young} that are too young to tell")
+        write!(f, "), and {young} that are too young to tell")?;
+        match abandoned {
+            0 => Ok(()),
+            abandoned => write!(f, "; {abandoned} uploads were never finished, and are given up"),
+        }
     }
 }
 
@@ -79,6 +85,8 @@ pub async fn sweep(what: &Indexed, clock: &dyn Clock, options: Options) -> Resul
     let mut sweep = Sweep { what, clock, options, report: Report::default(), held: VecDeque::new() };
     for backend in &what.backends {
         sweep.look_through(&**backend).await?;
+        let before = clock.now().before(options.min_age);
+        sweep.report.abandoned += backend.abandon(before, options.dry_run).await?;
     }
     sweep.let_go(true).await?;
     Ok(sweep.report)

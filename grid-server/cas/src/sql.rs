@@ -84,24 +84,38 @@ pub fn error(name: &Arc<str>, error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // A connection that broke off in the middle of a message.
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => unavailable(message),
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            Some(code @ ("28P01" | "28000" | "3D000" | "42501" | "42P01")) => {
-                StoreError::Refused { backend, message: format!("{message}; {}", remedy(code)) }
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => unavailable(message),
+        sqlx::Error::Database(database) => {
+            by_code(backend, database.code().as_deref().unwrap_or_default(), message)
+        }
+        _ => StoreError::Internal { backend, message },
+    }
+}
+
+/// What PostgreSQL's SQLSTATE means, or SQLite's extended result code in decimal.
+fn by_code(backend: Arc<str>, code: &str, message: String) -> StoreError {
+    match code {
+        "28P01" | "28000" | "3D000" | "42501" | "42P01" => {
+            StoreError::Refused { backend, message: format!("{message}; {}", remedy(code)) }
+        }
+        // No room on the disk; SQLite: full.
+        "53100" | "13" => StoreError::Full { backend, message },
+        // A lock that was waited for too long, a primary that has just become a standby; SQLite: busy, locked.
+        "55P03" | "25006" | "5" | "6" | "261" | "517" => {
+            StoreError::Unavailable { backend, message, retry_after: None }
+        }
+        _ => match code.get(..2) {
+            // Connections, resources, an operator's shutdown, the system's errors, serialization and deadlocks.
+            Some("08" | "53" | "57" | "58" | "40") if code.len() == 5 => {
+                StoreError::Unavailable { backend, message, retry_after: None }
             }
-            // Connections and resources, an operator's shutdown, serialization and deadlocks; SQLite: busy, locked.
-            Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("40") => {
-                unavailable(message)
-            }
-            // Too little memory, a lock that was waited for too long, a primary that has just become a standby.
-            Some("53200" | "53300" | "55P03" | "25006" | "5" | "6") => unavailable(message),
-            // No room on the disk; SQLite: full.
-            Some("53100" | "13") => StoreError::Full { backend, message },
             _ => StoreError::Internal { backend, message },
         },
-        _ => StoreError::Internal { backend, message },
     }
 }
 
@@ -112,5 +126,27 @@ fn remedy(code: &str) -> &'static str {
         "3D000" => "create the database, or correct its name in `connection-string`",
         "42501" => "let this user read and write the tables",
         _ => "run `grid-server migrate`",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_the_rest() {
+        let meaning = |code| by_code("index".into(), code, String::new());
+        for code in ["08006", "57P01", "58030", "53300", "40P01", "55P03", "25006", "5", "261", "517"] {
+            assert!(matches!(meaning(code), StoreError::Unavailable { .. }), "{code}");
+        }
+        for code in ["53100", "13"] {
+            assert!(matches!(meaning(code), StoreError::Full { .. }), "{code}");
+        }
+        assert!(matches!(meaning("42P01"), StoreError::Refused { .. }));
+        for code in ["23505", "1", "2067", ""] {
+            assert!(matches!(meaning(code), StoreError::Internal { .. }), "{code}");
+        }
+        let broken_off = error(&"index".into(), &sqlx::Error::Protocol("unexpected end".into()));
+        assert!(matches!(broken_off, StoreError::Unavailable { .. }));
     }
 }

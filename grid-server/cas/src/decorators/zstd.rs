@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use grid_core::Digest;
+use grid_core::{Digest, Timestamp};
 
 use crate::content::{self, is_empty_blob};
 use crate::inventory::{Inventory, Pages, Stored};
@@ -136,6 +136,10 @@ impl Inventory for Zstd {
 
     async fn stored(&self, digests: &[Digest]) -> Result<Vec<Stored>, StoreError> {
         self.inner.stored(digests).await
+    }
+
+    async fn abandon(&self, before: Timestamp, dry_run: bool) -> Result<u64, StoreError> {
+        self.inner.abandon(before, dry_run).await
     }
 }
 

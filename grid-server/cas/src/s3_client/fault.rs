@@ -77,14 +77,20 @@ pub(super) fn of_code(
     };
     let error = match (code.unwrap_or_default(), status.unwrap_or_default()) {
         ("NoSuchKey" | "NoSuchVersion" | "NoSuchUpload", _) => return Fault::Absent,
-        ("PreconditionFailed" | "ConditionalRequestConflict", _) | (_, 412) => return Fault::Exists,
+        // Two at once, and it is not said which of them won, or whether one did.
+        ("ConditionalRequestConflict" | "OperationAborted", _) => {
+            StoreError::Unavailable { backend, message: said, retry_after }
+        }
+        ("PreconditionFailed", _) | (_, 412) => return Fault::Exists,
         ("NoSuchBucket", _) => refused("create the bucket or correct `bucket`"),
         ("RequestTimeTooSkewed", _) => refused("set this machine's clock"),
         ("XMinioStorageFull" | "QuotaExceeded" | "QuotaExceededException", _) | (_, 507) => {
             StoreError::Full { backend, message: said }
         }
         ("SlowDown" | "InternalError" | "ServiceUnavailable" | "RequestTimeout" | "Throttling", _)
-        | (_, 408 | 429 | 500..) => StoreError::Unavailable { backend, message: said, retry_after },
+        | (_, 408 | 429 | 500 | 502..=504 | 506..) => {
+            StoreError::Unavailable { backend, message: said, retry_after }
+        }
         (_, 404) => return Fault::Absent,
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) | (_, 401) => {
             refused("correct `access-key` and `secret-key`")
@@ -132,6 +138,11 @@ mod tests {
         {
             assert_eq!(code(status, name), Some(ErrorCode::Internal), "{status} {name:?}");
         }
+        for (status, name) in [(501, Some("NotImplemented")), (505, None)] {
+            assert_eq!(code(status, name), Some(ErrorCode::Internal), "{status}: it will say so for ever");
+        }
+        let conflict = code(409, Some("ConditionalRequestConflict"));
+        assert_eq!(conflict, Some(ErrorCode::Unavailable), "nothing may be stored yet");
         assert_eq!(code(507, None), Some(ErrorCode::ResourceExhausted));
         assert_eq!(code(403, Some("QuotaExceededException")), Some(ErrorCode::ResourceExhausted));
         assert_eq!((code(404, None), code(412, None)), (None, None));

@@ -17,6 +17,7 @@ mod redis_server;
 mod remote;
 mod s3;
 mod s3_server;
+mod s3_uploads;
 mod s3_versions;
 mod served;
 mod tolerance;

@@ -322,10 +322,11 @@ impl Core {
             }
             persisted => drop(persisted.map_err(|error| trouble(error.error))?),
         }
-        self.index.insert(digest, length, self.clock.now());
         if self.options.sync {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(trouble)?;
         }
+        // Last: nobody may be told of a blob whose name could go with the machine.
+        self.index.insert(digest, length, self.clock.now());
         Ok(())
     }
 

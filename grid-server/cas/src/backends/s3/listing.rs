@@ -56,6 +56,46 @@ impl S3 {
         Ok(Some((stored, walk)))
     }
 
+    /// Gives up the unfinished uploads of one bucket.
+    async fn abandon_in(&self, bucket: &str, before: Timestamp, dry_run: bool) -> Result<u64, StoreError> {
+        let (connection, layout) = (self.connection(), &self.0.options.layout);
+        let (mut abandoned, mut key_marker, mut id_marker) = (0, None, None);
+        loop {
+            let request = || {
+                let request =
+                    connection.client().list_multipart_uploads().bucket(bucket).prefix(layout.root());
+                let request = request.set_key_marker(key_marker.clone());
+                request.set_upload_id_marker(id_marker.clone()).send()
+            };
+            let page = connection.call(connection.read_limit(0), request).await;
+            let page = page.map_err(|fault| self.error(fault))?;
+            for upload in page.uploads() {
+                let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+                let digest = self.form().plain_name(key).and_then(|name| layout.digest_of(name));
+                let ours = digest.is_some_and(|digest| layout.bucket_of(&digest) == bucket);
+                if ours && timestamp(upload.initiated()) < before {
+                    abandoned += 1;
+                    if !dry_run {
+                        self.give_up(bucket, key, id).await?;
+                    }
+                }
+            }
+            (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+            if page.is_truncated != Some(true) || key_marker.is_none() {
+                return Ok(abandoned);
+            }
+        }
+    }
+
+    async fn give_up(&self, bucket: &str, key: &str, id: &str) -> Result<(), StoreError> {
+        let connection = self.connection();
+        let request = connection.client().abort_multipart_upload().bucket(bucket).key(key).upload_id(id);
+        match connection.call(connection.write_limit(0), || request.clone().send()).await {
+            Ok(_) | Err(Fault::Absent) => Ok(()),
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+
     /// Whether an object of this length is the whole of a blob.
     fn is_whole(&self, digest: &Digest, length: Option<i64>) -> bool {
         let length = length.and_then(|length| u64::try_from(length).ok());
@@ -100,5 +140,20 @@ impl Inventory for S3 {
             .try_filter_map(|found| std::future::ready(Ok(found)))
             .try_collect()
             .await
+    }
+
+    async fn abandon(&self, before: Timestamp, dry_run: bool) -> Result<u64, StoreError> {
+        let mut abandoned = 0;
+        for bucket in self.walk()?.buckets {
+            match self.abandon_in(&bucket, before, dry_run).await {
+                Ok(in_bucket) => abandoned += in_bucket,
+                // A service or a policy that does not let us: a rule of the bucket can do the same.
+                Err(error @ StoreError::Refused { .. }) => {
+                    tracing::warn!(bucket, %error, "unfinished uploads can't be looked for");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(abandoned)
     }
 }

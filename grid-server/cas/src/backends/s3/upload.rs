@@ -4,12 +4,13 @@
 //! stream through as they come: so any number of half-open uploads holds a bounded amount of memory.
 
 use std::num::NonZeroU64;
+use std::pin::pin;
 
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream as Body, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
-use futures::stream::{FuturesUnordered, TryStreamExt};
+use futures::stream::{FuturesUnordered, StreamExt, TryStreamExt};
 use grid_core::Digest;
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -199,10 +200,14 @@ impl<'a> Multipart<'a> {
             left -= size;
             match self.store.buffer(size) {
                 Some(room) => {
-                    let bytes = source.gather(size).await?;
+                    let bytes = beside(source.gather(size), &mut sending, &mut done).await?;
                     sending.push(self.send(number, bytes, room));
                 }
-                None => done.push(self.stream(number, size, &mut source).await?),
+                None => {
+                    let streamed = self.stream(number, size, &mut source);
+                    let part = beside(streamed, &mut sending, &mut done).await?;
+                    done.push(part);
+                }
             }
             if sending.len() >= PARTS_AT_ONCE {
                 done.extend(sending.try_next().await?);
@@ -279,6 +284,21 @@ impl<'a> Multipart<'a> {
                 self.store.connection().unavailable("the service has given up the upload".to_owned())
             }
             fault => self.store.error(fault),
+        }
+    }
+}
+
+/// What `gather` gives, while the parts before it are being sent: else they would only be sent once nothing comes any more.
+async fn beside<T>(
+    gather: impl Future<Output = Result<T, StoreError>>,
+    sending: &mut FuturesUnordered<impl Future<Output = Result<CompletedPart, StoreError>>>,
+    done: &mut Vec<CompletedPart>,
+) -> Result<T, StoreError> {
+    let mut gather = pin!(gather);
+    loop {
+        tokio::select! {
+            gathered = &mut gather => return gathered,
+            Some(sent) = sending.next() => done.push(sent?),
         }
     }
 }
