@@ -42,6 +42,7 @@ impl Cleaner {
         let began = Instant::now();
         let told = Mutex::new(began);
         let tell = |progress: &Progress| {
+            metrics.deleted(&self.name, progress.took);
             let mut told = told.lock();
             if told.elapsed() >= TELL_EVERY {
                 *told = Instant::now();

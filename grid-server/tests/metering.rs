@@ -79,9 +79,25 @@ metering: !metering &metering {{redis: *redis, throttling-config-path: '{path}'}
 storages: [!lru-storage &cas {{size: 10M}}]
 schedulers: [!sql-scheduler &queue {{storage: *cas, metering: *metering, metering-throttle-action: {action}}}]
 instances: [{{name: '', services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}, !execution {{scheduler: *queue}}]}}]
+monitoring: {{endpoint-type: file, endpoint-location: published}}
 "
     );
     Server::start(&config).await
+}
+
+/// Waits until so many lines that begin like this are published.
+async fn publishes(server: &Server, beginning: &str, count: usize) {
+    let path = server.folder().join("published");
+    let published = async {
+        loop {
+            let lines = tokio::fs::read_to_string(&path).await.unwrap_or_default();
+            if lines.lines().filter(|line| line.starts_with(beginning)).count() >= count {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), published).await.is_ok(), "{beginning}");
 }
 
 async fn execute(
@@ -136,6 +152,10 @@ async fn what_an_action_used_is_counted_and_the_throttled_lose_their_priority() 
     support::run_one_lease_using(server.channel().await, pack(&measured)).await;
     while !stream.message().await.unwrap().unwrap().done {}
     redis.becomes(&key("alice"), &[r#""utime":1005"#, r#""inblock":7"#]).await;
+    let of_call = "instanceName=unnamed,method=Execute,serviceName=Execution";
+    publishes(&server, &format!("metering.get_throttling.duration.ms,{of_call}:"), 1).await;
+    // Once for the call, and once for what the action used.
+    publishes(&server, &format!("metering.put_usage.duration.ms,{of_call}:"), 2).await;
     let _second = execute(&server, "alice", 1, 0).await.unwrap();
     let _throttled = execute(&server, "alice", 2, 0).await.expect("it is not refused");
     server.says("an action is throttled").await;

@@ -93,9 +93,14 @@ async fn a_server_is_looked_after_while_it_serves(database: &str) {
     assert!(told.contains("does not know 1000 bytes in 1 blobs (0 bytes in 0 blobs deleted)"), "{told}");
     assert!(told.contains("1000 bytes in 1 blobs that are too young"), "{told}");
     assert!(file(&server, &content(20)).exists());
-    let swept = said(&run(server.folder(), &config, &["janitor"]).await, true);
+    let monitored = format!("{config}monitoring: {{endpoint-type: file, endpoint-location: published}}\n");
+    let swept = said(&run(server.folder(), &monitored, &["janitor"]).await, true);
     assert!(swept.contains("(1000 bytes in 1 blobs deleted)"), "{swept}");
     assert!(!file(&server, &content(20)).exists() && file(&server, &content(21)).exists());
+    let published = fs::read_to_string(server.folder().join("published")).unwrap();
+    let line =
+        "cleanup.janitor.blob_bytes.count,objectAgeRange=2880_TO_10080,objectSizeRange=0_TO_2000:1000|ms\n";
+    assert!(published.contains(line), "{published}");
     assert!(has(0).await && has(9).await && has(11).await);
     server.stop().await;
 }

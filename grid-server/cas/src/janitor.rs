@@ -77,12 +77,17 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks through all backends once.
+/// Looks through all backends once; `tell` hears of each orphan that was deleted, and how old it was.
 ///
 /// # Errors
 /// The trouble of the index or of a backend's listing. A blob that can't be deleted is no error: it is counted.
-pub async fn sweep(what: &Indexed, clock: &dyn Clock, options: Options) -> Result<Report, StoreError> {
-    let mut sweep = Sweep { what, clock, options, report: Report::default(), held: VecDeque::new() };
+pub async fn sweep(
+    what: &Indexed,
+    clock: &dyn Clock,
+    options: Options,
+    tell: &(dyn Fn(&Digest, Duration) + Sync),
+) -> Result<Report, StoreError> {
+    let mut sweep = Sweep { what, clock, options, tell, report: Report::default(), held: VecDeque::new() };
     for backend in &what.backends {
         sweep.look_through(&**backend).await?;
         let before = clock.now().before(options.min_age);
@@ -103,6 +108,7 @@ struct Sweep<'a> {
     what: &'a Indexed,
     clock: &'a dyn Clock,
     options: Options,
+    tell: &'a (dyn Fn(&Digest, Duration) + Sync),
     report: Report,
     held: VecDeque<Held>,
 }
@@ -159,6 +165,9 @@ impl Sweep<'_> {
             tracing::error!(%error, "orphans could not be deleted; cleanup will see to them");
         }
         let gone = content::missing_of(&old, |digest| failed.contains(digest));
+        for orphan in stored.iter().filter(|stored| gone.contains(&stored.digest)) {
+            (self.tell)(&orphan.digest, now.since(orphan.since));
+        }
         self.report.failed = self.report.failed.plus(Totals::of(&failed));
         self.report.deleted = self.report.deleted.plus(Totals::of(&gone));
         self.held.push_back(Held { since: Instant::now(), until, digests: gone });

@@ -59,8 +59,41 @@ pub enum StoreEvent {
         /// How many could not be.
         failed: u64,
     },
+    /// A copy that is missing was found, and is not put back, for the queue of repairs is full (`replicated`).
+    RepairQueueFull,
     /// An index named a blob that its storage does not have; the entry was removed.
     Dangling,
+    /// A blob was deleted (decorator `metrics`).
+    Deleted {
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// So many blobs could not be deleted (decorator `metrics`).
+    DeleteErrors(u64),
+    /// A call of an index ended.
+    Index {
+        /// Which call.
+        call: IndexCall,
+        /// How it ended; `None` is well.
+        error: Option<ErrorCode>,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// The calls of a [`crate::index::BlobIndex`] that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexCall {
+    /// `insert`.
+    Insert,
+    /// `present`.
+    Present,
+    /// `totals`.
+    Totals,
+    /// `claim`.
+    Claim,
+    /// `forget`.
+    Forget,
 }
 
 /// The calls of a [`crate::BlobStore`]; the names are BuildGrid's labels.

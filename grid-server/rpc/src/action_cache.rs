@@ -5,10 +5,11 @@
 //! `GetActionResultRequest`), and refuses results whose digests are malformed.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use grid_cache::SharedCache;
 use grid_cas::SharedStore;
-use grid_core::{Digest, DigestFunction};
+use grid_core::{CallEvent, Digest, DigestFunction};
 use grid_proto::reapi::action_cache_server::ActionCache;
 use grid_proto::reapi::{self, ActionResult, GetActionResultRequest, UpdateActionResultRequest};
 use tonic::{Request, Response, Status};
@@ -151,6 +152,7 @@ impl ActionCache for ActionCacheService {
         let action = reader.required("action_digest", request.action_digest.as_ref()).map_err(status)?;
         let found = instance.cache.get(&action).await.map_err(status)?;
         let mut result = found.ok_or_else(|| not_cached(&action))?;
+        tell_age(&result);
         if let Some(store) = &instance.store {
             let wanted = Inline {
                 stdout: request.inline_stdout,
@@ -175,6 +177,18 @@ impl ActionCache for ActionCacheService {
         check(&reader, &result).map_err(status)?;
         instance.cache.update(&action, &result).await.map_err(status)?;
         Ok(Response::new(result))
+    }
+}
+
+/// Tells whoever measures the call how long ago the action ended, where its worker said when.
+fn tell_age(result: &ActionResult) {
+    let completed =
+        result.execution_metadata.as_ref().and_then(|metadata| metadata.worker_completed_timestamp);
+    let completed = completed.and_then(|completed| SystemTime::try_from(completed).ok());
+    if let Some(completed) = completed {
+        // A worker whose clock is ahead ended it just now.
+        let age = SystemTime::now().duration_since(completed).unwrap_or_default();
+        grid_core::call::tell(CallEvent::ResultAge(age));
     }
 }
 

@@ -37,6 +37,29 @@ pub const fn grpc_code(code: ErrorCode) -> Code {
     }
 }
 
+/// The kind of failure that a status tells of, where it does.
+pub(crate) fn code_of(status: &Status) -> Option<ErrorCode> {
+    use ErrorCode as E;
+    let known = [
+        E::InvalidArgument,
+        E::NotFound,
+        E::AlreadyExists,
+        E::PermissionDenied,
+        E::Unauthenticated,
+        E::ResourceExhausted,
+        E::FailedPrecondition,
+        E::Aborted,
+        E::OutOfRange,
+        E::Unimplemented,
+        E::Unavailable,
+        E::DeadlineExceeded,
+        E::Cancelled,
+        E::DataLoss,
+    ];
+    let told = known.into_iter().find(|code| grpc_code(*code) == status.code());
+    told.or_else(|| (status.code() != Code::Ok).then_some(E::Internal))
+}
+
 /// The status of a failed call. An error that only an operator can mend is logged here, once.
 #[must_use]
 pub fn to_status<E: Coded + ?Sized>(error: &E) -> Status {

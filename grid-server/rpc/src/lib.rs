@@ -29,6 +29,7 @@ pub mod quota;
 pub mod remote_capabilities;
 pub mod rpc_error;
 pub mod spans;
+pub mod steps;
 pub mod transport;
 pub mod web;
 

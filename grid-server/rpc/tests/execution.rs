@@ -10,11 +10,15 @@ use std::time::Duration;
 use grid_proto::any;
 use grid_proto::longrunning::{self, CancelOperationRequest, GetOperationRequest, ListOperationsRequest};
 use grid_proto::reapi::execution_stage::Value as Stage;
-use grid_proto::reapi::{ActionResult, ExecuteOperationMetadata, ExecuteRequest, WaitExecutionRequest};
+use grid_proto::reapi::{
+    ActionResult, ExecuteOperationMetadata, ExecuteRequest, ExecutedActionMetadata, WaitExecutionRequest,
+};
 use grid_proto::rpc::PreconditionFailure;
 use grid_proto::rwapi::worker;
 use grid_rpc::digests::to_wire;
 use grid_scheduler::SchedulerOptions;
+use grid_scheduler::history::Run;
+use grid_scheduler::service::{Assigned, Counts, Observer, SchedulerEvent};
 use grid_streams::{LogStreamStore as _, SqlLogStreamStore};
 use prost::Message;
 use support::{Bot, Grid, INSTANCE, Kind, Shared, finish, last, response};
@@ -55,6 +59,7 @@ on_both!(
     log_streams_are_told_to_bot_and_client_while_the_action_runs,
     log_streams_end_with_their_lease_whoever_ends_it,
     a_bot_without_room_is_told_to_call_again_soon,
+    the_stages_that_a_bot_tells_of_are_observed,
 );
 
 async fn an_action_goes_from_client_to_bot_and_back(kind: Kind) {
@@ -359,4 +364,47 @@ async fn a_bot_without_room_is_told_to_call_again_soon(kind: Kind) {
     configs.push(worker::Config { key: "long-poll".into(), value: "always".into() });
     bot.update(Duration::from_secs(1)).await.unwrap();
     assert!(left(&bot) > 60, "it is held, whether it has room or not");
+}
+
+/// Notes stages.
+#[derive(Debug, Default)]
+struct Stages(parking_lot::Mutex<Vec<(String, &'static str, Duration)>>);
+
+impl Observer for Stages {
+    fn assigned(&self, _: Assigned<'_>) {}
+
+    fn ended(&self, _: &str, _: &Run) {}
+
+    fn counted(&self, _: &Counts) {}
+
+    fn event(&self, event: SchedulerEvent<'_>) {
+        if let SchedulerEvent::Stage { instance, stage, took, .. } = event {
+            self.0.lock().push((instance.to_owned(), stage, took));
+        }
+    }
+}
+
+async fn the_stages_that_a_bot_tells_of_are_observed(kind: Kind) {
+    let (shared, stages) = (Shared::new(kind).await, Arc::new(Stages::default()));
+    let options = SchedulerOptions { observer: Some(stages.clone()), ..SchedulerOptions::default() };
+    let grid = Grid::start(&shared, options).await;
+    let (_, stream) = grid.execute(shared.action("staged", LINUX, |_| {}).await).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let metadata = ExecutedActionMetadata {
+        input_fetch_start_timestamp: at(10),
+        input_fetch_completed_timestamp: at(11),
+        execution_start_timestamp: at(12),
+        execution_completed_timestamp: at(17),
+        // It does not say when that was over.
+        output_upload_start_timestamp: at(18),
+        ..ExecutedActionMetadata::default()
+    };
+    let result = ActionResult { execution_metadata: Some(metadata), ..ActionResult::default() };
+    finish(&mut bot.session.leases[0], 0, Some(&result));
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    last(stream).await;
+    let told = |stage, seconds| (INSTANCE.to_owned(), stage, Duration::from_secs(seconds));
+    assert_eq!(*stages.0.lock(), [told("Fetch", 1), told("Execution", 5)]);
 }

@@ -130,6 +130,16 @@ impl Database {
         Ok(Self::Sqlite(pool))
     }
 
+    /// How many connections are at work.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        let (open, idle) = match self {
+            Self::Postgres(pool) => (pool.size(), pool.num_idle()),
+            Self::Sqlite(pool) => (pool.size(), pool.num_idle()),
+        };
+        open.saturating_sub(u32::try_from(idle).unwrap_or(u32::MAX))
+    }
+
     /// Whether the database takes a connection within this time.
     ///
     /// # Errors

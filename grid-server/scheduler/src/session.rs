@@ -14,7 +14,7 @@ use crate::properties::Properties;
 use crate::transition::{self, Cause, RetryPolicy};
 
 /// What a bot says of itself (RWAPI, `BotStatus`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BotStatus {
     /// It takes work.
     #[default]

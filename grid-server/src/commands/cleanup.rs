@@ -22,14 +22,16 @@ pub(crate) async fn run(arguments: &Cleanup, out: &mut impl Write) -> anyhow::Re
     let metrics = Metrics::default();
     let bus = monitoring::bus(&config, &metrics);
     let counts = CleanupMetrics::new(&metrics, bus.clone());
-    let mut cleaners = compose::cleaners(&config, &metrics, bus).await?;
+    let mut cleaners = compose::cleaners(&config, &metrics, bus.clone()).await?;
     for cleaner in &mut cleaners {
         bound(cleaner, &arguments.bounds)?;
         cleaner.policy.dry_run = arguments.dry_run;
         cleaner.shared = arguments.shared;
     }
     if arguments.once || arguments.dry_run {
-        return once(&cleaners, &counts, out).await;
+        let code = once(&cleaners, &counts, out).await;
+        monitoring::flush(bus).await;
+        return code;
     }
     if let Some(address) = arguments.admin {
         let listener = TcpListener::bind(address).await;

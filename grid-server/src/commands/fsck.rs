@@ -11,10 +11,12 @@ use grid_core::SystemClock;
 
 use crate::cli::Fsck;
 use crate::compose::Found;
+use crate::settings;
 
 /// Looks at every index of a configuration, and repairs it where that is asked for. Succeeds where all agree in the end.
 pub(crate) async fn run(arguments: &Fsck, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let indexes = super::indexes(arguments.config.as_deref()).await?;
+    let config = settings::read(arguments.config.as_deref())?.sound()?;
+    let indexes = super::indexes(&config).await?;
     let mut code = ExitCode::SUCCESS;
     for Found { place, indexed, .. } in indexes {
         match one(&indexed, arguments.repair).await {

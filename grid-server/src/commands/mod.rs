@@ -10,12 +10,12 @@ pub(crate) mod purge;
 pub(crate) mod serve;
 
 use std::io;
-use std::path::Path;
 
+use grid_config::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::compose;
 use crate::compose::Found;
-use crate::{compose, settings};
 
 /// Waits until the process is asked to end, by SIGTERM or SIGINT.
 pub(crate) async fn asked_to_end() -> io::Result<()> {
@@ -27,9 +27,8 @@ pub(crate) async fn asked_to_end() -> io::Result<()> {
 }
 
 /// The indexes of a configuration, of which there must be some.
-async fn indexes(config: Option<&Path>) -> anyhow::Result<Vec<Found>> {
-    let config = settings::read(config)?.sound()?;
-    let indexes = compose::indexes(&config).await?;
+async fn indexes(config: &ServerConfig) -> anyhow::Result<Vec<Found>> {
+    let indexes = compose::indexes(config).await?;
     anyhow::ensure!(
         !indexes.is_empty(),
         "the configuration has no index (!sql-index or !redis-index) that a storage could be compared with"

@@ -13,6 +13,7 @@ use grid_config::ServerConfig;
 use grid_config::model::{Channel, ServerOptions};
 use grid_rpc::http_cache::HttpCache;
 use grid_rpc::spans::CallSpans;
+use grid_rpc::steps::count_received;
 use grid_rpc::transport::deadline::Deadlines;
 use grid_rpc::transport::{self, TransportOptions};
 use grid_rpc::web::Web;
@@ -60,7 +61,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let mut background = JoinSet::new();
     background.spawn(admin(&arguments, &config, &metrics, &readiness).await?);
 
-    let Composed { routes, http_cache, needs, dependencies, health, cleaners, deferring, _temporary } =
+    let Composed { routes, http_cache, needs, dependencies, pools, health, cleaners, deferring, _temporary } =
         compose(&config, &metrics, bus.clone()).await?;
     let health = Health::new(health, needs).await;
     let ending = CancellationToken::new();
@@ -95,6 +96,9 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         Dependencies::new(&metrics),
         health.clone(),
     ));
+    if let Some(bus) = &bus {
+        background.spawn(monitoring::sessions(bus.clone(), pools));
+    }
     background.spawn(cleaning::keep(cleaners, CleanupMetrics::new(&metrics, bus), cleaning::INTERVAL));
     note_process(&arguments)?;
     until_asked(&mut serving).await?;
@@ -210,6 +214,7 @@ impl Server<'_> {
     fn spawn(&self, listener: Listener, serving: &mut JoinSet<()>) {
         let service = ServiceBuilder::new()
             .layer(Watching(self.metrics.clone()))
+            .map_request(count_received)
             .layer(Watching(self.traces.clone()))
             .layer(CallSpans)
             .layer(HandOver::new(self.ending.clone()))

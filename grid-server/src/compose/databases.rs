@@ -91,6 +91,7 @@ impl Composer<'_> {
             .await
             .map_err(|source| ComposeError::Schema { place: described(), source })?;
         self.databases.insert(key, database.clone());
+        self.pools.push((connection.name.clone(), database.clone()));
         Ok(database)
     }
 
@@ -102,6 +103,7 @@ impl Composer<'_> {
         let path = self.state_directory()?.join(STATE_FILE);
         let database = embedded(path).await?;
         self.state_database = Some(database.clone());
+        self.pools.push((STATE_FILE.to_owned(), database.clone()));
         Ok(database)
     }
 

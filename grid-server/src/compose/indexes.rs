@@ -9,6 +9,7 @@ use grid_cas::decorators::sql_index::{SqlIndex, SqlIndexOptions};
 use grid_cas::fsck::Indexed;
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql;
+use grid_cas::index::timed::Timed;
 use grid_cas::index::{BlobIndex, IndexClock};
 use grid_cas::sql::SqlPool;
 use grid_cas::{Inventory, SharedStore};
@@ -99,7 +100,7 @@ impl Composer<'_> {
             self.buildgrids.insert(key.clone(), buildgrid);
         }
         let options = sql::SqlIndexOptions { store, precision: index.refresh_access_after, name };
-        Ok(sql::index(pool, options))
+        Ok(Arc::new(Timed::new(sql::index(pool, options), "sql_index", Arc::clone(&self.observer))))
     }
 
     /// Two indexes that share their rows would vouch for each other's blobs.

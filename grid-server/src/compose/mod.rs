@@ -93,6 +93,8 @@ pub(crate) struct Composed {
     pub(crate) needs: Needs,
     /// What may be away of that.
     pub(crate) dependencies: Vec<Dependency>,
+    /// The pools of connections to databases, by their names in metrics.
+    pub(crate) pools: Vec<(String, Database)>,
     /// The health service's tongue.
     pub(crate) health: HealthReporter,
     /// What may have writes to make after the last call.
@@ -121,6 +123,8 @@ pub(crate) struct Composer<'a> {
     schedulers: HashMap<Key, Arc<Scheduler>>,
     records: HashMap<Key, Records>,
     databases: HashMap<Key, Database>,
+    /// All of them, by their names in metrics.
+    pools: Vec<(String, Database)>,
     redis: HashMap<Key, Arc<RedisConnection>>,
     metering: HashMap<Key, Arc<Metering>>,
     connections: Vec<(Remote, String, Connection)>,
@@ -160,6 +164,7 @@ pub(crate) async fn compose(
         cleaners,
         deferring: composer.deferring,
         dependencies: composer.dependencies,
+        pools: composer.pools,
         _temporary: composer.temporary,
     })
 }
@@ -203,6 +208,7 @@ impl<'a> Composer<'a> {
             schedulers: HashMap::new(),
             records: HashMap::new(),
             databases: HashMap::new(),
+            pools: Vec::new(),
             redis: HashMap::new(),
             metering: HashMap::new(),
             connections: Vec::new(),

@@ -79,6 +79,20 @@ impl CleanupMetrics {
         this
     }
 
+    /// A batch of a pass was deleted.
+    pub fn deleted(&self, name: &str, took: Duration) {
+        if let Some(bus) = &self.bus {
+            published::batch(bus, name, took);
+        }
+    }
+
+    /// An orphan of that age was deleted.
+    pub fn orphaned(&self, bytes: u64, age: Duration) {
+        if let Some(bus) = &self.bus {
+            published::orphan(bus, age, bytes);
+        }
+    }
+
     /// A pass by `policy` ended, with a report or without.
     pub fn passed(&self, name: &str, policy: &Policy, report: Option<&Report>, took: Duration) {
         let result = if report.is_some() { "ok" } else { "failed" };

@@ -9,6 +9,7 @@ pub mod bus;
 pub mod caches;
 pub mod cleanup;
 pub mod connections;
+pub mod databases;
 pub mod dependencies;
 pub mod http_cache;
 pub mod logs;

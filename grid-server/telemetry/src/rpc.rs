@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use grid_core::CallInstance;
+use grid_core::{CallInstance, ServedCall};
 use http::{HeaderMap, Request, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,7 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::Metrics;
 use crate::bus::Bus;
-use crate::published::{self, Called};
+use crate::published::{self, Called, Told};
 use crate::watched::{Watch, Watched};
 
 /// The names of gRPC's codes, by number, as Prometheus metrics of gRPC servers label them.
@@ -121,7 +121,11 @@ impl Watch for RpcMetrics {
         let rpc = self.known.get(request.uri().path()).copied().unwrap_or(OTHER);
         let instance = CallInstance::default();
         request.extensions_mut().insert(instance.clone());
-        Some(Call::start(self.families.clone(), rpc, instance))
+        let call = Call::start(self.families.clone(), rpc, instance);
+        if let Some((served, _)) = &call.served {
+            request.extensions_mut().insert(served.clone());
+        }
+        Some(call)
     }
 }
 
@@ -134,17 +138,27 @@ pub struct Call {
     started: Instant,
     code: Option<&'static str>,
     sent: u64,
+    /// What the bus is told of the call, where there is one.
+    served: Option<(ServedCall, Arc<Told>)>,
 }
 
 impl Call {
     fn start(families: Families, rpc: Rpc, instance: CallInstance) -> Self {
         families.started.get_or_create(&rpc).inc();
         families.in_flight.get_or_create(&rpc).inc();
-        if let Some(bus) = &families.bus {
+        let served = families.bus.as_ref().map(|bus| {
             let ongoing = families.ongoing.fetch_add(1, Ordering::Relaxed) + 1;
             published::begun(bus, rpc.grpc_service, rpc.grpc_method, ongoing);
-        }
-        Self { families, rpc, instance, started: Instant::now(), code: None, sent: 0 }
+            let told = Arc::new(Told::new(bus.clone()));
+            let call = ServedCall {
+                service: rpc.grpc_service,
+                method: rpc.grpc_method,
+                instance: instance.clone(),
+                observer: Arc::clone(&told) as _,
+            };
+            (call, told)
+        });
+        Self { families, rpc, instance, started: Instant::now(), code: None, sent: 0, served }
     }
 }
 
@@ -159,6 +173,13 @@ impl Watched for Call {
 
     fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
+    }
+
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.served {
+            Some((call, _)) => call.enter(work),
+            None => work(),
+        }
     }
 }
 
@@ -177,7 +198,7 @@ impl Drop for Call {
         self.families.in_flight.get_or_create(&self.rpc).dec();
         let of = Took { grpc_service, grpc_method, grid_instance: grid_instance.clone() };
         self.families.seconds.get_or_create(&of).observe(took.as_secs_f64());
-        if let Some(bus) = &self.families.bus {
+        if let (Some(bus), Some((_, told))) = (&self.families.bus, &self.served) {
             self.families.ongoing.fetch_sub(1, Ordering::Relaxed);
             let call = Called {
                 service: grpc_service,
@@ -186,6 +207,8 @@ impl Drop for Call {
                 instance: &grid_instance,
                 took,
                 sent: self.sent,
+                received: told.received(),
+                authorized: told.authorized(),
             };
             published::called(bus, &call);
         }

@@ -3,12 +3,8 @@
 //! What jobs went through is counted by the replica that did it: sums over replicas are the grid's. The queue is the
 //! grid's own, told alike by every replica: the largest counts, not the sum.
 
-use std::time::Duration;
-
-use grid_scheduler::fleet::demand::Demand;
 use grid_scheduler::history::Run;
-use grid_scheduler::service::Observer;
-use grid_scheduler::store::Depth;
+use grid_scheduler::service::{Assigned, Counts, Observer, SchedulerEvent};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::Metrics;
 use crate::bus::Bus;
-use crate::published;
+use crate::published::{self, Gauges};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -51,6 +47,7 @@ pub struct SchedulerMetrics {
     pool_bots: Family<Pool, Gauge>,
     pool_slots: Family<Pool, Gauge>,
     pool_idle_slots: Family<Pool, Gauge>,
+    gauges: Gauges,
     bus: Option<Bus>,
 }
 
@@ -89,6 +86,7 @@ impl SchedulerMetrics {
             pool_bots: Family::default(),
             pool_slots: Family::default(),
             pool_idle_slots: Family::default(),
+            gauges: Gauges::default(),
             bus,
         };
         this.register(metrics);
@@ -129,11 +127,11 @@ impl SchedulerMetrics {
 }
 
 impl Observer for SchedulerMetrics {
-    fn assigned(&self, pool: &str, priority: i32, waited: Duration) {
-        let kind = Kind { pool: pool.to_owned(), priority: class(priority) };
-        self.queue_seconds.get_or_create(&kind).observe(waited.as_secs_f64());
+    fn assigned(&self, assigned: Assigned<'_>) {
+        let kind = Kind { pool: assigned.pool.to_owned(), priority: class(assigned.priority) };
+        self.queue_seconds.get_or_create(&kind).observe(assigned.waited.as_secs_f64());
         if let Some(bus) = &self.bus {
-            published::assigned(bus, pool, waited);
+            published::assigned(bus, &assigned);
         }
     }
 
@@ -146,10 +144,11 @@ impl Observer for SchedulerMetrics {
         }
     }
 
-    fn counted(&self, depths: &[Depth], demand: &Demand) {
+    fn counted(&self, counts: &Counts) {
         if let Some(bus) = &self.bus {
-            published::counted(bus, depths, demand);
+            self.gauges.publish(bus, counts);
         }
+        let Counts { depths, demand, .. } = counts;
         self.queued.set(gauge(depths.iter().map(|depth| depth.queued).sum::<u64>()));
         self.executing.set(gauge(depths.iter().map(|depth| depth.executing).sum::<u64>()));
         let oldest = depths.iter().filter_map(|depth| depth.oldest).min();
@@ -167,15 +166,23 @@ impl Observer for SchedulerMetrics {
             self.pool_idle_slots.get_or_create(&pool).set(gauge(of.idle_slots));
         }
     }
+
+    fn event(&self, event: SchedulerEvent<'_>) {
+        if let Some(bus) = &self.bus {
+            published::done(bus, event);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use grid_core::Timestamp;
-    use grid_scheduler::fleet::demand::PoolDemand;
+    use grid_scheduler::fleet::demand::{Demand, PoolDemand};
     use grid_scheduler::properties::RequirementId;
+    use grid_scheduler::store::Depth;
 
     use super::*;
 
@@ -184,15 +191,20 @@ mod tests {
         Depth { requirement, queued, executing: 2, oldest: Some(Timestamp(oldest)) }
     }
 
+    fn counts(depths: Vec<Depth>, demand: Demand) -> Counts {
+        Counts { depths, demand, ..Counts::default() }
+    }
+
     #[test]
     fn the_queue_and_the_waits_are_told() {
         let metrics = Metrics::default();
         let scheduler = SchedulerMetrics::new(&metrics, None);
-        scheduler.assigned("ns/linux", -3, Duration::from_millis(20));
+        let waited = Duration::from_millis(20);
+        scheduler.assigned(Assigned { pool: "ns/linux", instance: "", priority: -3, waited });
         let pools =
             BTreeMap::from([("ns/linux".to_owned(), PoolDemand { queued: 4, ..PoolDemand::default() })]);
         let demand = Demand { at: Timestamp(9_000_000), pools, unplaced: Vec::new() };
-        scheduler.counted(&[depth(3, 4_000_000), depth(1, 2_000_000)], &demand);
+        scheduler.counted(&counts(vec![depth(3, 4_000_000), depth(1, 2_000_000)], demand));
         let text = metrics.encode();
         for line in [
             "grid_scheduler_queue_seconds_count{pool=\"ns/linux\",priority=\"high\"} 1",
@@ -204,7 +216,7 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         let gone = Demand { at: Timestamp(9_000_000), pools: BTreeMap::new(), unplaced: Vec::new() };
-        scheduler.counted(&[], &gone);
+        scheduler.counted(&counts(Vec::new(), gone));
         assert!(!metrics.encode().contains("grid_scheduler_pool_queued_jobs{"), "the pool is gone");
     }
 }

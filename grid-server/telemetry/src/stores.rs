@@ -171,6 +171,9 @@ impl StoreObserver for StoreMetrics {
                 answered(&self.repairs, "repaired", repaired);
                 answered(&self.repairs, "failed", failed);
             }
+            StoreEvent::RepairQueueFull => answered(&self.repairs, "not_queued", 1),
+            // The calls themselves are counted.
+            StoreEvent::Deleted { .. } | StoreEvent::DeleteErrors(_) | StoreEvent::Index { .. } => {}
             StoreEvent::Dangling => drop(self.dangling.get_or_create(&of).inc()),
         }
     }

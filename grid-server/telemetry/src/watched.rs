@@ -31,6 +31,11 @@ pub trait Watched {
 
     /// So many bytes of the answer leave.
     fn sent(&mut self, _bytes: usize) {}
+
+    /// Does a part of what is done for the call.
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
 }
 
 /// The layer.
@@ -67,7 +72,15 @@ where
 
     fn call(&mut self, mut request: Request<Req>) -> Self::Future {
         let call = self.watch.begin(&mut request);
-        WatchedFuture { inner: self.inner.call(request), call }
+        let inner = within(call.as_ref(), || self.inner.call(request));
+        WatchedFuture { inner, call }
+    }
+}
+
+fn within<C: Watched, T>(call: Option<&C>, work: impl FnOnce() -> T) -> T {
+    match call {
+        Some(call) => call.within(work),
+        None => work(),
     }
 }
 
@@ -90,7 +103,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
+        let inner = this.inner;
+        let response = ready!(within(this.call.as_ref(), || inner.poll(cx)))?;
         let mut call = this.call.take();
         if let Some(call) = &mut call {
             call.answered(response.status(), response.headers());
@@ -124,7 +138,8 @@ impl<C: Watched, B: Body> Body for WatchedBody<C, B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let inner = this.inner;
+        let frame = ready!(within(this.call.as_ref(), || inner.poll_frame(cx)));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(call) = this.call.as_mut() {

@@ -7,7 +7,7 @@
 mod policy;
 mod report;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grid_core::{Clock, Coded, Digest, Timestamp};
 use uuid::Uuid;
@@ -91,10 +91,12 @@ impl Run<'_> {
             if !self.take_turn().await? {
                 return Ok(Turn::Lost);
             }
+            let began = Instant::now();
             if !self.batch().await? {
                 break;
             }
             progress(&Progress {
+                took: began.elapsed(),
                 deleted: self.report.deleted,
                 remaining: self.report.after,
                 target: self.policy.low(),

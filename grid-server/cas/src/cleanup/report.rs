@@ -11,6 +11,8 @@ use crate::index::Totals;
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
+    /// How long the last batch took.
+    pub took: Duration,
     /// Deleted so far.
     pub deleted: Totals,
     /// Still there.

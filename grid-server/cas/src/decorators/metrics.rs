@@ -127,6 +127,13 @@ impl BlobStore for Metrics {
         let mut call = self.call(Method::BulkDelete, digests.len());
         let answers = self.inner.delete(digests).await;
         call.answered(&answers, |()| 0);
+        for (digest, _) in digests.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()) {
+            self.observer.event(self.store, StoreEvent::Deleted { bytes: digest.size() });
+        }
+        let failed = answers.iter().filter(|answer| answer.is_err()).count() as u64;
+        if failed > 0 {
+            self.observer.event(self.store, StoreEvent::DeleteErrors(failed));
+        }
         answers
     }
 

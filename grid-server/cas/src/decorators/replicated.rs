@@ -47,6 +47,8 @@ pub struct Replicated {
 
 #[derive(Debug)]
 struct Repairs {
+    /// Whether there is a queue at all.
+    queues: bool,
     room: Arc<Semaphore>,
     writers: Semaphore,
     observer: SharedObserver,
@@ -64,14 +66,19 @@ impl Replicated {
         }
         let ReplicatedOptions { queue_size, writers, read_replication, observer } = options;
         let (room, writers) = (Arc::new(Semaphore::new(queue_size)), Semaphore::new(writers.max(1)));
-        let repairs = Arc::new(Repairs { room, writers, observer });
+        let repairs = Arc::new(Repairs { queues: queue_size > 0, room, writers, observer });
         let stores = stores.into_iter().map(Guarded::new).collect();
         Ok(Self { stores, read_replication, repairs })
     }
 
     /// Copies a blob from the store that has it to those that have not, in the background.
     fn repair_later(&self, digest: Digest, from: usize, to: Vec<usize>) {
-        let Ok(place) = Arc::clone(&self.repairs.room).try_acquire_owned() else { return };
+        let Ok(place) = Arc::clone(&self.repairs.room).try_acquire_owned() else {
+            if self.repairs.queues {
+                self.repairs.observer.event(LABEL, StoreEvent::RepairQueueFull);
+            }
+            return;
+        };
         let (stores, repairs) = (Arc::clone(&self.stores), Arc::clone(&self.repairs));
         tokio::spawn(async move {
             let _place = place;

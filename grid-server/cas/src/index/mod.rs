@@ -9,6 +9,7 @@ mod clock;
 pub mod redis;
 #[cfg(feature = "sql")]
 pub mod sql;
+pub mod timed;
 
 use std::fmt::{self, Debug};
 use std::pin::Pin;

@@ -10,10 +10,13 @@ use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
 use grid_cas::decorators::sharded::{Rendezvous, Sharded};
 use grid_cas::decorators::size_differentiated::SizeDifferentiated;
 use grid_cas::decorators::with_cache::{Journal, WithCache, WithCacheOptions};
-use grid_cas::observer::{Method, StoreEvent, StoreObserver, unobserved};
+use grid_cas::index::redis::RedisIndex;
+use grid_cas::index::timed::Timed;
+use grid_cas::index::{BlobIndex as _, Claim, NewBlob};
+use grid_cas::observer::{IndexCall, Method, StoreEvent, StoreObserver, unobserved};
 use grid_cas::redis_client::RedisConnection;
 use grid_cas::{BlobStore, ByteRange, SharedStore, StoreError};
-use grid_core::{Digest, DigestFunction, SystemClock};
+use grid_core::{Clock as _, Digest, DigestFunction, SystemClock};
 use parking_lot::Mutex;
 
 use super::redis_server;
@@ -278,4 +281,69 @@ async fn calls_are_told_with_their_bytes_and_outcome() {
         .collect();
     let (read, write) = (Method::StreamRead, Method::StreamWrite);
     assert_eq!(seen, [(read, false, 0), (write, true, 1_000), (read, true, 600), (read, false, 0)]);
+}
+
+#[tokio::test]
+async fn deletions_are_told_with_what_failed() {
+    let notes = Arc::new(Notes::default());
+    let away = redis_server::options(redis_server::free_port().await, 0);
+    let broken = fmb_cache(lru(ROOM), Arc::new(RedisConnection::new(away)));
+    let digests = [blob(1, 1_000).0, blob(2, 2_000).0];
+    Metrics::new(lru(ROOM), "lru", notes.clone()).delete(&digests).await;
+    Metrics::new(broken, "redis_fmb_cache", notes.clone()).delete(&digests).await;
+    let seen = notes.0.lock();
+    let told: Vec<_> = seen.iter().filter(|event| !matches!(event, StoreEvent::Call { .. })).collect();
+    let expected = [
+        &StoreEvent::Deleted { bytes: 1_000 },
+        &StoreEvent::Deleted { bytes: 2_000 },
+        &StoreEvent::DeleteErrors(2),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_repair_that_finds_no_room_is_told() {
+    let (digest, bytes) = blob(1, 100);
+    for (queue_size, expected) in [(0, 0), (1, 1)] {
+        let notes = Arc::new(Notes::default());
+        let options =
+            ReplicatedOptions { queue_size, writers: 1, read_replication: false, observer: notes.clone() };
+        let first = lru(ROOM);
+        let (other, others) = blob(2, 100);
+        first.write(&digest, pieces(&bytes, 100)).await.unwrap();
+        first.write(&other, pieces(&others, 100)).await.unwrap();
+        let store = Replicated::new(vec![first, lru(ROOM)], options).unwrap();
+        // Nothing is repaired before the call ends, for it never waits.
+        store.find_missing(&[digest, other]).await.unwrap();
+        let full = notes.0.lock().iter().filter(|event| **event == StoreEvent::RepairQueueFull).count();
+        assert_eq!(full, expected, "a queue of {queue_size}");
+    }
+}
+
+#[tokio::test]
+async fn calls_of_an_index_are_told() {
+    let notes = Arc::new(Notes::default());
+    let redis = RedisIndex::new(redis_server::database().await, "timed");
+    let index = Timed::new(Arc::new(redis), "sql_index", notes.clone());
+    let (digest, now) = (blob(1, 100).0, SystemClock.now());
+    index.insert(&[NewBlob { digest, content: None }], now).await.unwrap();
+    assert!(index.present(&[digest], now).await.unwrap().contains(&digest));
+    index.totals().await.unwrap();
+    let until = now.after(Duration::from_secs(60));
+    let later = now.after(Duration::from_secs(1));
+    let claim = Claim { unused_since: later, large: None, bytes: 1_000, blobs: 9, now: later, until };
+    let claimed = index.claim(&claim).await.unwrap();
+    index.forget(&claimed, until).await.unwrap();
+    let calls: Vec<_> = notes
+        .0
+        .lock()
+        .iter()
+        .map(|event| match event {
+            StoreEvent::Index { call, error: None, .. } => *call,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected =
+        [IndexCall::Insert, IndexCall::Present, IndexCall::Totals, IndexCall::Claim, IndexCall::Forget];
+    assert_eq!(calls, expected);
 }

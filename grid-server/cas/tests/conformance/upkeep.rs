@@ -210,15 +210,24 @@ async fn two_moments_are_brought_into_agreement(f: Fixture) {
 async fn orphans_of_some_age_are_deleted_and_nothing_else(f: Fixture) {
     let known = Fixture::fill(&f.store, 0..20).await;
     let orphans = Fixture::fill(&f.what.storage, 20..27).await;
-    let young = sweep(&f.what, &*f.clock, ABANDONED).await.unwrap();
+    let young = sweep(&f.what, &*f.clock, ABANDONED, &|_, _| {}).await.unwrap();
     assert_eq!((young.young, young.orphans, young.deleted), (totals(7), totals(0), totals(0)), "{young}");
     f.clock.forward(HOUR);
     let dry = janitor::Options { dry_run: true, ..ABANDONED };
-    let told = sweep(&f.what, &*f.clock, dry).await.unwrap();
+    let told = sweep(&f.what, &*f.clock, dry, &|_, _| {}).await.unwrap();
     assert_eq!((told.orphans, told.deleted, told.stored), (totals(7), totals(0), totals(27)), "{told}");
     assert!(f.what.storage.find_missing(&orphans).await.unwrap().is_empty());
-    let swept = sweep(&f.what, &*f.clock, ABANDONED).await.unwrap();
+    let told = parking_lot::Mutex::new(Vec::new());
+    let tell = |orphan: &Digest, age| told.lock().push((*orphan, age));
+    let swept = sweep(&f.what, &*f.clock, ABANDONED, &tell).await.unwrap();
     assert_eq!((swept.deleted, swept.failed), (totals(7), totals(0)), "{swept}");
+    assert!(
+        orphans.iter().all(|orphan| told
+            .lock()
+            .iter()
+            .any(|(digest, age)| digest == orphan && *age >= ABANDONED.min_age))
+    );
+    assert_eq!(told.lock().len(), 7);
     assert_eq!(f.what.storage.find_missing(&orphans).await.unwrap(), orphans);
     assert!(f.is_readable(&known).await);
     assert_eq!(f.what.index.totals().await.unwrap(), totals(20));

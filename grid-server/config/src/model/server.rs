@@ -206,7 +206,7 @@ pub enum MonitoringTarget {
     Stdout,
     /// A file.
     File(PathBuf),
-    /// A UNIX socket.
+    /// A UNIX socket to listen at.
     Socket(PathBuf),
     /// `HOST:PORT`, by UDP.
     Udp(String),
@@ -215,7 +215,7 @@ pub enum MonitoringTarget {
 /// The form of what is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MonitoringFormat {
-    /// Length-delimited protocol buffers.
+    /// Protocol buffers, each after its length.
     Binary,
     /// JSON, one message a line.
     Json,

@@ -87,7 +87,7 @@ pub(crate) static MONITORING: Section = record(
         key(
             "endpoint-location",
             Ty::Text,
-            "The file, the socket's name, or `HOST:PORT`; needed for all but `stdout`.",
+            "The file, the name of the socket to listen at, or `HOST:PORT`; needed for all but `stdout`.",
         ),
         default("serialization-format", Ty::OneOf(&["binary", "json", "statsd"]), "statsd", "In which form."),
         key("metric-prefix", Ty::Text, "What every metric's name starts with."),

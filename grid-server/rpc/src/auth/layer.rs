@@ -15,7 +15,9 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 
 use super::tokens::TokenFile;
-use super::{Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, Rates, bearer};
+use super::{
+    Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, Rates, bearer, timed,
+};
 use crate::transport::around::{Around, Surrounded};
 use crate::{RpcError, to_status};
 
@@ -103,7 +105,7 @@ impl Around for AuthLayer {
         S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
     {
         let (parts, body) = request.into_parts();
-        let call = match self.options.admit(parts.uri.path(), &parts).await {
+        let call = match timed(self.options.admit(parts.uri.path(), &parts)).await {
             Err(error) => return Ok(to_status(&error).into_http()),
             Ok(call) => call,
         };

@@ -18,9 +18,10 @@ pub mod tokens;
 
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use grid_core::{CallInstance, InstanceName};
+use grid_core::{CallEvent, CallInstance, InstanceName};
 use http::request::Parts;
 
 use crate::RpcError;
@@ -151,9 +152,17 @@ pub(crate) fn note_instance(instance: &InstanceName) {
 /// [`RpcError::Unauthenticated`], [`RpcError::PermissionDenied`]; or why the caller can't be known.
 pub async fn permit(instance: &str) -> Result<(), RpcError> {
     match CALL.try_with(Call::clone) {
-        Ok(call) => call.permit(instance, &call.method).await,
+        Ok(call) => timed(call.permit(instance, &call.method)).await,
         Err(_) => Ok(()),
     }
+}
+
+/// Tells whoever measures the call how long it took to know its caller, or what they may do.
+async fn timed<T>(work: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let done = work.await;
+    grid_core::call::tell(CallEvent::Authorized(began.elapsed()));
+    done
 }
 
 /// Whether the caller of the call that this task serves may call another method, by its path, in `instance`.

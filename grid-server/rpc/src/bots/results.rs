@@ -3,9 +3,11 @@
 //! The order is what makes a result safe: outputs are in the storage before the bot reports, the action cache has
 //! the result before the scheduler does, and only then does a client hear of it.
 
+use std::time::{Duration, SystemTime};
+
 use grid_cache::CacheError;
 use grid_proto::any;
-use grid_proto::reapi::{ActionResult, ExecuteResponse};
+use grid_proto::reapi::{ActionResult, ExecuteResponse, ExecutedActionMetadata};
 use grid_proto::rwapi::{Lease, LeaseState};
 use grid_scheduler::history::Usage;
 use grid_scheduler::ids::SessionId;
@@ -14,6 +16,7 @@ use grid_scheduler::session::{News, ReportedLease};
 use grid_scheduler::transition::Cause;
 use grid_streams::Executed;
 use prost::Message;
+use prost_types::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -73,6 +76,9 @@ async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Re
     }
     let succeeded = status.code == Code::Ok as i32;
     let mut result = result.map(|result| with_times(result, job));
+    if let Some(metadata) = result.as_ref().and_then(|result| result.execution_metadata.as_ref()) {
+        instance.scheduler.observe_stages(job, &stages(metadata));
+    }
     let (used, statistics) = match &mut result {
         Some(result) => usage::settle(instance, job.spec.action_digest.function(), result).await,
         None => (Usage::default(), None),
@@ -87,6 +93,19 @@ async fn completed(instance: &ExecutionInstance, job: &Job, lease: &Lease) -> Re
     recorded?;
     let response = ExecuteResponse { result, status: Some(status), ..ExecuteResponse::default() };
     Ok((News::Finished(response.encode_to_vec().into()), used))
+}
+
+/// How long the stages took that the bot told of.
+fn stages(told: &ExecutedActionMetadata) -> Vec<(&'static str, Duration)> {
+    let between = |name, start: Option<Timestamp>, end: Option<Timestamp>| {
+        let (start, end) = (SystemTime::try_from(start?).ok()?, SystemTime::try_from(end?).ok()?);
+        Some((name, end.duration_since(start).ok()?))
+    };
+    let fetch = (told.input_fetch_start_timestamp, told.input_fetch_completed_timestamp);
+    let execution = (told.execution_start_timestamp, told.execution_completed_timestamp);
+    let upload = (told.output_upload_start_timestamp, told.output_upload_completed_timestamp);
+    let stages = [("Fetch", fetch), ("Execution", execution), ("Upload", upload)];
+    stages.into_iter().filter_map(|(name, (start, end))| between(name, start, end)).collect()
 }
 
 fn failed(cause: Cause) -> (News, Usage) {

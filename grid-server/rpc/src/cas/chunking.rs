@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use grid_cas::{ByteRange, ByteStream, SharedStore, StoreError};
-use grid_core::{Digest, DigestFunction};
+use grid_core::{Digest, DigestFunction, Step};
 use grid_proto::reapi::chunking_function::Value as ChunkingFunction;
 use grid_proto::reapi::{self, GetChunkMappingResponse};
 use moka::future::Cache;
@@ -23,6 +23,7 @@ use super::fastcdc::{Chunker, Parameters};
 use crate::RpcError;
 use crate::digests::{Reader, to_wire};
 use crate::error::{status, to_status};
+use crate::steps::timed;
 
 /// The chunking function that the server cuts with.
 pub(super) const FUNCTION: i32 = ChunkingFunction::FastCdc2020 as i32;
@@ -232,7 +233,9 @@ impl<'a> Splice<'a> {
             return Err(status(StoreError::NotFound(*missing)));
         }
         let content = concatenate(Arc::clone(store), self.chunks);
-        store.write(&self.blob, content).await.map_err(status)?;
+        // The store reads the chunks for it, and checks that they make this blob.
+        let verify = async { store.write(&self.blob, content).await.map_err(status) };
+        timed(Step::SpliceVerify, verify).await?;
         Ok(self.blob)
     }
 }

@@ -11,8 +11,9 @@ pub mod tree;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{Stream, TryStreamExt as _};
 use grid_cas::SharedStore;
+use grid_core::{Step, Stopwatch};
 use grid_proto::directories::GetTreeResponse;
 use grid_proto::reapi::content_addressable_storage_server::ContentAddressableStorage;
 use grid_proto::reapi::{
@@ -27,7 +28,8 @@ pub use chunking::{Chunking, ChunkingOptions};
 
 use crate::Instances;
 use crate::digests::{Functions, Reader, to_wire};
-use crate::error::status;
+use crate::error::{code_of, status};
+use crate::steps::timed;
 
 /// What the CAS service needs to know of one instance.
 #[derive(Clone, Debug)]
@@ -113,7 +115,10 @@ impl ContentAddressableStorage for CasService {
     ) -> Result<Response<Self::GetTreeStream>, Status> {
         let request = request.into_inner();
         let instance = self.instance(&request.instance_name).await?;
-        let pages = tree::get(instance, &request).await?;
+        let mut walk = Stopwatch::start(Step::GetTree);
+        let pages = tree::get(instance, &request).await.inspect_err(|error| walk.note(code_of(error)))?;
+        walk.note(None);
+        let pages = pages.inspect_err(move |error| walk.note(code_of(error)));
         Ok(Response::new(Box::pin(pages)))
     }
 
@@ -123,7 +128,8 @@ impl ContentAddressableStorage for CasService {
     ) -> Result<Response<SplitBlobResponse>, Status> {
         let request = request.into_inner();
         let instance = self.instance(&request.instance_name).await?;
-        let chunks = chunking::split(instance, request.digest_function, request.blob_digest.as_ref()).await?;
+        let split = chunking::split(instance, request.digest_function, request.blob_digest.as_ref());
+        let chunks = timed(Step::Split, split).await?;
         Ok(Response::new(SplitBlobResponse {
             chunk_digests: chunks.iter().map(to_wire).collect(),
             chunking_function: chunking::FUNCTION,
@@ -136,7 +142,8 @@ impl ContentAddressableStorage for CasService {
     ) -> Result<Response<Self::GetChunkMappingStream>, Status> {
         let request = request.into_inner();
         let instance = self.instance(&request.instance_name).await?;
-        let chunks = chunking::split(instance, request.digest_function, request.blob_digest.as_ref()).await?;
+        let split = chunking::split(instance, request.digest_function, request.blob_digest.as_ref());
+        let chunks = timed(Step::Split, split).await?;
         Ok(Response::new(Box::pin(chunking::pages(chunks))))
     }
 
@@ -149,7 +156,7 @@ impl ContentAddressableStorage for CasService {
         let reader = Reader::new(request.digest_function, &instance.functions).map_err(status)?;
         let mut splice = chunking::Splice::new(instance, &reader, request.blob_digest.as_ref())?;
         splice.add(&reader, &request.chunk_digests)?;
-        let blob = splice.commit().await?;
+        let blob = timed(Step::Splice, splice.commit()).await?;
         Ok(Response::new(SpliceBlobResponse { blob_digest: Some(to_wire(&blob)) }))
     }
 
@@ -168,7 +175,7 @@ impl ContentAddressableStorage for CasService {
         while let Some(message) = messages.message().await? {
             splice.add(&reader, &message.chunk_digests)?;
         }
-        let blob = splice.commit().await?;
+        let blob = timed(Step::Splice, splice.commit()).await?;
         Ok(Response::new(RegisterChunkMappingResponse { blob_digest: Some(to_wire(&blob)) }))
     }
 }

@@ -7,7 +7,7 @@ use super::Effects;
 use crate::assign::{Plan, Rule, Slots};
 use crate::ids::{JobId, ReplicaId, SessionId};
 use crate::job::Job;
-use crate::properties::{Requirement, RequirementId};
+use crate::properties::{Match, Requirement, RequirementId};
 use crate::quota::Ledger;
 use crate::store::{FlowKey, Order, QueueStore, QueueTx, StoreResult, Want};
 use crate::transition;
@@ -23,6 +23,16 @@ pub struct Errand {
     pub aged: Vec<(RequirementId, u32)>,
     /// What the requirements say.
     pub requirements: HashMap<RequirementId, Requirement>,
+}
+
+impl Errand {
+    /// Whether a job prefers what the bot has not.
+    fn is_second_best(&self, slot: &Slots, job: &Job) -> bool {
+        let requirement = self.requirements.get(&job.spec.requirement);
+        requirement.filter(|requirement| !requirement.prefer.is_empty()).is_some_and(|requirement| {
+            requirement.matches(&slot.session.pool, &slot.offer) < Match::Preferred
+        })
+    }
 }
 
 /// How claims are made.
@@ -46,6 +56,8 @@ pub struct Claim {
     pub held_back: Vec<RequirementId>,
     /// Sessions that are no longer this replica's to serve.
     pub lost: Vec<SessionId>,
+    /// Of the granted jobs, those whose bots have not all that they prefer.
+    pub second_best: Vec<JobId>,
 }
 
 /// Gives waiting jobs to free bots.
@@ -83,6 +95,9 @@ pub async fn claim(
                 FlowKey { pool: job.spec.pool.clone(), priority: job.state.priority, flow: String::new() };
             let turn = clocks.entry(clock).or_default();
             *turn = job.state.turn.max(*turn);
+            if errand.is_second_best(slot, &job) {
+                claim.second_best.push(job.id);
+            }
             claim.granted.push((session.id, job));
         }
     }

@@ -36,7 +36,7 @@ pub use refuse::refuse;
 pub use register::{Registration, register};
 pub use renew::renew;
 pub use submit::{Submission, Submitted, submit};
-pub use sweep::{QueueTimeout, SweepRules, forget, sweep};
+pub use sweep::{QueueTimeout, SweepKind, SweepRules, Swept, forget, sweep};
 pub use sync::{BotReport, Synced, sync};
 
 use crate::ids::{OperationId, SessionId};

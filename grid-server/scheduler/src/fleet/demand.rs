@@ -12,7 +12,7 @@ use crate::properties::{Requirement, RequirementId};
 use crate::store::{Depth, Recent};
 
 /// Demand for workers at one moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Demand {
     /// When it was so.
     pub at: Timestamp,

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Scheduler;
 use super::dispatcher::Wake;
+use super::observer::SchedulerEvent;
 use super::patience::patiently;
 use crate::SchedulerError;
 use crate::assign::Slots;
@@ -103,7 +104,7 @@ impl Scheduler {
             let known = if round == 0 { self.core.dispatcher.recall(&next) } else { None };
             let synced = match known {
                 Some(session) => Synced { session, held: Vec::new(), drain_is_news: false },
-                None => self.reports.call(next.clone()).await??,
+                None => self.synchronize(next.clone()).await?,
             };
             let session = &synced.session;
             let free = session.capacity.saturating_sub(u32::try_from(synced.held.len()).unwrap_or(u32::MAX));
@@ -120,11 +121,30 @@ impl Scheduler {
             place.offer(slots, brings);
             match timeout_at(deadline, place.woken()).await {
                 Err(_) | Ok(Wake::Nothing) => return Ok(synced),
-                Ok(Wake::Granted(jobs)) => return Ok(granted(synced, jobs)),
+                Ok(Wake::Granted(jobs, since)) => {
+                    self.core.observe_delivered(&jobs, since.elapsed());
+                    return Ok(granted(synced, jobs));
+                }
                 Ok(Wake::Resync) => next = again(next, &synced.held),
             }
         }
         Err(SchedulerError::Stopped)
+    }
+
+    async fn synchronize(&self, report: BotReport) -> Result<Synced, SchedulerError> {
+        let began = Instant::now();
+        let synced = self.reports.call(report).await.flatten();
+        self.core.observe(|| SchedulerEvent::Synchronized { took: began.elapsed(), failed: synced.is_err() });
+        synced
+    }
+
+    /// Tells the observer how long the stages took that a job went through on its bot.
+    pub fn observe_stages(&self, job: &Job, stages: &[(&'static str, Duration)]) {
+        let pool = self.core.view().declared_name(&job.state.worker_pool).to_owned();
+        for (stage, took) in stages {
+            let (pool, instance) = (pool.as_str(), job.spec.instance.as_str());
+            self.core.observe(|| SchedulerEvent::Stage { pool, instance, stage, took: *took });
+        }
     }
 
     /// Names the log streams of leases that a session holds; gives their jobs. Streams that a lease has already stay.

@@ -27,8 +27,8 @@ const KNOWN: Duration = Duration::from_hours(1);
 /// Why a waiting bot is woken.
 #[derive(Debug)]
 pub(super) enum Wake {
-    /// It got these.
-    Granted(Vec<Job>),
+    /// It got these, then.
+    Granted(Vec<Job>, Instant),
     /// What it holds may have changed: look again.
     Resync,
     /// It did not want to wait, and there was nothing for it.
@@ -270,17 +270,17 @@ impl Dispatcher {
         let place = state.places.get(&session).copied();
         let offered = place.and_then(|place| state.waiting.get(&place)).is_some_and(|w| w.offer.is_some());
         let undelivered = match place {
-            Some(place) if offered => state.wake(place, Wake::Granted(jobs)),
+            Some(place) if offered => state.wake(place, Wake::Granted(jobs, Instant::now())),
             Some(place) => {
                 // A newer call is being worked on, and may have looked before the claim: it looks again.
                 state.wake(place, Wake::Resync);
                 None
             }
-            None => Some(Wake::Granted(jobs)),
+            None => Some(Wake::Granted(jobs, Instant::now())),
         };
         drop(state);
         let offer = slots.iter().find(|s| s.session.id == session);
-        if let (Some(Wake::Granted(jobs)), Some(offer)) = (undelivered, offer) {
+        if let (Some(Wake::Granted(jobs, _)), Some(offer)) = (undelivered, offer) {
             self.give_back(session, offer.session.calls, &jobs);
         }
     }

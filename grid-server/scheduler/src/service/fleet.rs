@@ -102,7 +102,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn demand(&self) -> Result<Demand, SchedulerError> {
-        queue(&self.core).await.map(|(_, demand)| demand)
+        queue(&self.core).await.map(|queue| queue.demand)
     }
 
     /// What actions of each kind took of late, those that took most time in all first.
@@ -239,15 +239,27 @@ impl Scheduler {
     }
 }
 
-/// How many jobs wait and run, and the workers that they want, read now.
-pub(super) async fn queue(core: &Core) -> Result<(Vec<Depth>, Demand), SchedulerError> {
+/// The queue at one moment.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) view: Arc<View>,
+    /// How many jobs wait and run.
+    pub(super) depths: Vec<Depth>,
+    /// What they ask for.
+    pub(super) requirements: HashMap<RequirementId, Requirement>,
+    /// The workers that they want.
+    pub(super) demand: Demand,
+}
+
+/// The queue, read now.
+pub(super) async fn queue(core: &Core) -> Result<Queue, SchedulerError> {
     let view = core.read_fleet().await?;
     let depths = core.store.depths().await?;
     let recent = core.store.recent(view.now.before(RECENT), RECENT_JOBS).await?;
     let ids: Vec<RequirementId> = depths.iter().map(|depth| depth.requirement).collect();
     let requirements = requirements(core, &ids).await?;
     let demand = demand::demand(&view, &depths, &requirements, &recent);
-    Ok((depths, demand))
+    Ok(Queue { view, depths, requirements, demand })
 }
 
 impl JobFilter {

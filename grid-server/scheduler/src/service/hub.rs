@@ -1,6 +1,6 @@
 //! [`Hub`]: who on this replica watches which operation. News of a job is given to all its watchers at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -140,6 +140,16 @@ impl Hub {
                 });
             }
         }
+    }
+
+    /// How many watchers there are here, by the instance that the job was first asked for in.
+    pub(super) fn watchers(&self) -> BTreeMap<String, u64> {
+        let mut watchers = BTreeMap::new();
+        for watched in self.state.lock().operations.values() {
+            let instance = watched.views.borrow().job.spec.instance.clone();
+            *watchers.entry(instance).or_default() += watched.watchers as u64;
+        }
+        watchers
     }
 
     /// The requirements of the jobs that wait and are watched here.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::core::Core;
+use super::observer::SchedulerEvent;
 use super::patience::is_passing;
 use super::{observer, waits};
 use crate::SchedulerError;
@@ -94,8 +95,11 @@ async fn learn(core: &Core) -> Result<(), SchedulerError> {
 }
 
 async fn claim(core: &Core, errand: &Errand) -> Result<(), SchedulerError> {
-    let (claim, effects) =
-        engine::claim(core.store.as_ref(), core.replica, errand, core.options.claim_rules()).await?;
+    let began = Instant::now();
+    let claimed = engine::claim(core.store.as_ref(), core.replica, errand, core.options.claim_rules()).await;
+    core.observe(|| SchedulerEvent::Claimed { took: began.elapsed(), failed: claimed.is_err() });
+    let (claim, effects) = claimed?;
+    core.observe_second_best(&claim, errand);
     let more = errand.wants.iter().map(|(id, _)| *id).filter(|id| !claim.exhausted.contains(id));
     core.dispatcher.queued(more);
     core.dispatcher.hold_back(claim.held_back);
@@ -173,9 +177,12 @@ async fn sweep(core: Arc<Core>, ids: Arc<dyn Ids>) {
         }
         loop {
             match engine::sweep(core.store.as_ref(), &rules).await {
-                Ok((more, effects)) => {
+                Ok((swept, effects)) => {
                     core.apply(effects);
-                    if !more {
+                    for (kind, (jobs, took)) in swept.found {
+                        core.observe(|| SchedulerEvent::Swept { kind, jobs, took });
+                    }
+                    if !swept.more {
                         break;
                     }
                 }

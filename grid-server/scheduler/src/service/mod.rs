@@ -4,6 +4,7 @@ mod batcher;
 mod bots;
 mod clients;
 mod core;
+mod counts;
 mod dispatcher;
 mod fleet;
 mod hub;
@@ -23,9 +24,10 @@ use tokio::time::Instant;
 
 pub use bots::{Poll, Standing};
 pub use clients::ExecuteRequest;
+pub use counts::{Bots, CohortShare, Counts, Jobs, Kind};
 pub use fleet::{JobFilter, Why};
 pub use hub::{View, Watch};
-pub use observer::Observer;
+pub use observer::{Assigned, Observer, SchedulerEvent};
 pub use options::SchedulerOptions;
 
 use self::batcher::{Batcher, Limits};

@@ -1,6 +1,7 @@
 //! Who is served when there is more work than slots: the real scheduler over the simulated store and clock.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod observed;
 mod quotas;
 mod turns;
 

@@ -3,7 +3,9 @@
 //! Whoever measures hands over a [`Sample`] and goes on; a task writes them ([`writer`]). What can't be written in time is
 //! dropped and counted, never waited for. The forms are in [`statsd`] and [`record`].
 
+mod log;
 mod record;
+mod socket;
 mod statsd;
 mod writer;
 
@@ -13,11 +15,15 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use grid_core::ServedCall;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use self::log::LogLine;
+pub(crate) use self::log::LogRecords;
 pub use self::statsd::line as statsd_line;
 use crate::Metrics;
+use crate::published::short;
 
 /// How many samples may wait to be written.
 const QUEUE: usize = 10_000;
@@ -29,7 +35,7 @@ pub enum Target {
     Stdout,
     /// A file, to its end.
     File(PathBuf),
-    /// A UNIX socket that somebody listens on.
+    /// A UNIX socket to listen on; all who connect are told.
     Socket(PathBuf),
     /// `HOST:PORT`, by UDP.
     Udp(String),
@@ -38,7 +44,7 @@ pub enum Target {
 /// The form of what is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Length-delimited protocol buffers.
+    /// Protocol buffers, each after its length as four bytes in the machine's own order.
     Binary,
     /// JSON, one message a line.
     Json,
@@ -91,26 +97,19 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Such as `rpc.duration.ms`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What was measured.
     pub value: Value,
     /// Tags; those with empty values are left out.
     pub tags: Vec<(&'static str, Cow<'static, str>)>,
 }
 
-/// A line of the log.
-#[derive(Clone, Debug, PartialEq)]
-struct LogLine {
-    domain: String,
-    level: tracing::Level,
-    message: String,
-    fields: BTreeMap<String, String>,
-}
-
 #[derive(Debug)]
 enum Record {
     Sample(SystemTime, Sample),
     Log(SystemTime, LogLine),
+    /// Nothing to write: what came before is to be written, and then this answered.
+    Flush(oneshot::Sender<()>),
 }
 
 /// A way to publish.
@@ -140,49 +139,39 @@ impl Bus {
         this
     }
 
-    /// Publishes a sample.
-    pub fn send(&self, sample: Sample) {
+    /// Publishes a sample. One that is taken while a call is served gets the call's tags, as far as it has none of its own.
+    pub fn send(&self, mut sample: Sample) {
+        if let Some(call) = ServedCall::current() {
+            let of_call: [(&'static str, Cow<'static, str>); 3] = [
+                ("serviceName", short(call.service).into()),
+                ("method", call.method.into()),
+                ("instanceName", call.instance.label().to_owned().into()),
+            ];
+            for (name, value) in of_call {
+                if sample.tags.iter().all(|(own, _)| *own != name) {
+                    sample.tags.push((name, value));
+                }
+            }
+        }
         self.push(Record::Sample(SystemTime::now(), sample));
+    }
+
+    /// Waits until everything is written, or dropped, that was sent before; for a while at most.
+    pub async fn flush(&self, within: Duration) {
+        let (written, heard) = oneshot::channel();
+        let flush = async {
+            if self.sender.send(Record::Flush(written)).await.is_ok() {
+                let _ = heard.await;
+            }
+        };
+        // What takes longer than this is lost with the process.
+        let _ = tokio::time::timeout(within, flush).await;
     }
 
     fn push(&self, record: Record) {
         if self.sender.try_send(record).is_err() {
             self.dropped.inc();
         }
-    }
-}
-
-/// Publishes what is logged, where there is a bus for it.
-#[derive(Debug)]
-pub(crate) struct LogRecords;
-
-impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for LogRecords {
-    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-        let Some(bus) = LOGS.get() else { return };
-        let metadata = event.metadata();
-        let mut line = LogLine {
-            domain: metadata.target().to_owned(),
-            level: *metadata.level(),
-            message: String::new(),
-            fields: BTreeMap::new(),
-        };
-        event.record(&mut line);
-        bus.push(Record::Log(SystemTime::now(), line));
-    }
-}
-
-impl tracing::field::Visit for LogLine {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        let value = format!("{value:?}");
-        if field.name() == "message" {
-            self.message = value;
-        } else {
-            self.fields.insert(field.name().to_owned(), value);
-        }
-    }
-
-    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-        self.fields.insert(field.name().to_owned(), value.to_owned());
     }
 }
 

@@ -12,13 +12,14 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{BusOptions, LogLine, Record, Sample, Value, full_name, tags};
 
-/// The message with a record.
-pub(super) fn message(options: &BusOptions, sequence_number: i64, record: &Record) -> BusMessage {
+/// The message with a record; `None` where there is nothing to say.
+pub(super) fn message(options: &BusOptions, sequence_number: i64, record: &Record) -> Option<BusMessage> {
     let record = match record {
         Record::Sample(at, sample) => Wire::MetricRecord(metric(options, *at, sample)),
         Record::Log(at, line) => Wire::LogRecord(log(*at, line)),
+        Record::Flush(_) => return None,
     };
-    BusMessage { sequence_number, record: Some(record) }
+    Some(BusMessage { sequence_number, record: Some(record) })
 }
 
 fn metric(options: &BusOptions, at: SystemTime, sample: &Sample) -> MetricRecord {
@@ -35,7 +36,7 @@ fn metric(options: &BusOptions, at: SystemTime, sample: &Sample) -> MetricRecord
     MetricRecord {
         creation_timestamp: Some(at.into()),
         r#type: kind.into(),
-        name: full_name(&options.prefix, sample.name),
+        name: full_name(&options.prefix, &sample.name),
         data: Some(data),
         metadata: tags(sample, &options.additional_tags).into_iter().collect(),
     }
@@ -117,11 +118,11 @@ mod tests {
         };
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
         let sample = Sample {
-            name: "rpc.duration.ms",
+            name: "rpc.duration.ms".into(),
             value: Value::Time(Duration::from_millis(1_500)),
             tags: vec![("code", "OK".into())],
         };
-        let text = json(&message(&options, 7, &Record::Sample(at, sample)));
+        let text = json(&message(&options, 7, &Record::Sample(at, sample)).unwrap());
         let parsed: Json = serde_json::from_str(&text).unwrap();
         let expected = json!({"sequenceNumber": "7", "metricRecord": {
             "creationTimestamp": "1970-01-02T00:00:00Z", "type": "TIMER", "name": "rpc.duration.ms",

@@ -15,7 +15,7 @@ pub fn line(options: &BusOptions, sample: &Sample) -> String {
         Value::Gauge(value) => (value.to_string(), "g"),
         Value::Distribution(value) => (value.to_string(), "ms"),
     };
-    let mut line = clean(&full_name(&options.prefix, sample.name));
+    let mut line = clean(&full_name(&options.prefix, &sample.name));
     match options.tags {
         TagFormat::Influx => push(&mut line, &tags, ',', '='),
         TagFormat::Graphite => push(&mut line, &tags, ';', '='),
@@ -69,7 +69,7 @@ mod tests {
 
     fn sample(value: Value) -> Sample {
         Sample {
-            name: "rpc.duration.ms",
+            name: "rpc.duration.ms".into(),
             value,
             tags: vec![("method", "Execute".into()), ("empty", "".into()), ("code", "OK".into())],
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use grid_cas::StoreError;
 use grid_cas::redis_client::RedisConnection;
-use grid_core::DigestFunction;
+use grid_core::{DigestFunction, ServedCall, Step, Stopwatch};
 use grid_proto::any::unpack;
 use grid_proto::buildbox::execution_statistics::ProcessResourceUsage;
 use grid_proto::longrunning::Operation;
@@ -187,8 +187,14 @@ impl Metered {
     fn add(&self, instance: &str, client: &ClientIdentity, once: String, usage: Usage) {
         let Some(key) = Key::of(instance, client) else { return };
         let (metering, key) = (Arc::clone(&self.metering), key.text());
+        let watch = Stopwatch::start(Step::PutUsage);
         tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(PATIENCE, metering.add(&key, &once, &usage)).await {
+            let added = async {
+                let added = metering.add(&key, &once, &usage).await;
+                watch.ended(&added);
+                added
+            };
+            if let Ok(Err(error)) = timeout(PATIENCE, added).await {
                 tracing::warn!(%error, "metering is away: use is not counted");
             }
         });
@@ -209,10 +215,15 @@ pub(super) fn note(
     let metadata = response.result.and_then(|result| result.execution_metadata);
     let Some(metadata) = metadata.filter(|_| !response.cached_result) else { return };
     let (metered, instance, asked) = (metered.clone(), Arc::clone(instance), asked.clone());
+    let call = ServedCall::current();
     tokio::spawn(async move {
         let read = crate::bots::usage::read(&instance, function, &metadata.auxiliary_metadata).await;
         if let Some(used) = read.and_then(|statistics| statistics.command_rusage) {
-            metered.used(&asked.instance, &asked.client, &asked.id.0.to_string(), &used);
+            let note = || metered.used(&asked.instance, &asked.client, &asked.id.0.to_string(), &used);
+            match call {
+                Some(call) => call.enter(note),
+                None => note(),
+            }
         }
     });
 }
@@ -225,7 +236,10 @@ impl Metering {
     }
 
     async fn used(&self, key: &Key<'_>) -> Result<Usage, StoreError> {
-        let (found,): (Option<Vec<u8>>,) = self.redis.attempt(pipe().get(key.text())).await?;
+        let watch = Stopwatch::start(Step::GetThrottling);
+        let found: Result<(Option<Vec<u8>>,), StoreError> = self.redis.attempt(pipe().get(key.text())).await;
+        watch.ended(&found);
+        let (found,) = found?;
         let Some(found) = found else { return Ok(Usage::default()) };
         let read = serde_json::from_slice(&found).map_err(|error| error.to_string());
         Ok(read.and_then(|value| Usage::read(&value)).unwrap_or_else(|error| {

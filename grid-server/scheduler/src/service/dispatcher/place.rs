@@ -52,7 +52,7 @@ impl Drop for Place<'_> {
             state.places.remove(&self.session);
         }
         drop(state);
-        if let (Ok(Wake::Granted(jobs)), Some(calls)) = (self.woken.try_recv(), self.offered) {
+        if let (Ok(Wake::Granted(jobs, _)), Some(calls)) = (self.woken.try_recv(), self.offered) {
             self.dispatcher.give_back(self.session, calls, &jobs);
         }
     }
