@@ -114,6 +114,10 @@ impl BlobIndex for Timed {
         self.inner.end_turn(holder).await
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.time().await
+    }
+
     async fn totals(&self) -> Result<Totals, StoreError> {
         self.timed(IndexCall::Totals, self.inner.totals()).await
     }
