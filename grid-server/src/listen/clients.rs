@@ -2,15 +2,18 @@
 //!
 //! Those that one of the given certificates has signed, as everywhere; and the given ones themselves, byte for byte.
 //! OpenSSL's usual one-line recipe makes self-signed CA certificates, which no path validation takes for a client, and yet
-//! whoever holds the key of a certificate that was put into the file is who was meant.
+//! whoever holds the key of a certificate that was put into the file is who was meant, for as long as it is valid.
 
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Trusts given certificates as they are, and others by their path to one of them.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl ClientCertVerifier for Pinned {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if self.given.iter().any(|given| given == end_entity) {
-            return Ok(ClientCertVerified::assertion());
+            return in_time(end_entity, now).map(|()| ClientCertVerified::assertion());
         }
         self.paths.verify_client_cert(end_entity, intermediates, now)
     }
@@ -68,5 +71,47 @@ impl ClientCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.paths.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate is valid yet and still.
+fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let (_, read) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < read.validity().not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > read.validity().not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn a_given_certificate_is_taken_while_it_is_valid() {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.not_before = date_time_ymd(2020, 1, 1);
+        parameters.not_after = date_time_ymd(2021, 1, 1);
+        let given = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let pinned = Pinned::new(vec![given.clone()]).unwrap();
+        let at = |(year, month): (i32, u8)| {
+            let seconds = date_time_ymd(year, month, 1).unix_timestamp();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap()));
+            pinned.verify_client_cert(&given, &[], now)
+        };
+        assert!(at((2020, 6)).is_ok());
+        let problem = |date| at(date).unwrap_err();
+        assert_eq!(problem((2019, 12)), Error::InvalidCertificate(CertificateError::NotValidYet));
+        assert_eq!(problem((2021, 2)), Error::InvalidCertificate(CertificateError::Expired));
     }
 }

@@ -6,6 +6,7 @@ mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use grid_config::model::{Channel, Endpoint, ServerCredentials, Transport};
@@ -120,13 +121,16 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Binds a UNIX socket, over one that a process left behind.
+/// Binds a UNIX socket, over one that a process left behind. Whatever else stands there is left alone.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
-    if std::os::unix::net::UnixStream::connect(path).is_err() {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) | Ok(()) => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            let what = "what stands there is no socket; move it away, or choose another path";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
         }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_err() => std::fs::remove_file(path)?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(_) | Err(_) => {}
     }
     UnixListener::bind(path).map(|listener| Listener::Unix(listener, path.to_owned()))
 }
@@ -169,6 +173,17 @@ mod tests {
         drop(first);
         assert!(path.exists());
         assert!(Listener::bind(&channel, false, GRPC).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes");
+        std::fs::write(&path, "not to be lost").unwrap();
+        let channel = Channel { endpoint: Endpoint::Unix(path.clone()), transport: Transport::Insecure };
+        let error = Listener::bind(&channel, false, GRPC).await.unwrap_err().to_string();
+        assert!(error.contains("notes") && error.contains("no socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "not to be lost");
     }
 
     #[tokio::test]
