@@ -196,7 +196,7 @@ mod tests {
 
     /// A gate with one place.
     fn gate() -> Gate {
-        Gate::new(1, 0)
+        Gate::new(1, 0, "calls")
     }
 
     /// The place, where it is free.

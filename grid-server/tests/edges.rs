@@ -10,6 +10,12 @@ use axum::Router;
 use axum::routing::post;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
+use grid_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, WriteRequest};
+use grid_proto::logstream::CreateLogStreamRequest;
+use grid_proto::logstream::log_stream_service_client::LogStreamServiceClient;
+use grid_proto::longrunning::WaitOperationRequest;
+use grid_proto::longrunning::operations_client::OperationsClient;
 use grid_proto::reapi::capabilities_client::CapabilitiesClient;
 use grid_proto::reapi::execution_client::ExecutionClient;
 use grid_proto::reapi::{ExecuteRequest, GetCapabilitiesRequest, ServerCapabilities};
@@ -21,6 +27,7 @@ use prost::Message as _;
 use reqwest::{Client, Method, StatusCode};
 use support::{Calls, Server};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
 const INSTANCES: &str = "
@@ -105,6 +112,68 @@ async fn a_connection_above_its_rate_is_slowed_down_then_refused() {
     assert!(capabilities(server.channel().await, None).await.is_ok(), "another connection is another's");
 }
 
+const LOGS: &str = "
+storages: [!lru-storage &cas {size: 10M}]
+caches: [!lru-action-cache &results {storage: *cas, max-cached-refs: 100}]
+schedulers: [!sql-scheduler &queue {storage: *cas, action-cache: *results}]
+instances:
+  - name: ''
+    services: [!cas {storage: *cas}, !bytestream {storage: *cas}, !execution {scheduler: *queue}, !logstream {}]
+";
+
+/// With one place, whoever only waits leaves it to those who work.
+#[tokio::test]
+async fn calls_that_wait_for_somebody_else_hold_up_no_work() {
+    let server = Server::start(&format!("maximum-concurrent-rpcs: 1\n{LOGS}")).await;
+    let channel = server.channel().await;
+    let create = || {
+        let request = CreateLogStreamRequest { parent: "main".to_owned() };
+        let channel = channel.clone();
+        async move {
+            let created = LogStreamServiceClient::new(channel).create_log_stream(request).await;
+            created.unwrap().into_inner()
+        }
+    };
+
+    let stream = create().await;
+    let (sender, messages) = mpsc::channel(1);
+    let first = WriteRequest {
+        resource_name: stream.write_resource_name.clone(),
+        data: "first".into(),
+        ..WriteRequest::default()
+    };
+    sender.send(first).await.unwrap();
+    let mut writer = ByteStreamClient::new(channel.clone());
+    let writing = tokio::spawn(async move { writer.write(ReceiverStream::new(messages)).await });
+    let follow = ReadRequest { resource_name: stream.name, ..ReadRequest::default() };
+    let mut reader = ByteStreamClient::new(channel.clone()).read(follow).await.unwrap().into_inner();
+    assert_eq!(reader.message().await.unwrap().unwrap().data, "first", "its writer is still there");
+    drop(reader);
+
+    let (action, _) = support::store_action(channel.clone(), &["true"]).await;
+    let request = ExecuteRequest { action_digest: Some(action), ..ExecuteRequest::default() };
+    let mut told = ExecutionClient::new(channel.clone()).execute(request).await.unwrap().into_inner();
+    let operation = told.message().await.unwrap().unwrap();
+    let wait = WaitOperationRequest { name: operation.name, timeout: None };
+    let mut waiter = OperationsClient::new(channel.clone());
+    let waiting = tokio::spawn(async move { waiter.wait_operation(wait).await });
+    let unread = QueryWriteStatusRequest { resource_name: create().await.write_resource_name };
+    let mut asker = ByteStreamClient::new(channel.clone());
+    let asking = tokio::spawn(async move { asker.query_write_status(unread).await });
+    for _ in 0..50 {
+        assert!(support::has(channel.clone(), b"").await);
+    }
+    assert!(!asking.is_finished(), "nobody reads that log");
+    asking.abort();
+
+    support::run_one_lease(channel, 0).await;
+    assert!(waiting.await.unwrap().unwrap().into_inner().done);
+    let last = WriteRequest { write_offset: 5, finish_write: true, ..WriteRequest::default() };
+    sender.send(last).await.unwrap();
+    assert_eq!(writing.await.unwrap().unwrap().into_inner().committed_size, 5, "it comes back for the end");
+    server.stop().await;
+}
+
 /// What a collector of traces was sent.
 async fn collector() -> (String, mpsc::UnboundedReceiver<Span>) {
     let (sender, spans) = mpsc::unbounded_channel();
@@ -156,6 +225,23 @@ async fn traced_calls_are_joined_to_their_clients_and_to_their_actions() {
     assert_eq!(stage.parent_span_id, call.span_id, "{stage:#?}");
     let worker = stage.attributes[0].value.clone().unwrap().value;
     assert_eq!(worker, Some(Value::StringValue("test-bot".to_owned())), "{stage:#?}");
+}
+
+#[tokio::test]
+async fn requests_of_the_http_cache_are_traced_too() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (url, mut spans) = collector().await;
+    let cache = "http-cache: [!channel {address: '127.0.0.1:0', insecure-mode: yes}]";
+    let server = Server::start(&format!("tracing: {{endpoint: '{url}'}}\n{cache}\n{INSTANCES}")).await;
+    let request = Client::new().get(format!("{}/cas/{}", server.http_cache(), "a".repeat(64)));
+    let request = request.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    server.stop().await;
+    let span = spans.recv().await.unwrap();
+    assert_eq!((hex(&span.trace_id), span.name.as_str()), (TRACE.to_owned(), "GET cas"));
+    let status =
+        span.attributes.iter().find(|attribute| attribute.key == "http.response.status_code").unwrap();
+    assert_eq!(status.value.clone().unwrap().value, Some(Value::IntValue(404)));
 }
 
 fn hex(id: &[u8]) -> String {

@@ -132,6 +132,10 @@ async fn what_is_wrong_is_refused_and_not_kept() {
     for (method, path, status) in wrong {
         assert_eq!(cache.call(method, &path, vec![0xff; 9]).await.0, status, "{path}");
     }
+    let status = cache.client.get(format!("{}/status", cache.address)).send().await.unwrap();
+    assert_eq!(status.headers()["content-type"], "application/json");
+    let told: serde_json::Value = serde_json::from_slice(&status.bytes().await.unwrap()).unwrap();
+    assert!(told["ServerTime"].is_u64(), "{told}");
     let empty = digest(b"");
     let (status, content) = cache.call(Method::GET, &format!("/cas/{}", empty.hash), vec![]).await;
     assert_eq!((status, content.len()), (StatusCode::OK, 0), "the empty blob is always there");

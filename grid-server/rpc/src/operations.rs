@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::execution::{ExecutionInstance, render};
+use crate::transport::place;
 use crate::{Instances, RpcError, to_status};
 
 mod listing;
@@ -148,6 +149,9 @@ impl Operations for OperationsService {
         let mut watch = instance.scheduler.watch(id).await.map_err(|error| to_status(&error))?;
         loop {
             let view = watch.view();
+            if !view.is_final() {
+                place::leave();
+            }
             if view.is_final() || timeout_at(deadline, watch.changed()).await.is_err() {
                 let browser = instance.action_browser_url.as_deref();
                 let operation = render::operation(&watch.operation, &view.job, view.cancelled, browser);

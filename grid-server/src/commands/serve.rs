@@ -23,7 +23,7 @@ use grid_telemetry::dependencies::Dependencies;
 use grid_telemetry::http_cache::HttpMetrics;
 use grid_telemetry::process::Process;
 use grid_telemetry::rpc::RpcMetrics;
-use grid_telemetry::traces::{TraceOptions, Traces};
+use grid_telemetry::traces::{HttpTraces, TraceOptions, Traces};
 use grid_telemetry::watched::Watching;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tower::layer::util::Stack;
 use tower::{Layer as _, Service, ServiceBuilder};
 
 use crate::answers::Answers;
@@ -76,7 +77,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         traces: traces.clone(),
         http_metrics: HttpMetrics::new(&metrics),
         authorization: authorization.clone(),
-        limits: Limits::new(config.max_concurrent_calls, answers.clone()),
+        limits: Limits::new(config.max_concurrent_calls, answers),
         places: Places::new(config.max_connections, &metrics),
         ending: ending.clone(),
     };
@@ -88,7 +89,7 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
     let cache = HttpCache::new(http_cache, authorization);
     for listener in http_caches {
         tracing::info!("HTTP cache on {}", listener.describe());
-        server.spawn_http_cache(listener, cache.clone(), answers.clone(), &mut serving);
+        server.spawn_http_cache(listener, cache.clone(), &mut serving);
     }
     background.spawn(readiness::watch(
         dependencies,
@@ -218,9 +219,7 @@ impl Server<'_> {
             .layer(Watching(self.traces.clone()))
             .layer(CallSpans)
             .layer(HandOver::new(self.ending.clone()))
-            .layer(self.limits.clone())
-            .layer(Deadlines { idle: IDLE })
-            .layer(self.authorization.clone())
+            .layer(guards(self.authorization.clone(), self.limits.clone()))
             .service(self.routes.clone());
         let (options, places, ending) =
             (options(&self.config.options), self.places.clone(), self.ending.clone());
@@ -235,24 +234,22 @@ impl Server<'_> {
         }
     }
 
-    fn spawn_http_cache(
-        &self,
-        listener: Listener,
-        cache: HttpCache,
-        answers: Answers,
-        serving: &mut JoinSet<()>,
-    ) {
+    fn spawn_http_cache(&self, listener: Listener, cache: HttpCache, serving: &mut JoinSet<()>) {
         let service = ServiceBuilder::new()
             .layer(Watching(self.http_metrics.clone()))
+            .layer(Watching(HttpTraces(self.traces.clone())))
             .layer(CallSpans)
-            .map_response(move |response: http::Response<Body>| {
-                response.map(|body| answers.watch(body, None))
-            })
+            .layer(self.limits.over_http())
             .layer(Deadlines { idle: IDLE })
             .service(cache);
         let options = TransportOptions { http1: true, ..options(&self.config.options) };
         spawn(listener, self.places.clone(), options, service, self.ending.clone(), serving);
     }
+}
+
+/// What stands before the services, outermost last: whoever waits to be admitted takes no place from those who are.
+fn guards(authorization: AuthLayer, limits: Limits) -> Stack<Stack<Deadlines, Limits>, AuthLayer> {
+    Stack::new(Stack::new(Deadlines { idle: IDLE }, limits), authorization)
 }
 
 /// Serves what is accepted at an address.
@@ -304,5 +301,43 @@ fn options(options: &ServerOptions) -> TransportOptions {
         send_buffer: own.send_buffer,
         max_connection_age: options.max_connection_age.or(own.max_connection_age),
         max_connection_age_grace: options.max_connection_age_grace.unwrap_or(own.max_connection_age_grace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use grid_rpc::auth::Rates;
+    use grid_rpc::auth::headers::HeaderAuthenticator;
+    use grid_rpc::auth::layer::AuthOptions;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slowed_down_takes_no_place_from_others() {
+        let authorization = AuthLayer::new(AuthOptions {
+            authenticators: vec![Arc::new(HeaderAuthenticator)],
+            rates: Some(Arc::new(Rates::new(Some(1), None))),
+            ..AuthOptions::default()
+        });
+        let answer = service_fn(|_: http::Request<Body>| async {
+            Ok::<_, Infallible>(http::Response::new(Body::empty()))
+        });
+        let server = guards(authorization, Limits::new(1, Answers::new(1))).layer(answer);
+        let call = |subject: &str| {
+            let mut request = http::Request::builder()
+                .uri("/build.bazel.remote.execution.v2.ContentAddressableStorage/FindMissingBlobs");
+            for name in ["x-request-subject", "x-request-actor", "x-request-workflow"] {
+                request = request.header(name, subject);
+            }
+            server.clone().oneshot(request.body(Body::empty()).unwrap()).boxed()
+        };
+        while call("eager").now_or_never().is_some() {}
+        let mut slowed: Vec<_> = (0..5).map(|_| call("eager")).collect();
+        assert!(slowed.iter_mut().all(|call| call.now_or_never().is_none()));
+        let other = call("modest").now_or_never().expect("the place is free").unwrap();
+        assert!(!other.headers().contains_key("grpc-status"));
+        assert!(slowed.swap_remove(0).await.is_ok(), "the others are only late");
     }
 }

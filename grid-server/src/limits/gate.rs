@@ -18,7 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The places of one class.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate(Arc<Mutex<State>>);
+pub(crate) struct Gate {
+    /// What is said to whom it lets wait in vain.
+    full: &'static str,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -56,37 +60,46 @@ struct Turn<'g> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         // What it may have been sent meanwhile is dropped with its receiver, and goes on to the next.
-        let _waiting = self.gate.0.lock().take_out(self.connection, self.number);
+        let _waiting = self.gate.state.lock().take_out(self.connection, self.number);
     }
 }
 
 impl Gate {
-    /// So many places, and so much room before them.
-    pub(crate) fn new(places: usize, room: usize) -> Self {
-        Self(Arc::new(Mutex::new(State {
+    /// So many places, and so much room before them. `full` says what there are too many of.
+    pub(crate) fn new(places: usize, room: usize, full: &'static str) -> Self {
+        let state = State {
             free: places,
             room,
             waiting: BTreeMap::new(),
             count: 0,
             number: 0,
             last: Connection::default(),
-        })))
+        };
+        Self { full, state: Arc::new(Mutex::new(state)) }
     }
 
     /// A place, once there is one for this connection.
     pub(crate) async fn enter(&self, connection: Connection) -> Result<Place, RpcError> {
         let (number, given) = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             if state.free > 0 {
                 state.free -= 1;
                 return Ok(Place(Some(self.clone())));
             }
-            state.put_in(connection).ok_or_else(full)?
+            state.put_in(connection).ok_or_else(|| self.refusal())?
         };
         let _turn = Turn { gate: self, connection, number };
         match tokio::time::timeout(PATIENCE, given).await {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(full()),
+            Ok(Err(_)) | Err(_) => Err(self.refusal()),
+        }
+    }
+
+    fn refusal(&self) -> RpcError {
+        RpcError::Limit {
+            message: format!("the server has as many {} as it takes; call again", self.full),
+            subject: "server".to_owned(),
+            retry_after: Some(Duration::from_secs(5)),
         }
     }
 
@@ -95,7 +108,7 @@ impl Gate {
         let mut place = Place(Some(self.clone()));
         loop {
             let next = {
-                let mut state = self.0.lock();
+                let mut state = self.state.lock();
                 let next = state.next();
                 if next.is_none() {
                     state.free += 1;
@@ -148,14 +161,6 @@ impl State {
     }
 }
 
-fn full() -> RpcError {
-    RpcError::Limit {
-        message: "the server has as many calls as it takes (maximum-concurrent-rpcs); call again".to_owned(),
-        subject: "server".to_owned(),
-        retry_after: Some(Duration::from_secs(5)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
@@ -164,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_take_turns_whatever_each_has_queued() {
-        let gate = Gate::new(1, 100);
+        let gate = Gate::new(1, 100, "calls");
         let held = gate.enter(Connection::next()).await.unwrap();
         let (busy, modest) = (Connection::next(), Connection::next());
         let mut queue: Vec<_> = (0..50).map(|_| Box::pin(gate.enter(busy))).collect();
@@ -182,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_leaves_room_and_no_place_is_lost() {
-        let gate = Gate::new(1, 2);
+        let gate = Gate::new(1, 2, "calls");
         let connection = Connection::next();
         let held = gate.enter(connection).await.unwrap();
         let mut queue: Vec<_> = (0..2).map(|_| Box::pin(gate.enter(connection))).collect();

@@ -15,9 +15,9 @@ use crate::Metrics;
 use crate::watched::{Watch, Watched};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Asked {
-    method: &'static str,
-    kind: &'static str,
+pub(crate) struct Asked {
+    pub(crate) method: &'static str,
+    pub(crate) kind: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,7 +55,7 @@ impl HttpMetrics {
 }
 
 /// What a request is about, in labels of which there are few.
-fn asked<B>(request: &Request<B>) -> Asked {
+pub(crate) fn asked<B>(request: &Request<B>) -> Asked {
     let method = match *request.method() {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

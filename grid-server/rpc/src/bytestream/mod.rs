@@ -26,7 +26,6 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::digests::Functions;
 use crate::error::status;
 use crate::metadata::RESOURCE_NAME;
-use crate::transport::Held;
 use crate::{Instances, RpcError};
 use name::{Blob, Resource};
 
@@ -96,14 +95,9 @@ impl ByteStreamService {
         self.logs.as_ref().ok_or_else(|| RpcError::NotFound(format!("log stream {name:?}")))
     }
 
-    async fn query(
-        &self,
-        name: &str,
-        extensions: &http::Extensions,
-    ) -> Result<QueryWriteStatusResponse, Status> {
+    async fn query(&self, name: &str) -> Result<QueryWriteStatusResponse, Status> {
         match Resource::parse(name).map_err(status)? {
             Resource::LogStream(name) => {
-                Held::let_go(extensions);
                 let logs = self.logs(name).map_err(status)?;
                 logs.query(name).await
             }
@@ -159,7 +153,7 @@ impl ByteStream for ByteStreamService {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteResponse>, Status> {
-        let (headers, extensions, mut messages) = request.into_parts();
+        let (headers, _, mut messages) = request.into_parts();
         let Some(first) = messages.message().await? else {
             return Err(status(RpcError::field("resource_name", "is not set: the stream held no message")));
         };
@@ -172,7 +166,6 @@ impl ByteStream for ByteStreamService {
             }
             Resource::Blob(_) => return Err(status(not_an_upload())),
             Resource::LogStream(name) => {
-                Held::let_go(&extensions);
                 self.logs(name).map_err(status)?.write(name, first, messages).await?
             }
         };
@@ -185,6 +178,6 @@ impl ByteStream for ByteStreamService {
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
         let name = &request.get_ref().resource_name;
         check_header(request.metadata(), name).map_err(status)?;
-        self.query(name, request.extensions()).await.map(Response::new)
+        self.query(name).await.map(Response::new)
     }
 }

@@ -1,5 +1,7 @@
 //! Answers over plain HTTP: contents, and what a failure looks like.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -10,9 +12,19 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
+use serde_json::json;
 use tonic::body::Body;
 
 use super::Failure;
+
+/// That the cache is there, in the fields that bazel-remote has for it. How full it is stands in `/metrics`.
+pub(super) fn status() -> Response<Body> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let told = json!({ "ServerTime": now, "GitTags": env!("CARGO_PKG_VERSION") });
+    let mut response = Response::new(Body::new(Full::new(Bytes::from(format!("{told}\n")))));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
 
 /// Bytes that are there.
 pub(super) fn content(bytes: Bytes) -> Response<Body> {
@@ -72,6 +84,8 @@ fn told<E: Coded>(error: &E) -> (StatusCode, String, Option<u64>) {
         ErrorCode::AlreadyExists | ErrorCode::Aborted => StatusCode::CONFLICT,
         ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        // What passes by itself is tried again by Bazel where it is a 503, and a full disk is not.
+        ErrorCode::ResourceExhausted if error.retry_after().is_some() => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::ResourceExhausted => StatusCode::INSUFFICIENT_STORAGE,
         ErrorCode::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
         ErrorCode::Unimplemented => StatusCode::METHOD_NOT_ALLOWED,
@@ -102,6 +116,20 @@ pub(super) fn basic_to_bearer(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_apart_from_what_does_not() {
+        let limit = |retry_after| {
+            let (message, subject) = (String::new(), String::new());
+            failure(&Failure::Rpc(crate::RpcError::Limit { message, subject, retry_after }))
+        };
+        let busy = limit(Some(std::time::Duration::from_secs(7)));
+        assert_eq!(busy.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(busy.headers()[RETRY_AFTER], "7");
+        let full = limit(None);
+        assert_eq!(full.status(), StatusCode::INSUFFICIENT_STORAGE);
+        assert!(!full.headers().contains_key(RETRY_AFTER));
+    }
 
     #[test]
     fn a_password_is_a_token() {

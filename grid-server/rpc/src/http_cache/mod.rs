@@ -73,7 +73,7 @@ impl HttpCache {
         let (mut parts, body) = request.into_parts();
         answer::basic_to_bearer(&mut parts.headers);
         if parts.uri.path() == "/status" && parts.method == Method::GET {
-            return content(Bytes::from_static(b"{}\n"));
+            return answer::status();
         }
         let body = Lent::new(body);
         let rest = body.again();
@@ -107,6 +107,12 @@ impl HttpCache {
             (Kind::Blob, true) => instance.store(&path.hash, body).await,
         }
     }
+}
+
+/// The answer to a request that is refused before it gets to the cache.
+#[must_use]
+pub fn refusal(error: &RpcError) -> Response<Body> {
+    failure(&Failure::Rpc(error.clone()))
 }
 
 impl Service<Request<Body>> for HttpCache {

@@ -1,16 +1,16 @@
 //! How a server speaks HTTP/2: the settings that decide latency, throughput and memory, in one place.
 //!
 //! `grid-server` binds addresses, loads certificates and adds the services; [`serve`] speaks to what they accept, [`lanes`]
-//! have connections take turns, [`around`] is the shape of what stands before calls, and [`deadline`] keeps to the clients'
-//! own deadlines. Nothing here listens.
+//! have connections take turns, [`around`] is the shape of what stands before calls, [`place`] is what calls hold while they
+//! work, and [`deadline`] keeps to the clients' own deadlines. Nothing here listens.
 
 pub mod around;
 mod connections;
 pub mod deadline;
 mod greeting;
 mod lanes;
+pub mod place;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -40,26 +40,6 @@ impl Connection {
     pub fn next() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         Self(COUNT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// What a call holds that others wait for: its place among the calls that work. Requests carry it among their extensions,
-/// so that a call which only waits for its client lets go of it.
-#[derive(Clone)]
-pub struct Held(Arc<dyn Fn() + Send + Sync>);
-
-impl Held {
-    /// Something that `let_go` gives to others.
-    #[must_use]
-    pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(let_go))
-    }
-
-    /// Gives to others what the call with these extensions holds.
-    pub fn let_go(extensions: &http::Extensions) {
-        if let Some(Self(let_go)) = extensions.get() {
-            let_go();
-        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! [`Traces`]: a span for each call that its client traces, or that is chosen here, with the stages of its action as its children.
+//! [`Traces`]: a span for each call that its client traces, or that is chosen here, with the stages of its action as its children;
+//! [`HttpTraces`] does so for requests of the HTTP cache.
 //!
 //! Calls are joined to the client's trace by `traceparent`; those without one are chosen by a ratio. Of a call that is not
 //! traced nothing is kept. Spans are made and batched by OpenTelemetry's SDK and go to a collector by OTLP ([`send`]); they
@@ -22,6 +23,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 use self::send::Counted;
 pub use self::send::TraceError;
 use crate::Metrics;
+use crate::http_cache::{Asked, asked};
 use crate::rpc::code;
 use crate::watched::{Watch, Watched};
 
@@ -85,17 +87,70 @@ impl Watch for Traces {
 
     fn begin<B>(&self, request: &mut Request<B>) -> Option<TracedCall> {
         let ready = self.ready.as_ref()?;
-        let client = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
-        let span = ready.tracer.span_builder(name(request.uri().path())).with_kind(SpanKind::Server);
-        let span = span.start_with_context(&ready.tracer, &client);
-        if !span.is_recording() {
-            return None;
-        }
+        let span = ready.span(|| name(request.uri().path()), request.headers())?;
         let stages = CallTrace::default();
         request.extensions_mut().insert(stages.clone());
         let instance = request.extensions().get::<CallInstance>().cloned().unwrap_or_default();
         Some(TracedCall { ready: ready.clone(), span, instance, stages, code: None })
+    }
+}
+
+impl Ready {
+    /// A span of a server; `None` where the call is not traced.
+    fn span(&self, name: impl FnOnce() -> String, headers: &HeaderMap) -> Option<Span> {
+        let client =
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+        let span = self.tracer.span_builder(name()).with_kind(SpanKind::Server);
+        let span = span.start_with_context(&self.tracer, &client);
+        span.is_recording().then_some(span)
+    }
+}
+
+/// What traces requests of the HTTP cache, for [`crate::watched::Watching`].
+#[derive(Clone, Debug)]
+pub struct HttpTraces(pub Traces);
+
+impl Watch for HttpTraces {
+    type Call = TracedRequest;
+
+    fn begin<B>(&self, request: &mut Request<B>) -> Option<TracedRequest> {
+        let ready = self.0.ready.as_ref()?;
+        let Asked { method, kind } = asked(request);
+        let span = ready.span(|| format!("{method} {kind}"), request.headers())?;
+        Some(TracedRequest { ready: ready.clone(), span, method, status: None })
+    }
+}
+
+/// A request of the HTTP cache that is traced.
+#[derive(Debug)]
+pub struct TracedRequest {
+    ready: Ready,
+    span: Span,
+    method: &'static str,
+    status: Option<StatusCode>,
+}
+
+impl Watched for TracedRequest {
+    fn answered(&mut self, status: StatusCode, _: &HeaderMap) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for TracedRequest {
+    fn drop(&mut self) {
+        self.span.set_attribute(KeyValue::new("http.request.method", self.method));
+        match self.status {
+            Some(status) => {
+                self.span
+                    .set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+                if status.is_server_error() {
+                    self.span.set_status(Status::error(status.as_str().to_owned()));
+                }
+            }
+            None => self.span.set_status(Status::error("the client went away")),
+        }
+        self.ready.counted.add("made", 1);
+        self.span.end_with_timestamp(SystemTime::now());
     }
 }
 
