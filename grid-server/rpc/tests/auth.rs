@@ -115,7 +115,7 @@ async fn services_of_administrators_are_closed_to_strangers_whatever_instance_is
     let options = |acl: Option<&str>| AuthOptions {
         authenticators: vec![Arc::new(JwtAuthenticator::new(keys(), Algorithm::HS256, &[]))],
         policy: Arc::new(Policy {
-            acl: acl.map(|text| Acl::parse(text).unwrap()),
+            acl: acl.map(|text| Acl::parse(text).unwrap().into()),
             unauthenticated_instances: ["open".into(), String::new()].into(),
             ..Policy::default()
         }),
@@ -207,7 +207,7 @@ async fn another_server_decides_of_each_method_and_instance_and_is_not_asked_twi
 #[tokio::test]
 async fn an_acl_binds_callers_of_whom_nothing_is_asked() {
     let acl = Acl::parse("open: {allow: all}\nmain: {allow: [{subject: ci}]}").unwrap();
-    let policy = Arc::new(Policy { acl: Some(acl), ..Policy::default() });
+    let policy = Arc::new(Policy { acl: Some(acl.into()), ..Policy::default() });
     let world = serve(AuthOptions { anonymous: true, policy, ..AuthOptions::default() }).await;
     assert_eq!(world.get("open", None).await, Code::NotFound);
     assert_eq!(world.get("main", None).await, Code::PermissionDenied);

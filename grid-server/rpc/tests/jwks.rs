@@ -70,7 +70,12 @@ impl SigningKey {
     }
 
     fn token(&self, subject: &str) -> String {
-        let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::ES256) };
+        self.token_naming(subject, Some(self.id))
+    }
+
+    /// A token whose header names this key, or none.
+    fn token_naming(&self, subject: &str, id: Option<&str>) -> String {
+        let header = Header { kid: id.map(str::to_owned), ..Header::new(Algorithm::ES256) };
         let claims = json!({"sub": subject, "exp": 4_000_000_000_u64, "aud": "builds"});
         let key = EncodingKey::from_ec_pem(self.pair.serialize_pem().as_bytes()).unwrap();
         encode(&header, &claims, &key).unwrap()
@@ -121,8 +126,10 @@ async fn keys_come_late_survive_their_issuer_and_are_replaced() {
         "dora",
         "a new key is asked for at once"
     );
-    let withdrawn = check(&jwt, &old.token("eve")).await;
-    assert!(matches!(withdrawn, Err(RpcError::Unauthenticated(_))), "{withdrawn:?}");
+    for subject in ["eve", "alice"] {
+        let withdrawn = check(&jwt, &old.token(subject)).await;
+        assert!(matches!(withdrawn, Err(RpcError::Unauthenticated(_))), "{subject}: {withdrawn:?}");
+    }
 }
 
 #[tokio::test]
@@ -138,4 +145,42 @@ async fn tokens_of_unknown_keys_do_not_make_a_storm() {
     }
     assert!(check(&jwt, &known.token("alice")).await.is_ok());
     assert_eq!(issuer.asked.load(Ordering::Relaxed), 1, "one look in {COOL_DOWN:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_an_issuer_that_never_answered_is_not_refused_for_good() {
+    let (here, away) = (Issuer::default(), Issuer::default());
+    let (known, unknown) = (SigningKey::new("known"), SigningKey::new("unknown"));
+    here.publish(&[&known]);
+    let published = Published::new(vec![here.serve().await, away.serve().await]).unwrap();
+    let keys = Keys::Published(Arc::new(published));
+    let jwt = JwtAuthenticator::new(keys, Algorithm::ES256, &["builds".to_owned()]);
+    assert!(check(&jwt, &known.token("alice")).await.is_ok());
+    for id in [Some("unknown"), Some("known"), None] {
+        let early = check(&jwt, &unknown.token_naming("bob", id)).await;
+        assert!(matches!(early, Err(RpcError::Unavailable(_))), "{id:?}: {early:?}");
+    }
+    away.publish(&[&unknown]);
+    cool_down().await;
+    assert_eq!(check(&jwt, &unknown.token("bob")).await.unwrap().subject, "bob");
+    let stranger = check(&jwt, &SigningKey::new("stranger").token("eve")).await;
+    assert!(matches!(stranger, Err(RpcError::Unauthenticated(_))), "all have answered: {stranger:?}");
+}
+
+#[tokio::test]
+async fn a_new_key_is_asked_for_though_no_token_names_it() {
+    for id in [None, Some("key")] {
+        let issuer = Issuer::default();
+        let (old, new) = (SigningKey::new("key"), SigningKey::new("key"));
+        issuer.publish(&[&old]);
+        let keys = Keys::Published(Arc::new(Published::new(vec![issuer.serve().await]).unwrap()));
+        let jwt = JwtAuthenticator::new(keys, Algorithm::ES256, &["builds".to_owned()]);
+        assert!(check(&jwt, &old.token_naming("alice", id)).await.is_ok());
+        issuer.publish(&[&new]);
+        let token = new.token_naming("bob", id);
+        let early = check(&jwt, &token).await;
+        assert!(matches!(early, Err(RpcError::Unauthenticated(_))), "asked a moment ago: {early:?}");
+        cool_down().await;
+        assert_eq!(check(&jwt, &token).await.unwrap().subject, "bob", "{id:?}");
+    }
 }

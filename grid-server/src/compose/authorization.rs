@@ -18,7 +18,7 @@ use grid_rpc::auth::layer::AuthOptions;
 use grid_rpc::auth::server::AuthServer;
 use grid_rpc::auth::tls::TlsAuthenticator;
 use grid_rpc::auth::tokens::TokenFile;
-use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Authorizer, Policy, Rates};
+use grid_rpc::auth::{Acl, AuthLayer, Authenticator, Authorizer, Followed, Policy, Rates};
 use jsonwebtoken::DecodingKey;
 
 use super::ComposeError;
@@ -115,18 +115,24 @@ fn execution_instances(config: &ServerConfig) -> HashSet<String> {
         .collect()
 }
 
-fn acl(path: &Path) -> Result<Acl, ComposeError> {
-    let wrong = |what: String| ComposeError::Contradiction {
+fn acl(path: &Path) -> Result<Followed<Acl>, ComposeError> {
+    let read = |content: &[u8]| {
+        let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
+        let acl = Acl::parse(text).map_err(|error| error.to_string())?;
+        if let Some(narrowed) = acl.narrowed() {
+            tracing::warn!("{narrowed}");
+        }
+        Ok(acl)
+    };
+    Followed::new(path, read).map_err(|what| ComposeError::Contradiction {
         place: format!("authorization.acl-config ({})", path.display()),
         what,
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    Acl::parse(&text).map_err(|error| wrong(error.to_string()))
+    })
 }
 
 fn jwt_authenticator(jwt: &Jwt) -> Result<JwtAuthenticator, ComposeError> {
     let keys = match &jwt.keys {
-        JwtKeys::File(path) => Keys::Fixed(Arc::new(key(path, jwt.algorithm)?)),
+        JwtKeys::File(path) => Keys::File(Arc::new(key_file(path, jwt.algorithm)?)),
         JwtKeys::Fetched { urls, every } => {
             let wrong = |error: grid_rpc::RpcError| ComposeError::Contradiction {
                 place: "authorization.jwks-url".to_owned(),
@@ -140,13 +146,18 @@ fn jwt_authenticator(jwt: &Jwt) -> Result<JwtAuthenticator, ComposeError> {
     Ok(JwtAuthenticator::new(keys, algorithm(jwt.algorithm), &jwt.audiences))
 }
 
-fn key(path: &Path, algorithm: Algorithm) -> Result<DecodingKey, ComposeError> {
-    let wrong = |what: String| ComposeError::Contradiction {
+fn key_file(path: &Path, algorithm: Algorithm) -> Result<Followed<DecodingKey>, ComposeError> {
+    let read = move |content: &[u8]| {
+        key(content, algorithm).map_err(|error| format!("is no key for the algorithm: {error}"))
+    };
+    Followed::new(path, read).map_err(|what| ComposeError::Contradiction {
         place: format!("authorization.secret ({})", path.display()),
         what,
-    };
-    let content = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let key = match algorithm {
+    })
+}
+
+fn key(content: &[u8], algorithm: Algorithm) -> jsonwebtoken::errors::Result<DecodingKey> {
+    match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
             Ok(DecodingKey::from_secret(content.trim_ascii()))
         }
@@ -155,10 +166,9 @@ fn key(path: &Path, algorithm: Algorithm) -> Result<DecodingKey, ComposeError> {
         | Algorithm::Rs512
         | Algorithm::Ps256
         | Algorithm::Ps384
-        | Algorithm::Ps512 => DecodingKey::from_rsa_pem(&content),
-        Algorithm::Es256 | Algorithm::Es384 => DecodingKey::from_ec_pem(&content),
-    };
-    key.map_err(|error| wrong(format!("is no key for the algorithm: {error}")))
+        | Algorithm::Ps512 => DecodingKey::from_rsa_pem(content),
+        Algorithm::Es256 | Algorithm::Es384 => DecodingKey::from_ec_pem(content),
+    }
 }
 
 const fn algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {

@@ -9,16 +9,21 @@
 //!       subject: release-.*
 //!       requests: [GetActionResult, UpdateActionResult]
 //! ```
-//! `actor` and `subject` are compared whole unless they hold a pattern's signs, `workflow` is a pattern; each pattern
-//! must match from the start of the text, as BuildGrid's do. An instance that the file does not name is closed.
+//! All three are patterns, which must match from the start of the text, as BuildGrid's do. Those of `actor` and `subject`
+//! must match to its end, too: BuildGrid lets `ci` stand for `ci2` as well, and an ACL that is read more strictly than it was
+//! meant shuts somebody out, where the other way would let somebody in. What BuildGrid would match beyond is warned about
+//! ([`Acl::narrowed`]). An instance that the file does not name is closed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use regex::Regex;
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::Identity;
+
+/// How patterns end that mean the same whether or not more may follow.
+const CLOSED: [&str; 3] = ["$", ".*", ".+"];
 
 /// Why a file is no ACL.
 #[derive(Debug, Error)]
@@ -40,6 +45,7 @@ pub enum AclError {
 #[derive(Debug)]
 pub struct Acl {
     instances: HashMap<String, Allow>,
+    narrowed: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -85,11 +91,24 @@ impl Acl {
     /// [`AclError`].
     pub fn parse(text: &str) -> Result<Self, AclError> {
         let file: HashMap<String, InstanceFile> = serde_yaml::from_str(text)?;
+        let narrowed = file.values().flat_map(|instance| instance.allow.narrowed()).cloned().collect();
         let instances = file.into_iter().map(|(name, instance)| {
             let allow = allow(&name, instance.allow)?;
             Ok((name, allow))
         });
-        Ok(Self { instances: instances.collect::<Result<_, AclError>>()? })
+        Ok(Self { instances: instances.collect::<Result<_, AclError>>()?, narrowed })
+    }
+
+    /// The patterns by which BuildGrid grants calls to more callers than are granted here, in a line for an operator.
+    #[must_use]
+    pub fn narrowed(&self) -> Option<String> {
+        let first = self.narrowed.first()?;
+        let all: Vec<_> = self.narrowed.iter().map(|pattern| format!("`{pattern}`")).collect();
+        Some(format!(
+            "ACL file: {} must match a whole actor or subject here; BuildGrid matches a prefix: write `{first}.*` where that \
+             is meant, and `{first}$` where it is not",
+            all.join(", ")
+        ))
     }
 
     /// Whether `identity` may call `method` in `instance`.
@@ -100,6 +119,18 @@ impl Acl {
             Some(Allow::All) => true,
             Some(Allow::Some(grants)) => grants.iter().any(|grant| grant.permits(method, identity)),
         }
+    }
+}
+
+impl AllowFile {
+    /// The patterns of actors and subjects that leave open what may follow.
+    fn narrowed(&self) -> impl Iterator<Item = &String> {
+        let grants = match self {
+            Self::Word(_) => &[][..],
+            Self::List(grants) => grants,
+        };
+        let patterns = grants.iter().flat_map(|grant| grant.actor.iter().chain(&grant.subject));
+        patterns.filter(|pattern| !CLOSED.iter().any(|end| pattern.ends_with(end)))
     }
 }
 
@@ -161,6 +192,23 @@ mod tests {
         assert!(acl.permits("release", "Anything", &who("x", "y", "nightly-2")));
         assert!(!acl.permits("closed", "Execute", &who("ci", "release-7", "nightly")));
         assert!(!acl.permits("unnamed", "Execute", &who("ci", "release-7", "nightly")));
+    }
+
+    #[test]
+    fn patterns_that_buildgrid_matches_further_are_told() {
+        let told = |text: &str| Acl::parse(text).unwrap().narrowed();
+        let prefix = told("main: {allow: [{subject: release-}, {actor: ci, subject: 'dev-.*'}]}").unwrap();
+        assert!(
+            prefix.contains("`release-`") && prefix.contains("`ci`") && prefix.contains("prefix"),
+            "{prefix}"
+        );
+        assert!(prefix.contains("write `ci.*`") && !prefix.contains("dev-"), "{prefix}");
+        let same =
+            "main: {allow: [{subject: 'release-.*', actor: ci$, workflow: nightly}]}\nopen: {allow: all}";
+        assert_eq!(told(same), None, "these mean what they mean there");
+        let acl = Acl::parse("main: {allow: [{subject: release-}, {subject: ci$}]}").unwrap();
+        assert!(!acl.permits("main", "Execute", &who("", "release-7", "")), "and are read strictly");
+        assert!(acl.permits("main", "Execute", &who("", "ci", "")));
     }
 
     #[test]

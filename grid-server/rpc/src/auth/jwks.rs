@@ -1,17 +1,20 @@
 //! The keys that tokens are signed with: one secret or key in a file, or key sets that issuers publish.
 //!
-//! Published sets are fetched in the background, and again when a token names a key that is not among them, but no
+//! Published sets are fetched in the background, and again when a token comes that none of their keys has signed, but no
 //! more often than [`COOL_DOWN`]. While an issuer is away, what it published last stands.
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::JwkSet;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+use super::Followed;
 use crate::RpcError;
 
 /// The least time between two fetches that tokens cause.
@@ -26,6 +29,8 @@ const MAX_BYTES: usize = 1 << 20;
 pub enum Keys {
     /// One key, for every token.
     Fixed(Arc<DecodingKey>),
+    /// The same, in a file that may be replaced.
+    File(Arc<Followed<DecodingKey>>),
     /// What issuers publish.
     Published(Arc<Published>),
 }
@@ -34,20 +39,52 @@ impl Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Fixed(_) => "Keys::Fixed",
+            Self::File(_) => "Keys::File",
             Self::Published(_) => "Keys::Published",
         })
     }
 }
 
 impl Keys {
-    /// The keys that may have signed a token whose header names the key `id`.
-    ///
-    /// # Errors
-    /// [`RpcError::Unavailable`] where no issuer has answered yet.
-    pub async fn candidates(&self, id: Option<&str>) -> Result<Vec<DecodingKey>, RpcError> {
+    /// The keys that may have signed a token whose header names the key `id`, as far as they are known.
+    #[must_use]
+    pub fn known(&self, id: Option<&str>) -> Vec<DecodingKey> {
         match self {
-            Self::Fixed(key) => Ok(vec![DecodingKey::clone(key)]),
-            Self::Published(published) => published.candidates(id).await,
+            Self::Fixed(key) => vec![DecodingKey::clone(key)],
+            Self::File(key) => vec![DecodingKey::clone(&key.current())],
+            Self::Published(published) => published.known(id),
+        }
+    }
+
+    /// The keys that may have signed a token that no known one has, once they were looked for.
+    pub async fn looked_for(&self, id: Option<&str>) -> Vec<DecodingKey> {
+        match self {
+            Self::Fixed(_) | Self::File(_) => Vec::new(),
+            Self::Published(published) => {
+                published.fetch_unless_fresh().await;
+                published.known(id)
+            }
+        }
+    }
+
+    /// Whether every issuer has answered once: else a token may be one of those that has not.
+    #[must_use]
+    pub fn are_complete(&self) -> bool {
+        match self {
+            Self::Fixed(_) | Self::File(_) => true,
+            Self::Published(published) => published.sets.iter().all(|(_, set)| set.read().is_some()),
+        }
+    }
+}
+
+impl Keys {
+    /// A number that is another once a key may have been withdrawn.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::File(key) => key.generation(),
+            Self::Published(published) => published.changes.load(Ordering::Relaxed),
         }
     }
 }
@@ -58,6 +95,8 @@ pub struct Published {
     client: reqwest::Client,
     /// Each URL with what it gave last.
     sets: Vec<(String, RwLock<Option<JwkSet>>)>,
+    /// How often an issuer published something else.
+    changes: AtomicU64,
     fetched: Mutex<Option<Instant>>,
     fetching: tokio::sync::Mutex<()>,
 }
@@ -73,7 +112,13 @@ impl Published {
             .build()
             .map_err(|error| RpcError::Internal(format!("no HTTP client for key sets: {error}")))?;
         let sets = urls.into_iter().map(|url| (url, RwLock::new(None))).collect();
-        Ok(Self { client, sets, fetched: Mutex::new(None), fetching: tokio::sync::Mutex::new(()) })
+        Ok(Self {
+            client,
+            sets,
+            changes: AtomicU64::new(0),
+            fetched: Mutex::new(None),
+            fetching: tokio::sync::Mutex::new(()),
+        })
     }
 
     /// Fetches all sets now and every `interval`, until the keys are dropped; to be spawned.
@@ -83,18 +128,6 @@ impl Published {
             drop(keys);
             tokio::time::sleep(interval).await;
         }
-    }
-
-    async fn candidates(&self, id: Option<&str>) -> Result<Vec<DecodingKey>, RpcError> {
-        let found = self.known(id);
-        if !found.is_empty() {
-            return Ok(found);
-        }
-        self.fetch_unless_fresh().await;
-        if self.sets.iter().all(|(_, set)| set.read().is_none()) {
-            return Err(RpcError::Unavailable("the issuer's keys are not known yet".into()));
-        }
-        Ok(self.known(id))
     }
 
     fn known(&self, id: Option<&str>) -> Vec<DecodingKey> {
@@ -118,14 +151,22 @@ impl Published {
     }
 
     async fn fetch(&self) {
-        for (url, set) in &self.sets {
+        // One issuer that is slow to answer holds up no other's keys.
+        join_all(self.sets.iter().map(|(url, set)| async move {
             match self.fetch_one(url).await {
-                Ok(found) => *set.write() = Some(found),
+                Ok(found) => {
+                    let mut set = set.write();
+                    if set.as_ref() != Some(&found) {
+                        *set = Some(found);
+                        self.changes.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(url, error, "a key set could not be fetched; the last one stands");
                 }
             }
-        }
+        }))
+        .await;
         *self.fetched.lock() = Some(Instant::now());
     }
 

@@ -1,13 +1,14 @@
 //! Callers told by a JSON Web Token in the `authorization` header (BuildGrid's `method: jwt`).
 //!
 //! `sub` is the subject, `act` the actor (the subject where there is none), `aud` the workflow. A token that was
-//! found good is remembered until it expires, so that its signature is checked once.
+//! found good is remembered until it expires or the keys change, so that its signature is checked once.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use http::request::Parts;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use moka::sync::Cache;
 use serde::Deserialize;
 
@@ -27,7 +28,16 @@ pub struct JwtAuthenticator {
     keys: Keys,
     validation: Validation,
     audience: Option<String>,
-    good: Cache<String, (Identity, u64)>,
+    good: Cache<String, Good>,
+}
+
+/// A token that was found good.
+#[derive(Clone, Debug)]
+struct Good {
+    identity: Identity,
+    expires: u64,
+    /// By which generation of the keys.
+    generation: u64,
 }
 
 #[derive(Deserialize)]
@@ -78,29 +88,50 @@ impl JwtAuthenticator {
     }
 
     async fn check(&self, token: &str) -> Result<Identity, RpcError> {
-        if let Some((identity, expires)) = self.good.get(token)
-            && expires > now()
+        let generation = self.keys.generation();
+        if let Some(good) = self.good.get(token)
+            && good.expires > now()
+            && good.generation == generation
         {
-            return Ok(identity);
+            return Ok(good.identity);
         }
         let refuse = |problem: &str| RpcError::Unauthenticated(format!("the token is not valid: {problem}"));
         if token.len() > MAX_TOKEN {
             return Err(refuse("it is too long"));
         }
         let header = decode_header(token).map_err(|_| refuse("it is malformed"))?;
-        let mut problem = "it is signed with a key that is not known".to_owned();
-        for key in self.keys.candidates(header.kid.as_deref()).await? {
-            match decode::<Claims>(token, &key, &self.validation) {
-                Ok(found) => {
-                    let expires = found.claims.exp;
-                    let identity = self.identity(found.claims).ok_or_else(|| refuse("it has no `sub`"))?;
-                    self.good.insert(token.to_owned(), (identity.clone(), expires));
-                    return Ok(identity);
-                }
-                Err(error) => problem = error.to_string(),
-            }
+        if !self.validation.algorithms.contains(&header.alg) {
+            return Err(refuse("it is signed by another algorithm"));
         }
-        Err(refuse(&problem))
+        let id = header.kid.as_deref();
+        let mut signed = self.signed(token, &self.keys.known(id));
+        if signed.is_none() {
+            // Its issuer may sign with another key since, under whatever name.
+            signed = self.signed(token, &self.keys.looked_for(id).await);
+        }
+        let Some(claims) = signed else {
+            return Err(if self.keys.are_complete() {
+                refuse("it is signed with a key that is not known")
+            } else {
+                RpcError::Unavailable("the keys of an issuer are not known yet".into())
+            });
+        };
+        let claims = claims.map_err(|error| refuse(&error.to_string()))?;
+        let expires = claims.exp;
+        let identity = self.identity(claims).ok_or_else(|| refuse("it has no `sub`"))?;
+        // Keys that came since may be others: such a token is looked at once more.
+        self.good.insert(token.to_owned(), Good { identity: identity.clone(), expires, generation });
+        Ok(identity)
+    }
+
+    /// What a token says, or what is wrong with that; `None` where none of the keys has signed it.
+    fn signed(&self, token: &str, keys: &[DecodingKey]) -> Option<Result<Claims, Error>> {
+        let mut read = keys.iter().map(|key| decode::<Claims>(token, key, &self.validation));
+        read.find_map(|read| match read {
+            Ok(found) => Some(Ok(found.claims)),
+            Err(error) if is_of_claims(&error) => Some(Err(error)),
+            Err(_) => None,
+        })
     }
 
     fn identity(&self, claims: Claims) -> Option<Identity> {
@@ -116,6 +147,19 @@ impl JwtAuthenticator {
         };
         Some(Identity { subject, actor, workflow: workflow.unwrap_or_default() })
     }
+}
+
+/// Whether a token is refused for what it says, which is looked at once its signature was found good.
+fn is_of_claims(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ExpiredSignature
+            | ErrorKind::ImmatureSignature
+            | ErrorKind::InvalidAudience
+            | ErrorKind::MissingRequiredClaim(_)
+            | ErrorKind::InvalidClaimFormat(_)
+            | ErrorKind::Json(_)
+    )
 }
 
 // Expiry is a moment of the issuer's wall clock.
@@ -137,7 +181,7 @@ impl Authenticator for JwtAuthenticator {
 mod tests {
     use std::sync::Arc;
 
-    use jsonwebtoken::{DecodingKey, EncodingKey, Header, encode};
+    use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::json;
 
     use super::*;
@@ -163,6 +207,25 @@ mod tests {
         let plain =
             token(&json!({"exp": now() + 100, "sub": "bob", "aud": "builds"}), b"secret", Algorithm::HS256);
         assert_eq!(jwt.check(&plain).await.unwrap().actor, "bob");
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_replaced_takes_its_tokens_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "first").unwrap();
+        let read = |content: &[u8]| Ok(DecodingKey::from_secret(content));
+        let keys = Keys::File(Arc::new(super::super::Followed::new(&path, read).unwrap()));
+        let jwt = JwtAuthenticator::new(keys, Algorithm::HS256, &[]);
+        let claims = json!({"exp": now() + 100, "sub": "alice"});
+        let [first, second] =
+            [&b"first"[..], b"second"].map(|secret| token(&claims, secret, Algorithm::HS256));
+        assert!(jwt.check(&first).await.is_ok() && jwt.check(&second).await.is_err());
+        std::fs::write(&path, "second").unwrap();
+        let later = SystemTime::now() + Duration::from_secs(5);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+        assert!(jwt.check(&second).await.is_ok());
+        assert!(jwt.check(&first).await.is_err(), "it is not remembered beyond its key");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use grid_core::CallInstance;
 use http::{Request, Response};
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo};
 use tower::{Layer, Service};
 
 use super::tokens::TokenFile;
@@ -19,6 +19,7 @@ use super::{
     Authenticator, Authorizer, CALL, Call, Caller, INSTANCE, Identity, Policy, Rates, bearer, timed,
 };
 use crate::transport::around::{Around, Surrounded};
+use crate::transport::place;
 use crate::{RpcError, to_status};
 
 const OPEN: [&str; 3] = [
@@ -74,7 +75,7 @@ impl AuthLayer {
         Self { options: Arc::new(options) }
     }
 
-    /// Serves a call that didn't come by gRPC as one of the gRPC method at `path`.
+    /// Serves a call that didn't come by gRPC as one of the gRPC method at `path`. It holds no place until it is admitted.
     ///
     /// # Errors
     /// Why it may not be made.
@@ -84,7 +85,7 @@ impl AuthLayer {
         request: &http::request::Parts,
         call: impl Future<Output = T>,
     ) -> Result<T, RpcError> {
-        match self.options.admit(path, request).await? {
+        match place::away(self.options.admit(path, request)).await?? {
             Some(known) => Ok(CALL.scope(known, call).await),
             None => Ok(call.await),
         }
@@ -229,7 +230,11 @@ impl AuthOptions {
     }
 }
 
+/// Whether a caller is on this machine, as all are who come by a UNIX socket.
 fn from_localhost(request: &http::request::Parts) -> bool {
+    if request.extensions.get::<UdsConnectInfo>().is_some() {
+        return true;
+    }
     peer(request).is_some_and(|address| address.ip().to_canonical().is_loopback())
 }
 
@@ -238,4 +243,28 @@ pub(super) fn peer(request: &http::request::Parts) -> Option<SocketAddr> {
     let tcp = request.extensions.get::<TcpConnectInfo>();
     let tls = request.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
     tcp.or(tls).and_then(TcpConnectInfo::remote_addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn judged(allow_localhost: bool, connection: impl Clone + Send + Sync + 'static) -> bool {
+        let options = AuthOptions { allow_localhost, ..AuthOptions::default() };
+        let mut request = Request::new(());
+        request.extensions_mut().insert(connection);
+        options.caller(&request.into_parts().0).await.is_ok()
+    }
+
+    fn tcp(address: &str) -> TcpConnectInfo {
+        TcpConnectInfo { local_addr: None, remote_addr: Some(address.parse().unwrap()) }
+    }
+
+    #[tokio::test]
+    async fn callers_on_this_machine_come_by_loopback_or_a_unix_socket() {
+        let unix = UdsConnectInfo { peer_addr: None, peer_cred: None };
+        assert!(judged(true, unix.clone()).await && !judged(false, unix).await);
+        assert!(judged(true, tcp("127.0.0.1:9")).await && judged(true, tcp("[::ffff:127.0.0.1]:9")).await);
+        assert!(!judged(true, tcp("192.0.2.1:9")).await);
+    }
 }

@@ -6,6 +6,7 @@
 //! forget it. A server without the layer permits everything; `grid-server` decides where that is allowed.
 
 mod acl;
+mod followed;
 pub mod headers;
 pub mod jwks;
 pub mod jwt;
@@ -25,8 +26,10 @@ use grid_core::{CallEvent, CallInstance, InstanceName};
 use http::request::Parts;
 
 use crate::RpcError;
+use crate::transport::place;
 
 pub use acl::{Acl, AclError};
+pub use followed::Followed;
 pub use layer::AuthLayer;
 pub use policy::Policy;
 pub use rates::Rates;
@@ -111,7 +114,10 @@ impl Call {
                 self.policy.permit(instance, method, &Err(nobody))?;
                 None
             }
-            Caller::Bearer(authorizer, token) => Some(authorizer.authorize(instance, method, token).await?),
+            Caller::Bearer(authorizer, token) => {
+                // Who is not admitted yet takes no place from those who are.
+                Some(place::away(authorizer.authorize(instance, method, token)).await??)
+            }
         };
         if let Some(identity) = identity {
             // The first instance that a call names is the one that it is about.

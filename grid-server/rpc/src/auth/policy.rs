@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Acl, Identity, UPDATE_ACTION_RESULT};
+use super::{Acl, Followed, Identity, UPDATE_ACTION_RESULT};
 use crate::RpcError;
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const RECORDING: [&str; 3] = [
 #[derive(Debug, Default)]
 pub struct Policy {
     /// BuildGrid's ACL, where there is one; it then decides alone.
-    pub acl: Option<Acl>,
+    pub acl: Option<Followed<Acl>>,
     /// Instances that anyone may use, known or not (`allow-unauthenticated-instances`).
     pub unauthenticated_instances: HashSet<String>,
     /// Instances with execution.
@@ -56,7 +56,7 @@ impl Policy {
             Err(unknown) => return Err(unknown.clone()),
         };
         let permitted = match &self.acl {
-            Some(acl) => acl.permits(instance, short(method), identity),
+            Some(acl) => acl.current().permits(instance, short(method), identity),
             None => {
                 open || !RECORDING.contains(&method)
                     || !self.execution_instances.contains(instance)
@@ -77,7 +77,7 @@ impl Policy {
         caller: &Result<Arc<Identity>, RpcError>,
     ) -> Result<(), RpcError> {
         let identity = caller.as_ref().map_err(Clone::clone)?;
-        let granted = |acl: &Acl| acl.permits(instance, short(method), identity);
+        let granted = |acl: &Followed<Acl>| acl.current().permits(instance, short(method), identity);
         if self.acl.as_ref().is_none_or(granted) { Ok(()) } else { Err(denied()) }
     }
 }
