@@ -115,7 +115,7 @@ impl<S> Layer<S> for Limits {
 }
 
 impl Around for Limits {
-    async fn around<S>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    async fn around<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Send,
     {

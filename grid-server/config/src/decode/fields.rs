@@ -186,9 +186,13 @@ impl<'d, 'a> Fields<'d, 'a> {
 
     /// Warns that a key that is given changes nothing here.
     pub(super) fn no_effect(&mut self, name: &str, why: &str) {
+        self.warn_at(name, format!("`{name}` has no effect: {why}"));
+    }
+
+    /// Warns of a key that is given.
+    pub(super) fn warn_at(&mut self, name: &str, message: String) {
         if let Some(found) = self.found.get(name) {
             let mark = found.mark;
-            let message = format!("`{name}` has no effect: {why}");
             self.decoder.at_key(name, |decoder| decoder.report(Severity::Warning, mark, message));
         }
     }

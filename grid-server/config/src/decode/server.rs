@@ -15,6 +15,8 @@ use crate::model::{
 use crate::table::{ADMIN, CLEANUP, GRID_CREDENTIALS, INSTANCE, MONITORING, TOP, Ty};
 use crate::yaml::Child;
 
+const NO_THREADS: &str = "there is no thread pool: calls wait in tasks";
+
 /// What is defined for use elsewhere.
 #[derive(Default)]
 struct Definitions {
@@ -59,7 +61,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let channels = f.opt::<Vec<Channel>>("server");
     let authorization = f.opt("authorization");
     let monitoring = f.opt::<MaybeMonitoring>("monitoring");
-    let max_concurrent_calls = f.or("maximum-concurrent-rpcs");
+    let max_concurrent_calls = calls_at_once(f);
     let max_connections = f.or("maximum-connections");
     let reflection = f.or("server-reflection");
     let compression = f.or::<String>("grpc-compression");
@@ -108,6 +110,24 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         tracing: tracing?,
         working_directory: pod.working_directory,
     })
+}
+
+/// How many calls work at once: without a number of its own, as many as threads are asked for.
+fn calls_at_once(f: &mut Fields<'_, '_>) -> Option<usize> {
+    match f.opt("thread-pool-size")? {
+        Some(threads) if !f.has("maximum-concurrent-rpcs") => {
+            let message = format!("{NO_THREADS}; `thread-pool-size` is taken for `maximum-concurrent-rpcs`");
+            f.warn_at("thread-pool-size", message);
+            Some(threads)
+        }
+        _ => {
+            f.no_effect(
+                "thread-pool-size",
+                &format!("{NO_THREADS}, and `maximum-concurrent-rpcs` bounds them"),
+            );
+            f.or("maximum-concurrent-rpcs")
+        }
+    }
 }
 
 /// The instances; what they define joins the document's definitions.

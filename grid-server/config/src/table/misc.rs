@@ -21,7 +21,7 @@ pub(crate) static AUTHORIZATION: Section = record(
         key(
             "secret",
             Ty::Path,
-            "For `jwt`: the file with the secret or public key. With `jwks-url` too, that is used.",
+            "For `jwt`: the file with the secret or public key, read again when it changes. With `jwks-url` too, that is used.",
         ),
         key("jwks-url", Ty::Names, "For `jwt`: where the keys are fetched, or several such places."),
         key(
@@ -41,7 +41,7 @@ pub(crate) static AUTHORIZATION: Section = record(
             "jwks-fetch-minutes",
             Ty::Whole(1, 100_000),
             "60",
-            "For `jwt`: how often the keys are fetched.",
+            "For `jwt`: how often the keys are fetched; also when a token comes that none of them has signed, at most every 10 s.",
         ),
         key("url", Ty::Text, "For `server`: the server's URL."),
         default(
@@ -54,7 +54,7 @@ pub(crate) static AUTHORIZATION: Section = record(
         key(
             "acl-config",
             Ty::Path,
-            "A file with who may call what. With `server`, it is for callers that need no token: those of open instances and of this machine.",
+            "A file with who may call what, read again when it changes. `actor` and `subject` are patterns that must match whole; BuildGrid takes a prefix, so write `release-.*` for `release-`. With `server`, it is for callers that need no token: those of open instances and of this machine.",
         ),
         default(
             "cache-writers",
@@ -72,7 +72,7 @@ pub(crate) static AUTHORIZATION: Section = record(
             "allow-localhost-requests",
             Ty::Flag,
             "no",
-            "Whether calls from this machine need no authentication.",
+            "Whether calls from this machine, over loopback or a UNIX socket, need no authentication.",
         ),
     ],
 );

@@ -11,8 +11,6 @@ const SCHEDULERS: Ty = Ty::List(&Ty::Object(Kind::Scheduler));
 const CONNECTIONS: Ty = Ty::List(&Ty::AnyOf(&[Kind::SqlConnection, Kind::RedisConnection]));
 const CLIENTS: Ty = Ty::List(&Ty::Object(Kind::AssetClient));
 
-const NO_THREADS: &str =
-    "there is no thread pool: calls wait in tasks, and `maximum-concurrent-rpcs` bounds them";
 const NO_SENTRY: &str = "errors go to the log, where a collector finds them";
 
 static TOP_KEYS: &[Key] = &[
@@ -25,12 +23,16 @@ static TOP_KEYS: &[Key] = &[
         "Where BuildGrid's metrics are published, besides `/metrics`.",
     ),
     key("metering", Ty::Object(Kind::Metering), "Accounting of use by client identity."),
-    warned("thread-pool-size", Ty::Whole(1, 1_000_000), NO_THREADS),
+    mapped(
+        "thread-pool-size",
+        Ty::Whole(1, 1_000_000),
+        "Taken for `maximum-concurrent-rpcs` where that is not given, as BuildGrid does, with a warning: there is no thread pool.",
+    ),
     default(
         "maximum-concurrent-rpcs",
         Ty::Whole(1, 1_000_000),
         "4096",
-        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, in which connections take turns, then get RESOURCE_EXHAUSTED. Bots, clients that wait for an action, writers of logs, and answers that have had nothing to say or were not read for 10 s take no place; of those that are not read as many go on at most.",
+        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, in which connections take turns, then get RESOURCE_EXHAUSTED. Requests of the HTTP cache count too. Bots, callers who are not admitted yet or are slowed down by `rates`, clients that wait for an action, an operation or a log's reader, writers of a log while they have nothing to write, and answers that have had nothing to say or were not read for 10 s take no place; of those that are not read as many go on at most. Watches of health and streams of reflection, for which nobody needs to be known, have 1,000 places of their own.",
     ),
     default(
         "maximum-connections",
@@ -178,7 +180,7 @@ pub(crate) static SERVER_CREDENTIALS: Section = Section {
         key(
             "tls-client-certs",
             Ty::Path,
-            "Certificates of the authorities that client certificates must come from, PEM; with it every client must show one.",
+            "Certificates of the authorities that client certificates must come from, or of the clients themselves, PEM; with it every client must show one that is valid at the time.",
         ),
     ],
 };
