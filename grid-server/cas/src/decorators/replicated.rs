@@ -256,7 +256,7 @@ impl BlobStore for Replicated {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        let answers = join_all(self.stores.iter().map(|store| store.probe())).await;
+        let answers = join_all(self.stores.iter().map(Guarded::probe)).await;
         if answers.iter().any(Result::is_ok) { Ok(()) } else { answers.into_iter().collect() }
     }
 }

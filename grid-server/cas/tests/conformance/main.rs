@@ -6,6 +6,7 @@ mod databases;
 mod decorators;
 mod disk;
 mod faults;
+mod full_disk;
 mod index;
 mod kills;
 mod lru;

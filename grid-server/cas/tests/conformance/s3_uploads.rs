@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use grid_cas::ByteStream;
 use grid_cas::backends::s3::{S3, S3Options};
 use grid_cas::conformance::{blob, pieces};
 use grid_cas::form::Form;
 use grid_cas::fsck::Indexed;
 use grid_cas::janitor::{Options, sweep};
 use grid_cas::s3_client::layout::Layout;
-use grid_cas::{BlobStore, ByteStream};
 use grid_core::SystemClock;
 use http::Method;
 use parking_lot::Mutex;

@@ -321,7 +321,7 @@ impl Race {
     }
 
     /// The blob was deleted: that is said, and it can come again.
-    async fn is_lost(self) {
+    async fn comes_again(self) {
         let answer = self.upload.await.unwrap();
         assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
         assert_eq!(self.store.find_missing(&[self.digest]).await.unwrap(), [self.digest]);
@@ -338,7 +338,7 @@ async fn a_blob_that_is_deleted_before_it_is_noted_is_not_acknowledged(index: Ar
     race.note().await;
     // Whoever claimed it died.
     race.clock.forward(HOUR * 2);
-    race.is_lost().await;
+    race.comes_again().await;
 }
 
 async fn a_blob_that_is_deleted_after_it_is_noted_is_not_acknowledged(index: Arc<dyn BlobIndex>) {
@@ -346,7 +346,7 @@ async fn a_blob_that_is_deleted_after_it_is_noted_is_not_acknowledged(index: Arc
     race.note().await;
     race.delete().await;
     race.index.forget(&[race.digest], race.until).await.unwrap();
-    race.is_lost().await;
+    race.comes_again().await;
 }
 
 async fn a_blob_that_is_not_deleted_after_all_is_acknowledged(index: Arc<dyn BlobIndex>) {
