@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 const CONFIG: &str = "
 storages: [!lru-storage &cas {size: 10M}]
-caches: [!lru-action-cache &cache {storage: *cas}]
+caches: [!lru-action-cache &cache {storage: *cas, max-cached-refs: 10}]
 schedulers: [!sql-scheduler &queue {storage: *cas, action-cache: *cache}]
 instances: [{name: '', services: [!cas {storage: *cas}, !bytestream {storage: *cas}, !execution {scheduler: *queue}]}]
 monitoring: {endpoint-type: socket, endpoint-location: bus}

@@ -102,7 +102,8 @@ pub fn tell(event: CallEvent) {
     }
 }
 
-/// Measures a step of the call that is served where it begins; it ends when this is dropped, wherever that is.
+/// Measures a step of the call that is served where it begins. It ends when this is dropped, wherever that is, and is told as
+/// a part of that call.
 #[derive(Debug)]
 pub struct Stopwatch {
     call: Option<ServedCall>,
@@ -133,7 +134,7 @@ impl Drop for Stopwatch {
     fn drop(&mut self) {
         if let Some(call) = &self.call {
             let (step, took, error) = (self.step, self.began.elapsed(), self.error);
-            call.observer.event(CallEvent::Step { step, took, error });
+            call.enter(|| call.observer.event(CallEvent::Step { step, took, error }));
         }
     }
 }
@@ -149,6 +150,7 @@ mod tests {
 
     impl CallObserver for Notes {
         fn event(&self, event: CallEvent) {
+            assert!(ServedCall::current().is_some(), "it is told within its call");
             self.0.lock().unwrap().push(event);
         }
     }
