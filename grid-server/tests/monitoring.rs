@@ -51,11 +51,10 @@ async fn whoever_connects_to_the_socket_is_told() {
         "rpc.duration.ms,instanceName=unnamed,method=Execute,serviceName=Execution,status=OK:",
         "rpc.auth.duration.ms,instanceName=unnamed,method=Execute,serviceName=Execution,status=OK:",
         "rpc.input_bytes.count,instanceName=unnamed,method=BatchUpdateBlobs,serviceName=ContentAddressableStorage,status=OK:",
-        "storage.bulk_read.duration.ms,instanceName=unnamed,method=Execute,serviceName=Execution,type=LRU:",
+        "storage.read.duration.ms,instanceName=unnamed,method=Execute,serviceName=Execution,type=LRU:",
         "scheduler.synchronize.duration.ms,",
         "scheduler.assignment.duration.ms:",
         "job.duration.ms,instanceName=unnamed,schedulerName=none,state=Queued:",
-        "job.duration.ms,instanceName=unnamed,",
     ];
     hears(&mut one, &expected).await;
     hears(&mut other, &expected).await;
