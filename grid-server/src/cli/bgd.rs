@@ -34,25 +34,27 @@ enum Group {
 enum Server {
     /// Serve
     Start {
-        /// The configuration
-        config: PathBuf,
-        /// Log more of what the server does
-        #[arg(short, long)]
-        verbose: bool,
+        /// The configuration; $XDG_CONFIG_HOME/buildgrid/server.yml where none is named
+        config: Option<PathBuf>,
+        /// Serve without TLS where a channel says nothing and has no key pair
+        #[arg(long)]
+        allow_insecure: bool,
         /// Write the process's id to this file
         #[arg(long)]
         pid_file: Option<PathBuf>,
-        /// Log one JSON object a line
-        #[arg(long)]
-        json_logs: bool,
+        #[command(flatten)]
+        logs: Logs,
         /// How long calls may go on after SIGTERM, in seconds
         #[arg(long, default_value = "25", value_parser = seconds)]
         grace: std::time::Duration,
     },
     /// Say everything that is wrong with a configuration
     Lint {
-        /// The configuration
-        config: PathBuf,
+        /// The configuration; $XDG_CONFIG_HOME/buildgrid/server.yml where none is named
+        config: Option<PathBuf>,
+        // Taken because BuildGrid takes them: what a lint says is its answer, and no log.
+        #[command(flatten)]
+        _logs: Logs,
     },
 }
 
@@ -60,11 +62,8 @@ enum Server {
 enum Start {
     /// Clean
     Start {
-        /// The configuration
-        config: PathBuf,
-        /// Log more of what is done
-        #[arg(short, long)]
-        verbose: bool,
+        /// The configuration; $XDG_CONFIG_HOME/buildgrid/server.yml where none is named
+        config: Option<PathBuf>,
         /// Delete nothing; say what would be deleted
         #[arg(long)]
         dry_run: bool,
@@ -73,9 +72,8 @@ enum Start {
         sleep_interval: std::time::Duration,
         #[command(flatten)]
         bounds: Bounds,
-        /// Log one JSON object a line
-        #[arg(long)]
-        json_logs: bool,
+        #[command(flatten)]
+        logs: Logs,
     },
 }
 
@@ -85,6 +83,8 @@ enum Janitor {
     Start {
         /// The configuration
         config: PathBuf,
+        #[command(flatten)]
+        _logs: Logs,
     },
 }
 
@@ -102,29 +102,14 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
     use clap::error::ErrorKind;
 
     Ok(match Bgd::try_parse_from(arguments)?.group {
-        Group::Server(Server::Start { config, verbose, pid_file, json_logs, grace }) => {
-            Command::Serve(Serve {
-                config: Some(config),
-                pid_file,
-                grace,
-                logs: Logs { verbose, json_logs },
-                ..Serve::default()
-            })
+        Group::Server(Server::Start { config, allow_insecure, pid_file, logs, grace }) => {
+            Command::Serve(Serve { config, allow_insecure, pid_file, grace, logs, ..Serve::default() })
         }
-        Group::Server(Server::Lint { config }) => {
-            Command::Check(Check { config: Some(config), strict: true })
+        Group::Server(Server::Lint { config, .. }) => Command::Check(Check { config, strict: true }),
+        Group::Cleanup(Start::Start { config, dry_run, sleep_interval, bounds, logs }) => {
+            Command::Cleanup(Cleanup { config, dry_run, sleep_interval, bounds, logs, ..Cleanup::default() })
         }
-        Group::Cleanup(Start::Start { config, verbose, dry_run, sleep_interval, bounds, json_logs }) => {
-            Command::Cleanup(Cleanup {
-                config: Some(config),
-                dry_run,
-                sleep_interval,
-                bounds,
-                logs: Logs { verbose, json_logs },
-                ..Cleanup::default()
-            })
-        }
-        Group::Janitor(Janitor::Start { config }) => {
+        Group::Janitor(Janitor::Start { config, .. }) => {
             let message = format!(
                 "janitor: {} is a configuration of BuildGrid's janitor; run `grid-server janitor CONFIG` with the \
                  configuration of the server, which names the storages and their indexes",

@@ -60,8 +60,8 @@ pub(crate) enum Command {
 /// How the log is written.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Logs {
-    /// Log more of what the server does
-    #[arg(short, long)]
+    /// Log more of what the server does; saying it again, as BuildGrid's callers do, changes nothing
+    #[arg(short, long, overrides_with = "verbose")]
     pub(crate) verbose: bool,
     /// Log one JSON object a line
     #[arg(long, env = "GRID_SERVER_JSON_LOGS")]
@@ -282,6 +282,39 @@ mod tests {
             parsed("bgd migrate apply sqlite:///x.db"),
             Command::Migrate(Migrate { database: Some("sqlite:///x.db".to_owned()), ..Migrate::default() })
         );
+    }
+
+    #[test]
+    fn every_option_of_buildgrids_servers_is_taken() {
+        let Command::Serve(serve) =
+            parsed("bgd server start -vv --json-logs --allow-insecure --pid-file p c.yml")
+        else {
+            unreachable!()
+        };
+        assert_eq!(serve.logs, Logs { verbose: true, json_logs: true });
+        assert!(serve.allow_insecure);
+        assert_eq!((serve.config, serve.pid_file), (Some("c.yml".into()), Some("p".into())));
+        let linted = Command::Check(Check { config: Some("c.yml".into()), strict: true });
+        assert_eq!(parsed("bgd server lint -v --json-logs c.yml"), linted);
+        let Command::Cleanup(cleanup) = parsed("bgd cleanup start -vvv --json-logs c.yml") else {
+            unreachable!()
+        };
+        assert_eq!(cleanup.logs, Logs { verbose: true, json_logs: true });
+        let refused =
+            parse("bgd janitor start -v --json-logs c.yml".split(' ').map(OsString::from)).unwrap_err();
+        assert!(refused.to_string().contains("grid-server janitor CONFIG"), "{refused}");
+        let Command::Serve(serve) = parsed("grid-server serve -vv -v") else { unreachable!() };
+        assert!(serve.logs.verbose);
+    }
+
+    /// Without a name, all commands read the one under `$XDG_CONFIG_HOME`.
+    #[test]
+    fn buildgrids_servers_need_no_configuration_named() {
+        let Command::Serve(serve) = parsed("bgd server start --allow-insecure") else { unreachable!() };
+        assert_eq!((serve.config, serve.allow_insecure), (None, true));
+        assert_eq!(parsed("bgd server lint"), Command::Check(Check { config: None, strict: true }));
+        let Command::Cleanup(cleanup) = parsed("bgd cleanup start --dry-run") else { unreachable!() };
+        assert_eq!((cleanup.config, cleanup.dry_run), (None, true));
     }
 
     #[test]
