@@ -30,6 +30,7 @@ pub mod remote_capabilities;
 pub mod rpc_error;
 pub mod spans;
 pub mod steps;
+pub mod trailers;
 pub mod transport;
 pub mod web;
 

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::execution::{ExecutionInstance, render};
 use crate::transport::place;
-use crate::{Instances, RpcError, to_status};
+use crate::{Instances, RpcError, metadata, to_status};
 
 mod listing;
 
@@ -85,11 +85,13 @@ impl OperationsService {
         locate(&self.instances, name).await
     }
 
-    async fn read(&self, name: &str) -> Result<Operation, Status> {
+    async fn read(&self, name: &str) -> Result<Response<Operation>, Status> {
         let (instance, id) = self.find(name).await?;
         let (operation, job) = instance.scheduler.operation(id).await.map_err(|error| to_status(&error))?;
         let browser = instance.action_browser_url.as_deref();
-        Ok(render::operation(&operation, &job, operation.cancelled, browser))
+        let mut answer = Response::new(render::operation(&operation, &job, operation.cancelled, browser));
+        metadata::tell(&operation, &job.spec.action_digest, answer.metadata_mut());
+        Ok(answer)
     }
 }
 
@@ -115,7 +117,7 @@ impl Operations for OperationsService {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        self.read(&request.into_inner().name).await.map(Response::new)
+        self.read(&request.into_inner().name).await
     }
 
     async fn delete_operation(

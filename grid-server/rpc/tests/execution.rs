@@ -8,20 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid_proto::any;
-use grid_proto::longrunning::{self, CancelOperationRequest, GetOperationRequest, ListOperationsRequest};
+use grid_proto::buildgrid::ClientIdentity;
+use grid_proto::longrunning::{
+    self, CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
+};
 use grid_proto::reapi::execution_stage::Value as Stage;
 use grid_proto::reapi::{
-    ActionResult, ExecuteOperationMetadata, ExecuteRequest, ExecutedActionMetadata, WaitExecutionRequest,
+    ActionResult, ExecuteOperationMetadata, ExecuteRequest, ExecutedActionMetadata, RequestMetadata,
+    ToolDetails, WaitExecutionRequest,
 };
 use grid_proto::rpc::PreconditionFailure;
 use grid_proto::rwapi::worker;
 use grid_rpc::digests::to_wire;
+use grid_rpc::metadata::{self, CLIENT_IDENTITY, REQUEST_METADATA};
 use grid_scheduler::SchedulerOptions;
 use grid_scheduler::history::Run;
 use grid_scheduler::service::{Assigned, Counts, Observer, SchedulerEvent};
 use grid_streams::{LogStreamStore as _, SqlLogStreamStore};
+use http::uri::PathAndQuery;
 use prost::Message;
 use support::{Bot, Grid, INSTANCE, Kind, Shared, finish, last, response};
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Streaming};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -51,6 +58,8 @@ on_both!(
     a_second_client_joins_and_a_third_is_served_from_the_cache,
     missing_inputs_are_named,
     the_last_client_to_cancel_ends_the_job_and_withdraws_the_lease,
+    a_deleted_operation_is_forgotten_and_its_job_goes_on,
+    who_asked_for_an_operation_is_told_after_the_answer,
     a_failed_lease_is_retried_and_a_late_result_refused,
     work_survives_a_restart_and_moves_between_replicas,
     operations_are_listed_by_filter_in_pages,
@@ -157,6 +166,72 @@ async fn the_last_client_to_cancel_ends_the_job_and_withdraws_the_lease(kind: Ki
     let unknown = format!("{INSTANCE}/{}", uuid::Uuid::new_v4());
     let status = grid.operations().cancel_operation(cancel(unknown)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
+}
+
+async fn a_deleted_operation_is_forgotten_and_its_job_goes_on(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("forgotten", LINUX, |_| {}).await;
+    let (operation, stream) = grid.execute(action).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1);
+    let name = || operation.name.clone();
+    grid.operations().delete_operation(DeleteOperationRequest { name: name() }).await.unwrap();
+    let found = grid.operations().get_operation(GetOperationRequest { name: name() }).await;
+    assert_eq!(found.unwrap_err().code(), Code::NotFound);
+    let again = grid.operations().delete_operation(DeleteOperationRequest { name: name() }).await;
+    assert_eq!(again.unwrap_err().code(), Code::NotFound);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(bot.session.leases.len(), 1, "the lease stays");
+    bot.complete(0);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(response(&last(stream).await).result.unwrap().stdout_raw, "done", "who watched sees the end");
+    let (cached, _) = grid.execute(action).await;
+    assert!(response(&cached).cached_result);
+}
+
+async fn who_asked_for_an_operation_is_told_after_the_answer(kind: Kind) {
+    let (shared, grid) = grid(kind).await;
+    let action = shared.action("told", LINUX, |_| {}).await;
+    let details = ToolDetails { tool_name: "bazel".into(), tool_version: "7.7.1".into() };
+    let sent = RequestMetadata {
+        tool_details: Some(details),
+        tool_invocation_id: "an invocation".into(),
+        target_id: "//a:b".into(),
+        ..RequestMetadata::default()
+    };
+    let client = ClientIdentity { actor: "ci".into(), subject: "ada".into(), workflow: "nightly".into() };
+    let mut request = tonic::Request::new(ExecuteRequest {
+        instance_name: INSTANCE.into(),
+        action_digest: Some(to_wire(&action)),
+        ..ExecuteRequest::default()
+    });
+    let bytes = |message: Vec<u8>| MetadataValue::from_bytes(&message);
+    request.metadata_mut().insert_bin(REQUEST_METADATA, bytes(sent.encode_to_vec()));
+    request.metadata_mut().insert_bin(CLIENT_IDENTITY, bytes(client.encode_to_vec()));
+    let mut stream = grid.execution().execute(request).await.unwrap().into_inner();
+    let known = stream.message().await.unwrap().unwrap().name;
+    let (unknown, _stream) = grid.execute(action).await;
+
+    let (ahead, after) = raw_get(&grid, &known).await;
+    assert!(!ahead.contains_key(REQUEST_METADATA) && !ahead.contains_key(CLIENT_IDENTITY), "{ahead:?}");
+    let told = metadata::decode::<RequestMetadata>(&after, REQUEST_METADATA).unwrap();
+    assert_eq!(told, RequestMetadata { action_id: action.to_string(), ..sent });
+    assert_eq!(metadata::decode::<ClientIdentity>(&after, CLIENT_IDENTITY).unwrap(), client);
+    let (_, after) = raw_get(&grid, &unknown.name).await;
+    assert!(!after.contains_key(REQUEST_METADATA) && !after.contains_key(CLIENT_IDENTITY), "{after:?}");
+}
+
+/// The metadata ahead of `GetOperation`'s answer and after it, which a client of one answer gets as one.
+async fn raw_get(grid: &Grid, name: &str) -> (MetadataMap, MetadataMap) {
+    let mut client = tonic::client::Grpc::new(grid.channel.clone());
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<GetOperationRequest, longrunning::Operation>::default();
+    let path = PathAndQuery::from_static("/google.longrunning.Operations/GetOperation");
+    let request = tonic::Request::new(GetOperationRequest { name: name.to_owned() });
+    let (ahead, mut answers, _) = client.server_streaming(request, path, codec).await.unwrap().into_parts();
+    assert_eq!(answers.message().await.unwrap().unwrap().name, name);
+    (ahead, answers.trailers().await.unwrap().unwrap_or_default())
 }
 
 async fn a_failed_lease_is_retried_and_a_late_result_refused(kind: Kind) {

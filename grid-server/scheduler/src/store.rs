@@ -37,7 +37,7 @@ pub type StoreResult<T> = Result<T, SchedulerError>;
 pub enum Event {
     /// These jobs changed.
     Jobs(Vec<JobId>),
-    /// These operations were cancelled or deleted.
+    /// These operations were cancelled.
     Cancelled(Vec<OperationId>),
     /// Jobs with these requirements wait.
     Queue(Vec<RequirementId>),

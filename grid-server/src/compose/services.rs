@@ -117,7 +117,7 @@ impl Composer<'_> {
         }
         if !parts.operations.is_empty() {
             let instances = Instances::new("Operations", parts.operations);
-            serve!(self, routes, OperationsServer(OperationsService::new(instances)));
+            serve!(self, routes, OperationsServer(OperationsService::new(instances)), Trailing);
         }
         if !parts.bots.is_empty() {
             let instances = Instances::new("Bots", parts.bots);

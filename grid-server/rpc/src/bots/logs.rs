@@ -16,8 +16,8 @@ use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 use crate::digests;
 use crate::logstream::LogStreams;
 
-/// The trailing metadata of an answer (see [`super::trailers`]): an `ExecuteOperationMetadata` for each lease.
-pub(super) const ABOUT_LEASE: &str = "executeoperationmetadata-bin";
+/// The trailing metadata of an answer (see [`crate::trailers`]): an `ExecuteOperationMetadata` for each lease.
+pub(crate) const ABOUT_LEASE: &str = "executeoperationmetadata-bin";
 
 /// Makes the streams of leases that have none yet.
 pub(super) async fn prepare(scheduler: &Scheduler, logs: &LogStreams, synced: &mut Synced) {

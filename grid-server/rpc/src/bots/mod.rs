@@ -9,7 +9,6 @@ mod deadline;
 mod logs;
 mod results;
 mod session;
-mod trailers;
 pub(crate) mod usage;
 
 use std::collections::BTreeMap;
@@ -31,7 +30,8 @@ use crate::execution::ExecutionInstance;
 use crate::logstream::LogStreams;
 use crate::{Instances, RpcError, to_status};
 
-pub use trailers::Trailing;
+pub use crate::trailers::Trailing;
+pub(crate) use logs::ABOUT_LEASE;
 
 /// The header of an answer to a bot that drains: the seconds until what still runs is taken back.
 const DRAIN: &str = "grid-drain";

@@ -180,7 +180,7 @@ fn client(headers: &MetadataMap) -> ClientIdentity {
     }
     let clean = |text: String| text.replace('\0', "");
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    match metadata::decode::<buildgrid::ClientIdentity>(headers, "buildgrid.v2.clientidentity-bin") {
+    match metadata::decode::<buildgrid::ClientIdentity>(headers, metadata::CLIENT_IDENTITY) {
         Some(id) => ClientIdentity {
             workflow: clean(id.workflow),
             actor: clean(id.actor),

@@ -6,7 +6,7 @@ use grid_core::Timestamp;
 use grid_proto::fleet::drain_target::Target;
 use grid_proto::fleet::list_pools_response::DeclaredPool;
 use grid_proto::fleet::{self as proto, DeclarePoolsRequest, DrainRequest, Property};
-use grid_proto::reapi::{self, execution_stage};
+use grid_proto::reapi::execution_stage;
 use grid_scheduler::engine::DrainOrder;
 use grid_scheduler::fleet::demand::{Demand, PoolDemand, Quantiles, Unplaced};
 use grid_scheduler::fleet::{
@@ -14,7 +14,6 @@ use grid_scheduler::fleet::{
     Verdict, View, WaitReason,
 };
 use grid_scheduler::job::{Job, Outcome, Stage};
-use grid_scheduler::operation::RequestMetadata;
 use grid_scheduler::properties::Properties;
 use grid_scheduler::service::Why;
 
@@ -22,7 +21,7 @@ use super::age;
 use crate::error::grpc_code;
 use crate::execution::render;
 use crate::execution::render::timestamp;
-use crate::{RpcError, digests};
+use crate::{RpcError, digests, metadata};
 
 /// What an owner declares.
 pub(super) fn declaration(request: DeclarePoolsRequest) -> Declaration {
@@ -302,24 +301,9 @@ pub(super) fn job(why: &Why) -> proto::Job {
         assigned_at: state.started_at.map(timestamp),
         completed_at: state.completed_at.map(timestamp),
         attempts: failures.worker_lost + failures.internal + failures.unavailable,
-        request_metadata: why.operations.first().map(|operation| request(&operation.metadata)),
+        request_metadata: why.operations.first().map(|operation| metadata::to_wire(&operation.metadata)),
         wait_reason: reason(why.explanation.reason).into(),
         status: outcome,
-    }
-}
-
-fn request(metadata: &RequestMetadata) -> reapi::RequestMetadata {
-    reapi::RequestMetadata {
-        tool_details: Some(reapi::ToolDetails {
-            tool_name: metadata.tool_name.clone(),
-            tool_version: metadata.tool_version.clone(),
-        }),
-        action_id: metadata.action_id.clone(),
-        tool_invocation_id: metadata.invocation_id.clone(),
-        correlated_invocations_id: metadata.correlated_invocations_id.clone(),
-        action_mnemonic: metadata.action_mnemonic.clone(),
-        target_id: metadata.target_id.clone(),
-        configuration_id: metadata.configuration_id.clone(),
     }
 }
 

@@ -160,7 +160,7 @@ impl Shared {
 
 /// One replica.
 pub(crate) struct Grid {
-    channel: Channel,
+    pub(crate) channel: Channel,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -184,7 +184,7 @@ impl Grid {
         let address = listener.local_addr().unwrap();
         let server = Server::builder()
             .add_service(ExecutionServer::new(ExecutionService::new(instances.clone())))
-            .add_service(OperationsServer::new(OperationsService::new(instances.clone())))
+            .add_service(Trailing(OperationsServer::new(OperationsService::new(instances.clone()))))
             .add_service(Trailing(BotsServer::new(BotsService::new(instances, logs))))
             .add_service(FleetServer::new(fleet))
             .serve_with_incoming(TcpListenerStream::new(listener));

@@ -1,4 +1,5 @@
-//! Clients give up: an operation is cancelled, and its job with it when nobody else waits for it.
+//! Clients give up: an operation is cancelled, and its job with it when nobody else waits for it; or forgotten, and its job
+//! goes on.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,21 +28,20 @@ pub async fn cancel(
     Ok((answers(ids, &jobs), effects))
 }
 
-/// Removes operations, cancelling those that are under way. The answers are in the batch's order.
+/// Removes operations, and cancels none: their jobs go on to their ends (google.longrunning, `DeleteOperation`). The answers
+/// are in the batch's order.
 ///
 /// # Errors
 /// The store's; an operation that is absent has an error of its own.
 pub async fn delete(
     store: &dyn QueueStore,
     ids: &[OperationId],
-) -> StoreResult<(Vec<Result<(), SchedulerError>>, Effects)> {
+) -> StoreResult<Vec<Result<(), SchedulerError>>> {
     let mut tx = store.begin().await?;
     let jobs: HashMap<OperationId, JobId> = tx.jobs_of(ids).await?.into_iter().collect();
-    let effects = end_unwanted(tx.as_mut(), &jobs).await?;
     tx.delete_operations(ids).await?;
-    effects.announce(tx.as_mut());
     tx.commit().await?;
-    Ok((answers(ids, &jobs), effects))
+    Ok(answers(ids, &jobs))
 }
 
 fn answers(ids: &[OperationId], known: &HashMap<OperationId, JobId>) -> Vec<Result<(), SchedulerError>> {

@@ -160,13 +160,12 @@ impl Scheduler {
         self.cancellations.call(id).await?
     }
 
-    /// Forgets an operation, cancelling it where it is under way.
+    /// Forgets an operation. Its job goes on, and who watches it sees it end.
     ///
     /// # Errors
     /// [`SchedulerError::OperationNotFound`]; the store's.
     pub async fn delete(&self, id: OperationId) -> Result<(), SchedulerError> {
-        let (answers, effects) = engine::delete(self.core.store.as_ref(), &[id]).await?;
-        self.core.apply(effects);
+        let answers = engine::delete(self.core.store.as_ref(), &[id]).await?;
         answers.into_iter().next().unwrap_or(Err(SchedulerError::OperationNotFound(id)))
     }
 }

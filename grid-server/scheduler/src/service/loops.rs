@@ -16,7 +16,7 @@ use super::patience::is_passing;
 use super::{observer, waits};
 use crate::SchedulerError;
 use crate::engine::{self, Effects, Errand, Undelivered};
-use crate::ids::{Ids, JobId, SessionId};
+use crate::ids::{Ids, JobId, OperationId, SessionId};
 use crate::job::Job;
 use crate::properties::RequirementId;
 use crate::store::Event;
@@ -278,22 +278,36 @@ async fn look_once(core: &Core, watched: bool) -> Option<Vec<RequirementId>> {
         return queued.ok();
     }
     for chunk in core.hub.open().chunks(CHUNK) {
-        let ids: Vec<_> = chunk.iter().map(|(operation, _)| *operation).collect();
-        match core.store.operations(&ids).await {
-            Ok(found) => {
-                let mut gone: BTreeSet<_> = ids.into_iter().collect();
-                for (operation, job) in found {
-                    core.hub.publish(&Arc::new(job));
-                    if !operation.cancelled {
-                        gone.remove(&operation.id);
-                    }
-                }
-                core.hub.cancel(&gone.into_iter().collect::<Vec<_>>());
-            }
-            Err(error) => note(&error, "watched operations could not be read"),
+        if let Err(error) = look_at(core, chunk).await {
+            note(&error, "watched operations could not be read");
         }
     }
     queued.ok()
+}
+
+/// Tells watchers how these operations and their jobs stand.
+async fn look_at(core: &Core, watched: &[(OperationId, JobId)]) -> Result<(), SchedulerError> {
+    let ids: Vec<_> = watched.iter().map(|(operation, _)| *operation).collect();
+    let mut absent: HashMap<OperationId, JobId> = watched.iter().copied().collect();
+    let mut over = Vec::new();
+    for (operation, job) in core.store.operations(&ids).await? {
+        core.hub.publish(&Arc::new(job));
+        absent.remove(&operation.id);
+        if operation.cancelled {
+            over.push(operation.id);
+        }
+    }
+    // An operation that was deleted is watched to its job's end; one whose job is gone too has none to come.
+    if !absent.is_empty() {
+        let jobs: BTreeSet<JobId> = absent.values().copied().collect();
+        for job in core.store.jobs(&jobs.into_iter().collect::<Vec<_>>()).await? {
+            absent.retain(|_, of| *of != job.id);
+            core.hub.publish(&Arc::new(job));
+        }
+        over.extend(absent.into_keys());
+    }
+    core.hub.cancel(&over);
+    Ok(())
 }
 
 async fn take_back(core: Arc<Core>, mut returned: mpsc::UnboundedReceiver<Undelivered>) {

@@ -73,7 +73,7 @@ async fn again(world: &World, id: OperationId) -> Watch {
     }
 }
 
-async fn request(replica: &Scheduler, action: Bytes, size: &str) -> ExecuteRequest {
+pub(crate) async fn request(replica: &Scheduler, action: Bytes, size: &str) -> ExecuteRequest {
     let platform = vec![("size".to_owned(), size.to_owned())];
     ExecuteRequest {
         instance: String::new(),

@@ -6,6 +6,7 @@
 
 mod bots;
 mod clients;
+mod deleted;
 mod views;
 
 use std::collections::{HashMap, HashSet};
