@@ -12,7 +12,7 @@ use crate::rows;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialect {
     /// The function that finds one text in another, and gives 0 where it is not there.
-    find: &'static str,
+    pub(crate) find: &'static str,
     /// What names the row's response column without reading it.
     no_response: &'static str,
 }

@@ -14,6 +14,7 @@ use grid_scheduler::store::StoreResult;
 use uuid::Uuid;
 
 pub(crate) mod history;
+pub(crate) mod metadata;
 pub(crate) mod quotas;
 pub(crate) mod waits;
 

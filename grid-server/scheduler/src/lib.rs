@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod history;
 pub mod ids;
 pub mod job;
+pub mod metadata;
 pub mod operation;
 pub mod properties;
 pub mod quota;

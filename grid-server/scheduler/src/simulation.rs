@@ -29,6 +29,7 @@ use crate::fleet::{FleetRows, Wait, WaitQuery};
 use crate::history::Run;
 use crate::ids::{Ids, JobId, OperationId};
 use crate::job::{Job, Stage};
+use crate::metadata::{Summary, SummaryQuery, Values, ValuesQuery};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::quota::Share;
@@ -205,6 +206,14 @@ impl QueueStore for SimStore {
             mine.filter_map(|o| Some((o.as_ref().clone(), t.jobs.get(&o.job)?.as_ref().clone()))).collect()
         })
         .await
+    }
+
+    async fn metadata_values(&self, query: &ValuesQuery) -> StoreResult<Values> {
+        self.read(|t| t.metadata_values(query)).await
+    }
+
+    async fn metadata_summary(&self, query: &SummaryQuery) -> StoreResult<Summary> {
+        self.read(|t| t.metadata_summary(query)).await
     }
 
     async fn queued(&self) -> StoreResult<Vec<RequirementId>> {

@@ -19,6 +19,7 @@ use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows, Wait, WaitQuery};
 use crate::history::Run;
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
+use crate::metadata::{Summary, SummaryQuery, Values, ValuesQuery};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::quota::{Quota, Share};
@@ -161,6 +162,18 @@ pub trait QueueStore: Debug + Send + Sync {
     /// # Errors
     /// [`SchedulerError::Unavailable`], [`SchedulerError::Corrupt`].
     async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>>;
+
+    /// The values that operations have in a field of what was told of them.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn metadata_values(&self, query: &ValuesQuery) -> StoreResult<Values>;
+
+    /// What became of the operations that have a value in a field of what was told of them; two round trips.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Unavailable`].
+    async fn metadata_summary(&self, query: &SummaryQuery) -> StoreResult<Summary>;
 
     /// The requirements of jobs that wait.
     ///

@@ -8,14 +8,12 @@ use grid_scheduler::service::Why;
 use grid_scheduler::session::{BotStatus, Session};
 use tonic::Status;
 
+use super::Page;
+use crate::digests;
 use crate::error::status;
 use crate::execution::ExecutionInstance;
 use crate::execution::render::{self, timestamp};
 use crate::fleet::leases;
-use crate::{RpcError, digests};
-
-/// Bots a page, at most and where the request says nothing (BuildGrid's number).
-const PAGE: u32 = 1_000;
 
 /// One page of an instance's bots, by name.
 pub(super) async fn list(
@@ -23,14 +21,7 @@ pub(super) async fn list(
     instance: &ExecutionInstance,
     request: &ListWorkersRequest,
 ) -> Result<ListWorkersResponse, Status> {
-    let number = |field: &str, value: i32| {
-        u32::try_from(value).map_err(|_| status(RpcError::field(field, "is negative")))
-    };
-    let page = number("page", request.page)?.max(1);
-    let size = match number("page_size", request.page_size)? {
-        0 => PAGE,
-        size => size.min(PAGE),
-    };
+    let page = Page::of(request.page, request.page_size)?;
     let fleet = instance.scheduler.fleet().await.map_err(status)?;
     let pool = instance.scheduler.pool(name.as_str());
     let part = request.worker_name.to_lowercase();
@@ -38,12 +29,12 @@ pub(super) async fn list(
         fleet.bots.iter().filter(|bot| serves(&bot.session, pool) && matches(&bot.session, &part)).collect();
     bots.sort_by(|a, b| (&a.session.bot_id, a.session.id).cmp(&(&b.session.bot_id, b.session.id)));
     let total = bots.len();
-    let skipped = usize::try_from(u64::from(page - 1) * u64::from(size)).unwrap_or(usize::MAX);
-    let shown: Vec<&FleetBot> = bots.into_iter().skip(skipped).take(size as usize).collect();
+    let skipped = usize::try_from(page.skipped()).unwrap_or(usize::MAX);
+    let shown: Vec<&FleetBot> = bots.into_iter().skip(skipped).take(page.size as usize).collect();
     let running = leases(&instance.scheduler, shown.iter().any(|bot| bot.leases > 0)).await?;
     Ok(ListWorkersResponse {
-        page: i32::try_from(page).unwrap_or(i32::MAX),
-        page_size: i32::try_from(size).unwrap_or(i32::MAX),
+        page: i32::try_from(page.number).unwrap_or(i32::MAX),
+        page_size: i32::try_from(page.size).unwrap_or(i32::MAX),
         total: i32::try_from(total).unwrap_or(i32::MAX),
         workers: shown.iter().map(|bot| worker(name, &bot.session, &running)).collect(),
     })

@@ -6,8 +6,14 @@ use grid_proto::buildgrid::introspection_client::IntrospectionClient;
 use grid_proto::buildgrid::{
     GetJobHistoryRequest, GetOperationFiltersRequest, GetRequestMetadataSummaryRequest, JobEventType,
     ListRequestMetadataRequest, ListWorkersRequest, ListWorkersResponse, OperationStatsRequest,
+    RequestMetadataSummary,
 };
+use grid_proto::reapi::execution_client::ExecutionClient;
+use grid_proto::reapi::{ExecuteRequest, RequestMetadata, ToolDetails};
 use grid_rpc::digests::to_wire;
+use grid_rpc::metadata::REQUEST_METADATA;
+use prost::Message as _;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -62,6 +68,7 @@ fn bare(name: &str) -> &str {
 pub(crate) fn rules() -> Vec<Rule> {
     let mut rules = listing();
     rules.extend(queue());
+    rules.extend(metadata());
     rules
 }
 
@@ -184,12 +191,99 @@ fn queue() -> Vec<Rule> {
                 }
             },
         ),
-        refuses(SOURCE, "request metadata by value is not kept, and that is said", |grid| async move {
-            let list = ListRequestMetadataRequest::default();
-            let status = refused(client(&grid).list_request_metadata(list).await, Code::Unimplemented);
-            assert!(status.message().contains("ListOperations"), "{status}");
-            let summary = GetRequestMetadataSummaryRequest::default();
-            refused(client(&grid).get_request_metadata_summary(summary).await, Code::Unimplemented);
+    ]
+}
+
+/// Has an action asked for by a tool of this name, in this invocation.
+async fn ask(grid: &Grid, family: &str, which: &str, tool: &str, invocation: &str) {
+    let told = RequestMetadata {
+        tool_details: Some(ToolDetails { tool_name: tool.into(), tool_version: "7.7.1".into() }),
+        tool_invocation_id: invocation.into(),
+        ..RequestMetadata::default()
+    };
+    let action = action(grid, family, which).await;
+    let mut request = tonic::Request::new(ExecuteRequest {
+        instance_name: MAIN.into(),
+        action_digest: Some(to_wire(&action)),
+        ..ExecuteRequest::default()
+    });
+    request.metadata_mut().insert_bin(REQUEST_METADATA, MetadataValue::from_bytes(&told.encode_to_vec()));
+    let mut stream = ExecutionClient::new(grid.channel.clone()).execute(request).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+}
+
+fn values(instance: &str, field: &str, pattern: &str) -> ListRequestMetadataRequest {
+    ListRequestMetadataRequest {
+        instance_name: instance.into(),
+        field: field.into(),
+        pattern: pattern.into(),
+        ..ListRequestMetadataRequest::default()
+    }
+}
+
+fn summary(instance: &str, field: &str, value: &str) -> GetRequestMetadataSummaryRequest {
+    GetRequestMetadataSummaryRequest {
+        instance_name: instance.into(),
+        field: field.into(),
+        value: value.into(),
+    }
+}
+
+fn metadata() -> Vec<Rule> {
+    vec![
+        accepts(SOURCE, "the values of request metadata are listed in numbered pages", |grid| async move {
+            for (which, invocation) in [("a", "Listed-1"), ("b", "listed-2"), ("c", "listed-2"), ("d", "x")] {
+                ask(&grid, "told-values", which, "lister", invocation).await;
+            }
+            let found = async |request| {
+                let found = client(&grid.other_replica()).list_request_metadata(request).await;
+                found.unwrap().into_inner()
+            };
+            let all = found(values(MAIN, "tool_invocation_id", "LISTED-")).await;
+            assert_eq!((all.page, all.total, all.values.len()), (1, 2, 2), "large letters or small ones");
+            let second = ListRequestMetadataRequest {
+                page: 2,
+                page_size: 1,
+                ..values(MAIN, "tool_invocation_id", "listed-")
+            };
+            let second = found(second).await;
+            assert_eq!((second.page, second.page_size, second.total), (2, 1, 2));
+            assert_eq!(second.values, all.values[1..]);
+            assert_eq!(found(values(TIGHT, "tool_name", "lister")).await.total, 0, "another instance's");
+        }),
+        accepts(SOURCE, "operations with a value of request metadata are summed up", |grid| async move {
+            for (which, invocation) in [("a", "summed-1"), ("b", "summed-1"), ("c", "summed-2")] {
+                ask(&grid, "told-sums", which, "summer", invocation).await;
+            }
+            let session = register(&grid, MAIN, "summed-bot", "told-sums").await;
+            finish(&grid, session, 0, BRIEF).await;
+            let ask = client(&grid).get_request_metadata_summary(summary(MAIN, "tool_name", "summer")).await;
+            let found = ask.unwrap().into_inner();
+            let invocations: Vec<_> =
+                found.request_metadata.iter().map(|told| told.tool_invocation_id.as_str()).collect();
+            assert_eq!(invocations, ["summed-1", "summed-2"]);
+            let counts = (
+                found.queued_operation_count,
+                found.executing_operation_count,
+                found.completed_operation_count,
+            );
+            assert_eq!((counts, found.total_operation_count), ((1, 1, 1), 3));
+            assert!(found.first_in_queue.is_some() && found.last_completed.is_some());
+            assert!(found.total_duration.is_some());
+            let none =
+                client(&grid).get_request_metadata_summary(summary(TIGHT, "tool_name", "summer")).await;
+            assert_eq!(none.unwrap().into_inner(), RequestMetadataSummary::default(), "another instance's");
+        }),
+        refuses(SOURCE, "request metadata of no instance and of no field is refused", |grid| async move {
+            for (instance, field) in [(READ_ONLY, "tool_name"), ("nowhere", "tool_name"), (MAIN, "tool")] {
+                let list = client(&grid).list_request_metadata(values(instance, field, "")).await;
+                let status = refused(list, Code::InvalidArgument);
+                assert!(instance != MAIN || status.message().contains("tool_invocation_id"), "{status}");
+                let sum = client(&grid).get_request_metadata_summary(summary(instance, field, "x")).await;
+                refused(sum, Code::InvalidArgument);
+            }
+            let wrong = ListRequestMetadataRequest { page: -1, ..values(MAIN, "tool_name", "") };
+            refused(client(&grid).list_request_metadata(wrong).await, Code::InvalidArgument);
         }),
     ]
 }

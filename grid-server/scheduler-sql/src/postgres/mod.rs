@@ -7,6 +7,7 @@
 mod fleet;
 mod history;
 mod listen;
+mod metadata;
 mod news;
 mod operations;
 mod overdue;
@@ -28,6 +29,7 @@ use grid_scheduler::fleet::{FleetRows, Wait, WaitQuery};
 use grid_scheduler::history::Run;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
+use grid_scheduler::metadata::{Summary, SummaryQuery, Values, ValuesQuery};
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
 use grid_scheduler::quota::Share;
@@ -86,6 +88,14 @@ impl QueueStore for PostgresQueue {
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>> {
         read::list(&self.reader, query).await
+    }
+
+    async fn metadata_values(&self, query: &ValuesQuery) -> StoreResult<Values> {
+        metadata::values(&self.reader, query).await
+    }
+
+    async fn metadata_summary(&self, query: &SummaryQuery) -> StoreResult<Summary> {
+        metadata::summary(&self.reader, query).await
     }
 
     async fn queued(&self) -> StoreResult<Vec<RequirementId>> {

@@ -6,6 +6,7 @@
 mod fleet;
 mod history;
 mod jobs;
+mod metadata;
 mod operations;
 mod quotas;
 mod read;
@@ -24,6 +25,7 @@ use grid_scheduler::fleet::{FleetRows, Wait, WaitQuery};
 use grid_scheduler::history::Run;
 use grid_scheduler::ids::{JobId, OperationId};
 use grid_scheduler::job::Job;
+use grid_scheduler::metadata::{Summary, SummaryQuery, Values, ValuesQuery};
 use grid_scheduler::operation::Operation;
 use grid_scheduler::properties::{Requirement, RequirementId};
 use grid_scheduler::quota::Share;
@@ -115,6 +117,14 @@ impl QueueStore for SqliteQueue {
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Vec<(Operation, Job)>> {
         read::list(&self.pool, query).await
+    }
+
+    async fn metadata_values(&self, query: &ValuesQuery) -> StoreResult<Values> {
+        metadata::values(&self.pool, query).await
+    }
+
+    async fn metadata_summary(&self, query: &SummaryQuery) -> StoreResult<Summary> {
+        metadata::summary(&self.pool, query).await
     }
 
     async fn queued(&self) -> StoreResult<Vec<RequirementId>> {

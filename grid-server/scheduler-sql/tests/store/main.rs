@@ -4,6 +4,7 @@
 mod bots;
 mod history;
 mod jobs;
+mod metadata;
 mod queue;
 mod quotas;
 

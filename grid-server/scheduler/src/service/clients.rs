@@ -14,6 +14,7 @@ use crate::filter::ListQuery;
 use crate::history::Usage;
 use crate::ids::{JobId, OperationId};
 use crate::job::{Job, JobSpec, JobState};
+use crate::metadata::{Summary, SummaryQuery, Values, ValuesQuery};
 use crate::operation::{ClientIdentity, Operation, RequestMetadata};
 use crate::properties::Requirement;
 use crate::transition;
@@ -150,6 +151,22 @@ impl Scheduler {
     /// The store's.
     pub async fn list(&self, query: &ListQuery) -> Result<Vec<(Operation, Job)>, SchedulerError> {
         patiently(self.deadline(), || self.core.store.list(query)).await
+    }
+
+    /// A page of the values that operations have in a field of what was told of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn metadata_values(&self, query: &ValuesQuery) -> Result<Values, SchedulerError> {
+        patiently(self.deadline(), || self.core.store.metadata_values(query)).await
+    }
+
+    /// What became of the operations that have a value in a field of what was told of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn metadata_summary(&self, query: &SummaryQuery) -> Result<Summary, SchedulerError> {
+        patiently(self.deadline(), || self.core.store.metadata_summary(query)).await
     }
 
     /// Cancels an operation; its job ends when nobody else waits for it.

@@ -1,6 +1,6 @@
 //! The rows of a simulated database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grid_core::Timestamp;
@@ -9,6 +9,7 @@ use crate::fleet::{Declaration, Drain, DrainTarget, FleetRows, Wait, WaitQuery};
 use crate::history::Run;
 use crate::ids::{JobId, OperationId, SessionId};
 use crate::job::{Job, Stage};
+use crate::metadata::{METADATA_FIELDS, Summary, SummaryQuery, Values, ValuesQuery, without_action};
 use crate::operation::Operation;
 use crate::properties::{Requirement, RequirementId};
 use crate::quota::{Quota, Share};
@@ -100,6 +101,42 @@ impl Tables {
             .filter_map(|job| read(job))
             .filter(|j| j.completed_at.is_none_or(|at| at > since));
         recent.take(limit).collect()
+    }
+
+    /// The values that operations have in a field of what was told of them.
+    #[must_use]
+    pub fn metadata_values(&self, query: &ValuesQuery) -> Values {
+        let part = query.part.to_ascii_lowercase();
+        let mine = self.operations.values().filter(|operation| operation.instance == query.instance);
+        let values: BTreeSet<&str> = mine
+            .map(|operation| query.field.of(&operation.metadata))
+            .filter(|value| !value.is_empty() && value.to_ascii_lowercase().contains(&part))
+            .collect();
+        let skip = usize::try_from(query.skip).unwrap_or(usize::MAX);
+        Values {
+            total: values.len() as u64,
+            values: values.into_iter().skip(skip).take(query.limit as usize).map(str::to_owned).collect(),
+        }
+    }
+
+    /// What became of the operations that have a value in a field of what was told of them.
+    #[must_use]
+    pub fn metadata_summary(&self, query: &SummaryQuery) -> Summary {
+        let (mut summary, mut told) = (Summary::default(), BTreeMap::new());
+        let mine = self.operations.values().filter(|operation| {
+            let value = query.field.of(&operation.metadata);
+            operation.instance == query.instance && value == query.value && !value.is_empty()
+        });
+        for operation in mine {
+            if let Some(job) = self.jobs.get(&operation.job) {
+                summary.count(job);
+            }
+            let metadata = without_action(operation);
+            let order = METADATA_FIELDS.map(|(_, field)| field.of(&metadata).to_owned());
+            told.insert(order, metadata);
+        }
+        summary.metadata = told.into_values().take(query.limit as usize).collect();
+        summary
     }
 
     /// Leases that ended, the newest first.
