@@ -20,7 +20,7 @@ Store and fetch blobs, run commands, follow operations and logs, and ask a grid 
 
 Talks to any server of the Remote Execution API; `why`, `fleet` and `quota` need a grid. Every option can \
 be set in the environment: BUILDGRID_REMOTE for all groups, BUILDGRID_CAS_REMOTE for `cas` alone, which \
-goes before. With --json each result is one JSON document on a line of its own.";
+goes before; several values of one option are apart by spaces. With --json each result is one JSON document on a line of its own.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,8 +76,13 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let mut command = environment::bind(Cli::command(), &|name| std::env::var_os(name).is_some());
-    let matches = command.try_get_matches_from_mut(args)?;
+    let mut matches = command.try_get_matches_from_mut(&args)?;
+    if let Some(filled) = environment::fill(command.clone(), &matches, &|name| std::env::var(name).ok())? {
+        command = filled;
+        matches = command.try_get_matches_from_mut(args)?;
+    }
     Ok(Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?.command)
 }
 

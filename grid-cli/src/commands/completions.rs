@@ -11,6 +11,7 @@ Examples:
   source <(grid completions bash)
   grid completions zsh > ~/.zfunc/_grid
   grid completions fish > ~/.config/fish/completions/grid.fish
+  source <(grid completions bash --name bgd)
 ";
 
 /// Print a completion script.
@@ -19,13 +20,16 @@ Examples:
 pub(crate) struct Args {
     /// The shell
     shell: Shell,
+    /// By which of its names the command is called; bgd's commands for servers are not completed
+    #[arg(long, default_value = "grid", value_parser = ["grid", "bgd"])]
+    name: String,
 }
 
 impl Args {
     /// Prints the script.
     pub(crate) fn run(self, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut args::description(), "grid", &mut script);
+        clap_complete::generate(self.shell, &mut args::description(), self.name, &mut script);
         printer.bytes(&script)?;
         Ok(Exit::Success)
     }

@@ -143,5 +143,7 @@ async fn help_teaches_and_completions_complete() {
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&format!("completions {shell}")).await.contains("upload-dir"), "{shell}");
+        let old = run(&format!("completions {shell} --name bgd")).await;
+        assert!(old.contains("upload-dir") && old.contains("bgd"), "{shell}");
     }
 }
