@@ -10,6 +10,7 @@ mod cleaning;
 mod cli;
 mod commands;
 mod compose;
+mod elsewhere;
 mod hand_over;
 mod limits;
 mod listen;

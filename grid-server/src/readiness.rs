@@ -17,6 +17,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::compose::needs::Needs;
+use crate::elsewhere::Elsewhere;
 
 /// How often a dependency that doesn't answer is asked before the first readiness.
 const EAGER: Duration = Duration::from_millis(500);
@@ -90,8 +91,11 @@ pub(crate) struct Health {
 
 impl Health {
     /// The services with what they need; none serves until that has answered.
-    pub(crate) async fn new(reporter: HealthReporter, needs: Needs) -> Self {
-        for service in needs.keys().copied().chain([DEPENDENCIES]) {
+    pub(crate) async fn new(reporter: HealthReporter, mut needs: Needs, elsewhere: &[Elsewhere]) -> Self {
+        // Of what a way in leads past this server, the others' health counts.
+        needs.retain(|own, _| !elsewhere.iter().any(|other| other.services.iter().any(|name| name == own)));
+        let others = elsewhere.iter().flat_map(|other| &other.services).map(String::as_str);
+        for service in needs.keys().copied().chain(others).chain([DEPENDENCIES]) {
             reporter.set_service_status(service, ServingStatus::NotServing).await;
         }
         Self { reporter, needs }
@@ -186,7 +190,7 @@ mod tests {
         let (reporter, server) = tonic_health::server::health_reporter();
         let needs = [("First", "a"), ("Second", "b"), ("Third", "elsewhere")];
         let needs = needs.map(|(service, wanted)| (service, [wanted.to_owned()].into()));
-        let health = Health::new(reporter, needs.into()).await;
+        let health = Health::new(reporter, needs.into(), &[]).await;
         let serving = async || {
             let mut found = Vec::new();
             for service in ["First", "Second", "Third", DEPENDENCIES] {

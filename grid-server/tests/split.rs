@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use grid_proto::reapi::action_cache_client::ActionCacheClient;
@@ -16,6 +17,9 @@ use grid_proto::reapi::{
 };
 use support::{Server, digest};
 use tonic::{Code, Request};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// Blobs and results that survive a restart.
 const BACK: &str = "
@@ -94,6 +98,43 @@ async fn an_action_runs_through_a_server_that_only_executes() {
     assert_eq!(asked.unwrap_err().code(), Code::Unimplemented, "blobs are served by the other one");
     server.stop().await;
     back.stop().await;
+}
+
+/// The way in asks one server for the health of all.
+#[tokio::test]
+async fn a_server_tells_the_health_of_those_beside_it() {
+    const CAS: &str = "build.bazel.remote.execution.v2.ContentAddressableStorage";
+    const BYTES: &str = "google.bytestream.ByteStream";
+    const OTHER: &str = "build.bazel.remote.asset.v1.Fetch";
+    let back = Server::start(&back(true)).await;
+    let beside = format!(
+        "health-of: [{{url: '{}', services: [{CAS}, {BYTES}, {OTHER}]}}]\n{}",
+        back.address(),
+        execution(back.address())
+    );
+    let server = Server::start(&beside).await;
+    let mut health = HealthClient::new(server.channel().await);
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    let mut watched = HashMap::new();
+    for service in [CAS, BYTES] {
+        let mut answers = health.watch(ask(service)).await.unwrap().into_inner();
+        until(&mut answers, ServingStatus::Serving).await;
+        watched.insert(service, answers);
+    }
+    let absent = health.check(ask(OTHER)).await.unwrap().into_inner();
+    assert_eq!(absent.status(), ServingStatus::NotServing, "nobody has it");
+    let unknown = health.check(ask("build.bazel.remote.asset.v1.Push")).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::NotFound, "nobody was named for it");
+    back.stop().await;
+    for mut answers in watched.into_values() {
+        until(&mut answers, ServingStatus::NotServing).await;
+    }
+    server.stop().await;
+}
+
+/// Waits until a service's health is told to be this.
+async fn until(answers: &mut tonic::Streaming<HealthCheckResponse>, status: ServingStatus) {
+    while answers.message().await.unwrap().unwrap().status() != status {}
 }
 
 async fn run(channel: support::Calls, execute: ExecuteRequest) -> grid_proto::longrunning::Operation {

@@ -36,12 +36,12 @@ use tower::{Layer as _, Service, ServiceBuilder};
 
 use crate::answers::Answers;
 use crate::cli::Serve;
-use crate::compose::{Composed, authorization, compose};
+use crate::compose::{Composed, authorization, beside, compose};
 use crate::hand_over::HandOver;
 use crate::limits::Limits;
 use crate::listen::{self, Listener, Places};
 use crate::readiness::{self, Health, Readiness};
-use crate::{admin, cleaning, monitoring, paths, settings};
+use crate::{admin, cleaning, elsewhere, monitoring, paths, settings};
 use grid_rpc::auth::AuthLayer;
 
 /// How long the last spans may take to reach their collector.
@@ -64,7 +64,10 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
 
     let Composed { routes, http_cache, needs, dependencies, pools, health, cleaners, deferring, _temporary } =
         compose(&config, &metrics, bus.clone()).await?;
-    let health = Health::new(health, needs).await;
+    let others = beside(&config)?;
+    let reporter = health.clone();
+    let health = Health::new(health, needs, &others).await;
+    background.spawn(elsewhere::follow(others, reporter));
     let ending = CancellationToken::new();
     let answers = Answers::new(config.max_concurrent_calls);
     background.spawn(answers.clone().look());

@@ -9,6 +9,7 @@ mod assets;
 pub(crate) mod authorization;
 mod caches;
 mod databases;
+mod elsewhere;
 mod expiry;
 mod imports;
 mod indexes;
@@ -56,6 +57,7 @@ use thiserror::Error;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+pub(crate) use self::elsewhere::beside;
 pub(crate) use self::imports::{Import, Source, imports};
 pub(crate) use self::indexes::Found;
 use self::needs::Needs;

@@ -101,6 +101,10 @@ pub struct BuildGridSpec {
     /// The cache of results.
     #[serde(default)]
     pub action_cache: ActionCacheSpec,
+    /// Clients may have large blobs split into chunks and put together from them (`SplitBlob`, `SpliceBlob` and the calls that
+    /// succeed them), so that what they have of a blob already need not be sent; so it is where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunking: Option<bool>,
     /// Contents by their URIs.
     #[serde(default)]
     pub remote_asset: RemoteAssetSpec,

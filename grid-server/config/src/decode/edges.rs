@@ -1,9 +1,10 @@
-//! What stands before the services: browsers, rates, traces.
+//! What stands before the services and beside them: browsers, rates, traces, the health of other servers.
 
+use super::connections;
 use super::decoder::{Decode, Decoder};
 use super::{Fields, record};
-use crate::model::{GrpcWeb, Rates, Tracing};
-use crate::table::{GRPC_WEB, RATES, TRACING, Ty};
+use crate::model::{ClientCredentials, GrpcWeb, HealthOf, Rates, Tracing};
+use crate::table::{GRPC_WEB, HEALTH_OF, RATES, TRACING, Ty};
 use crate::yaml::Child;
 
 impl Decode for GrpcWeb {
@@ -16,6 +17,16 @@ impl Decode for GrpcWeb {
             return None;
         }
         Some(Self { origins })
+    }
+}
+
+impl Decode for HealthOf {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &HEALTH_OF, decoder)?;
+        let url = connections::url(&mut fields);
+        let services = fields.req("services");
+        let credentials = fields.opt::<ClientCredentials>("credentials");
+        Some(Self { url: url?, services: services?, credentials: credentials?.unwrap_or_default() })
     }
 }
 
@@ -45,7 +56,7 @@ impl Decode for Tracing {
 }
 
 /// Whether a text is a scheme of HTTP with a host, and nothing behind it.
-fn is_url(text: &str) -> bool {
+pub(super) fn is_url(text: &str) -> bool {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ', '@']))
 }

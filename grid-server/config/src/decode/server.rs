@@ -73,6 +73,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
     let (state_directory, metering) = (f.opt("state-directory"), f.opt("metering"));
     let grid_credentials = f.opt("grid-credentials");
     let (grpc_web, rates, tracing) = (f.opt("grpc-web"), f.opt("rates"), f.opt("tracing"));
+    let health_of = f.opt("health-of");
     let pod = f.opt::<Pod>("pod");
     let services = f.opt::<Sound<Shared<ServerService>>>("services");
 
@@ -106,6 +107,7 @@ pub(super) fn document(root: &Child, decoder: &mut Decoder<'_>) -> Option<Server
         state_directory: state_directory?,
         grid_credentials: grid_credentials?.unwrap_or_default(),
         grpc_web: grpc_web?,
+        health_of: health_of?.unwrap_or_default(),
         rates: rates?.unwrap_or_default(),
         tracing: tracing?,
         working_directory: pod.working_directory,

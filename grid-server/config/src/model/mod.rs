@@ -28,8 +28,9 @@ pub use scheduler::{
     PropertySet, Pruner, QueueTimeout, Scheduler, StaticSet,
 };
 pub use server::{
-    Admin, Channel, Compression, Endpoint, GridCredentials, GrpcWeb, Instance, Monitoring, MonitoringFormat,
-    MonitoringTarget, Pod, Rates, ServerConfig, ServerCredentials, TagFormat, Tracing, Transport,
+    Admin, Channel, Compression, Endpoint, GridCredentials, GrpcWeb, HealthOf, Instance, Monitoring,
+    MonitoringFormat, MonitoringTarget, Pod, Rates, ServerConfig, ServerCredentials, TagFormat, Tracing,
+    Transport,
 };
 pub use services::{
     ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution, Fleet,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use grid_core::InstanceName;
 
 use super::{
-    ActionCache, Authorization, Cleanup, Metering, RedisConnection, Scheduler, ServerOptions, ServerService,
-    Service, Shared, SqlConnection, Storage,
+    ActionCache, Authorization, Cleanup, ClientCredentials, Metering, RedisConnection, Scheduler,
+    ServerOptions, ServerService, Service, Shared, SqlConnection, Storage,
 };
 
 /// A whole configuration.
@@ -59,6 +59,8 @@ pub struct ServerConfig {
     pub grid_credentials: GridCredentials,
     /// gRPC-web, where browsers are served.
     pub grpc_web: Option<GrpcWeb>,
+    /// Servers beside this one, whose services' health is told here too.
+    pub health_of: Vec<HealthOf>,
     /// How fast callers may be.
     pub rates: Rates,
     /// Where traces go; `None` for nowhere.
@@ -155,6 +157,17 @@ pub struct GridCredentials {
     pub worker_token: Option<PathBuf>,
     /// The file with the token that Fleet asks for.
     pub admin_token: Option<PathBuf>,
+}
+
+/// One of `health-of`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthOf {
+    /// `http://`, `https://`, `grpc://`, `grpcs://` or `unix:`.
+    pub url: String,
+    /// The full names of its services.
+    pub services: Vec<String>,
+    /// What is shown to it.
+    pub credentials: ClientCredentials,
 }
 
 /// `grpc-web`.

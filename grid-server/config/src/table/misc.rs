@@ -139,6 +139,21 @@ pub(crate) static ADMIN: Section = record(
     &[default("address", Ty::Text, "127.0.0.1:8980", "`HOST:PORT`.")],
 );
 
+/// Servers beside this one.
+pub(crate) static HEALTH_OF: Section = record(
+    "health-of[]",
+    "Another server of the grid, whose services' health this one tells under their names: for a way in that leads to one server for health and to others for what they serve. What it does not answer for, or not at all, does not serve. Our own.",
+    &[
+        required("url", Ty::Text, "The server's URL."),
+        required(
+            "services",
+            Ty::List(&Ty::Text),
+            "The full names of its services. Of one that this server has too, the other's health is told.",
+        ),
+        key("credentials", Ty::Record(&CREDENTIALS), "What is shown to it."),
+    ],
+);
+
 /// Pages in browsers.
 pub(crate) static GRPC_WEB: Section = record(
     "grpc-web",
@@ -218,5 +233,15 @@ pub(crate) static PERIOD: Section = record(
     ],
 );
 
-pub(super) const SECTIONS: &[&Section] =
-    &[&AUTHORIZATION, &MONITORING, &CLEANUP, &ADMIN, &GRPC_WEB, &RATES, &TRACING, &CREDENTIALS, &PERIOD];
+pub(super) const SECTIONS: &[&Section] = &[
+    &AUTHORIZATION,
+    &MONITORING,
+    &CLEANUP,
+    &ADMIN,
+    &HEALTH_OF,
+    &GRPC_WEB,
+    &RATES,
+    &TRACING,
+    &CREDENTIALS,
+    &PERIOD,
+];

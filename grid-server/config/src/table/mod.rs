@@ -268,7 +268,7 @@ pub fn tags_of(kinds: &[Kind]) -> impl Iterator<Item = &'static str> {
 pub(crate) use assigners::COHORT;
 pub(crate) use caches::CACHE_SHARD;
 pub(crate) use misc::{
-    ADMIN, AUTHORIZATION, CLEANUP, CREDENTIALS, GRPC_WEB, MONITORING, PERIOD, RATES, TRACING,
+    ADMIN, AUTHORIZATION, CLEANUP, CREDENTIALS, GRPC_WEB, HEALTH_OF, MONITORING, PERIOD, RATES, TRACING,
 };
 pub(crate) use schedulers::{BROWSER_URL, INSTANCE_SET, PROPERTY_LABEL, QUEUE_SIZE};
 pub(crate) use server::{GRID_CREDENTIALS, INSTANCE, POD, SERVER_CREDENTIALS, TOP};

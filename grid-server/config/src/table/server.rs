@@ -1,6 +1,6 @@
 //! The document's own keys, instances and channels.
 
-use super::misc::{ADMIN, AUTHORIZATION, CLEANUP, GRPC_WEB, MONITORING, RATES, TRACING};
+use super::misc::{ADMIN, AUTHORIZATION, CLEANUP, GRPC_WEB, HEALTH_OF, MONITORING, RATES, TRACING};
 use super::{
     Key, Kind, Section, Side, Status, Ty, default, key, mapped, refused, required, spelling, warned,
 };
@@ -69,6 +69,11 @@ static TOP_KEYS: &[Key] = &[
         "BuildGrid removed it; `maximum-concurrent-rpcs` bounds the calls that run at once",
     ),
     key("admin", Ty::Record(&ADMIN), "Where `/metrics`, `/healthz` and `/readyz` are served. Our own."),
+    key(
+        "health-of",
+        Ty::List(&Ty::Record(&HEALTH_OF)),
+        "Servers beside this one, whose services' health is told here too. Our own.",
+    ),
     key(
         "http-cache",
         Ty::List(&Ty::Object(Kind::Channel)),

@@ -33,6 +33,10 @@ fn special(section: &str, key: &str) -> Option<[&'static str; 2]> {
         ("!logstream", "storage") => ["!memory-logstream-storage {}", "!logstream {}"],
         ("the document", "limiter") => ["a", "b"],
         ("grpc-web", "origins") => ["['http://a']", "['http://b']"],
+        ("the document", "health-of") => {
+            ["[{url: 'http://a:1', services: [a]}]", "[{url: 'http://b:1', services: [a]}]"]
+        }
+        ("!remote-asset", "fetch-proxy") => ["'http://a:1'", "'http://b:1'"],
         ("tracing", "endpoint") => ["'http://a:1'", "'http://b:1'"],
         ("tracing", "sample") => ["0.25", "0.5"],
         _ => return None,
@@ -278,6 +282,7 @@ pub(crate) fn document(section: &Section, text: &str) -> String {
         (None, "authorization") => with("authorization"),
         (None, "monitoring") => with("monitoring"),
         (None, name @ ("grpc-web" | "rates" | "tracing")) => with(name),
+        (None, "health-of[]") => list("health-of"),
         (None, "cleanup[]") => format!("cleanup: [{text}]"),
         (None, "admin") => with("admin"),
         (None, "credentials (of a client)") => remote("credentials"),

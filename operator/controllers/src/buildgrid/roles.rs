@@ -145,6 +145,18 @@ pub(crate) fn routes(spec: &BuildGridSpec) -> Vec<(&'static str, Role)> {
     routes
 }
 
+/// The services that other servers have than the one that answers for the grid's health, by server.
+pub(crate) fn beside_front(spec: &BuildGridSpec) -> Vec<(Role, Vec<&'static str>)> {
+    let front = serving(spec.topology, Role::has_execution);
+    let mut services = routes(spec);
+    if spec.execution.enabled && !exposes_bots(spec) {
+        services.push((BOTS, serving(spec.topology, Role::has_bots)));
+    }
+    let of = |role: &Role| services.iter().filter(|(_, by)| by == role).map(|(name, _)| *name).collect();
+    let others = Role::of(spec.topology).iter().filter(|role| **role != front);
+    others.map(|role| (*role, of(role))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use grid_operator_api::IngressSpec;

@@ -76,6 +76,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("!sql-scheduler", "refuse-unplaceable-after", "grid execution.refuseUnplaceableAfter"),
     ("!dynamic-property-set", "match-property-keys", "grid execution.matchPropertyKeys"),
     ("!dynamic-property-set", "wildcard-property-keys", "grid execution.wildcardPropertyKeys"),
+    ("!cas", "enable-chunking", "grid chunking"),
     ("!remote-asset", "allow-updates", "grid remoteAsset.allowUpdates"),
     ("!remote-asset", "fetch", "grid remoteAsset.fetch"),
     ("!remote-asset", "fetch-hosts", "grid remoteAsset.fetchHosts"),

@@ -33,7 +33,7 @@ fn grid_in_one_pod() -> Vec<(&'static str, Value)> {
                 "services": {"server": service}, "execution": {"enabled": true, "matchPropertyKeys": ["a"],
                 "wildcardPropertyKeys": ["b"], "maxExecutionTimeout": "1h", "refuseUnplaceableAfter": "5m"},
                 "actionCache": {"sql": {"maxEntries": 10, "expireUnusedAfter": "30d"}},
-                "remoteAsset": {"fetchHosts": ["example.org"]}, "ingress": ingress,
+                "remoteAsset": {"fetchHosts": ["example.org"]}, "chunking": false, "ingress": ingress,
                 "tls": {"selfSigned": {"validity": "30d"}},
                 "authorization": {"jwt": {"keySecretRef": secret("jwt"), "algorithm": "rs256", "audiences": ["grid"]},
                     "aclFrom": {"name": "texts", "key": "acl"}, "openInstances": [""]},

@@ -2,7 +2,7 @@
 
 use grid_operator_api::{BuildGridSpec, RemoteAssetSpec, Span};
 
-use super::super::roles::{Role, serving};
+use super::super::roles::{Role, beside_front, serving};
 use super::super::validate::{Grid, Storage};
 use super::results;
 use crate::mutual_tls::client_credentials;
@@ -73,6 +73,9 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
             ]),
         ));
     }
+    if role.has_execution() {
+        document.extend(health_of(grid));
+    }
     document.extend(edges(grid.spec));
     document.push(("instances", Node::List(vec![instance])));
     if executes && role.has_execution() {
@@ -80,6 +83,18 @@ pub(crate) fn config(grid: &Grid<'_>, role: Role) -> Config {
         document.push(("services", Node::List(vec![quotas])));
     }
     Config { yaml: Node::Map(document).to_yaml(), secrets: composed.secrets }
+}
+
+/// The way in leads to one server for health: it tells that of the others too.
+fn health_of(grid: &Grid<'_>) -> Option<(&'static str, Node)> {
+    let other = |(role, services): (Role, Vec<&'static str>)| {
+        let url = grid.names().pods_url(role.component(), &grid.owner.namespace, grid.wire());
+        let mut map = remote(grid, url);
+        map.insert(1, ("services", Node::List(services.into_iter().map(Node::text).collect())));
+        Node::Map(map)
+    };
+    let others: Vec<Node> = beside_front(grid.spec).into_iter().map(other).collect();
+    (!others.is_empty()).then_some(("health-of", Node::List(others)))
 }
 
 /// What stands before the services.
@@ -245,7 +260,8 @@ fn services(grid: &Grid<'_>, role: Role, executes: bool, storage: &str) -> Vec<N
         services.push(Node::tagged("!action-cache", vec![("cache", Node::alias(RESULTS))]));
     }
     if role.has_cas() {
-        services.push(Node::tagged("!cas", vec![storage()]));
+        let chunking = ("enable-chunking", Node::flag(grid.spec.chunking.unwrap_or(true)));
+        services.push(Node::tagged("!cas", vec![storage(), chunking]));
         services.push(Node::tagged("!bytestream", vec![storage(), sql()]));
         services.push(remote_asset(&grid.spec.remote_asset, storage(), sql()));
     }
