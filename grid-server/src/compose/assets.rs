@@ -47,6 +47,7 @@ impl Composer<'_> {
         let options = OriginOptions {
             hosts: Hosts::new(fetch.hosts.iter().cloned()),
             internal_hosts: Hosts::new(fetch.internal_hosts.iter().cloned()),
+            proxy: fetch.proxy.clone(),
             max_bytes: fetch.max_size,
             folder,
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decoder::{Decoder, Memo, Tagged};
+use super::edges::is_url;
 use super::{Fields, caches, record};
 use crate::model::{
     ActionCache, ActionCacheService, AssetFetch, Bots, BuildEvents, ByteStream, Cas, Endpoints, Execution,
@@ -133,8 +134,13 @@ fn remote_asset(f: &mut Fields<'_, '_>) -> Option<RemoteAsset> {
     let rules = record!(f => AssetFetch {
         hosts: or("fetch-hosts"),
         internal_hosts: or("fetch-internal-hosts"),
+        proxy: opt("fetch-proxy"),
         max_size: or("max-fetch-size"),
     });
+    if let Some(wrong) = rules.as_ref().and_then(|rules| rules.proxy.as_ref()).filter(|url| !is_url(url)) {
+        f.error_at("fetch-proxy", format!("expected http://HOST:PORT, found `{wrong}`"));
+        return None;
+    }
     let storage = f.req("storage");
     let sql = f.opt("sql");
     let allow_updates = f.or("allow-updates");

@@ -212,6 +212,8 @@ pub struct AssetFetch {
     pub hosts: Vec<String>,
     /// The hosts whose addresses may be internal.
     pub internal_hosts: Vec<String>,
+    /// The URL of the HTTP proxy through which all is fetched; `None` for the direct way.
+    pub proxy: Option<String>,
     /// The largest asset, in bytes.
     pub max_size: u64,
 }

@@ -259,6 +259,11 @@ static REMOTE_ASSET: Section = service(
             "[]",
             "The hosts that may be fetched from though their addresses are not public.",
         ),
+        key(
+            "fetch-proxy",
+            Ty::Text,
+            "The HTTP proxy through which all is fetched, as `http://HOST:PORT`; without it the direct way. It resolves the names of hosts, and has to refuse those that lead inwards itself. Our own.",
+        ),
         default("max-fetch-size", Ty::Size, "4G", "The largest asset that is fetched."),
     ],
 );

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid_core::{Coded, Digest, DigestFunction, Timestamp};
+use grid_core::{Coded, Digest, DigestFunction, Hasher, Timestamp};
 use grid_proto::asset::{FetchBlobRequest, FetchDirectoryRequest, Qualifier};
 use grid_proto::rpc;
 use grid_streams::{Asset, AssetKey, AssetKind};
 use http::HeaderMap;
 
 use super::checksum::{Hashing, canonical};
+use super::flights::Flights;
 use super::origin::{Origin, OriginError};
 use super::presence;
 use super::qualifiers::{CHECKSUM, Qualifiers};
@@ -71,6 +72,7 @@ pub(super) struct Search<'a> {
     qualifiers: Qualifiers,
     function: DigestFunction,
     timeout: Duration,
+    flights: &'a Flights,
 }
 
 impl<'a> Search<'a> {
@@ -79,6 +81,7 @@ impl<'a> Search<'a> {
         name: &'a str,
         now: Timestamp,
         wanted: &'a Wanted,
+        flights: &'a Flights,
     ) -> Result<Self, RpcError> {
         check_uris(&wanted.uris)?;
         let qualifiers = Qualifiers::parse(&wanted.qualifiers)?;
@@ -90,7 +93,7 @@ impl<'a> Search<'a> {
                 .map_err(|_| RpcError::field("timeout", "is negative or no duration"))?
                 .min(MAX_TIMEOUT),
         };
-        Ok(Self { instance, name, now, wanted, qualifiers, function, timeout })
+        Ok(Self { instance, name, now, wanted, qualifiers, function, timeout, flights })
     }
 
     pub(super) async fn run(&self) -> Result<Found, Status> {
@@ -151,8 +154,9 @@ impl<'a> Search<'a> {
             if failure.is_none() {
                 self.qualifiers.fetchable().map_err(|error| to_status(&error))?;
             }
-            let fetched = tokio::time::timeout_at(deadline, self.fetch_one(origin, index, uri)).await;
-            match fetched.unwrap_or(Err(OriginError::Timeout(self.timeout))) {
+            let fetching = self.flights.join(self.same(index, uri), self.fetch_one(origin, index, uri));
+            let fetched = tokio::time::timeout_at(deadline, fetching).await;
+            match fetched.unwrap_or_else(|_| Err(Arc::new(OriginError::Timeout(self.timeout)))) {
                 Ok(digest) => {
                     let (uri, digest) = (uri.clone(), Some(digest));
                     return Ok(Found { status: ok_status(), uri, expires_at: None, digest });
@@ -162,12 +166,41 @@ impl<'a> Search<'a> {
         }
         match failure {
             None => Ok(not_found()),
-            Some(error) if error.is_answer() => Ok(Found { status: to_rpc_status(&error), ..not_found() }),
-            Some(error) => Err(to_status(&error)),
+            Some(error) if error.is_answer() => {
+                Ok(Found { status: to_rpc_status(error.as_ref()), ..not_found() })
+            }
+            Some(error) => Err(to_status(error.as_ref())),
         }
     }
 
+    /// What tells the fetch of a URI from others. Headers may hold credentials, so it is a hash.
+    fn same(&self, index: usize, uri: &str) -> Digest {
+        let mut all = Hasher::new(DigestFunction::Sha256);
+        let mut part = |bytes: &[u8]| {
+            all.update(&(bytes.len() as u64).to_le_bytes());
+            all.update(bytes);
+        };
+        part(self.name.as_bytes());
+        part(uri.as_bytes());
+        part(self.function.name().as_bytes());
+        let checksum = self.qualifiers.checksum.iter().flat_map(super::checksum::Checksum::canonical);
+        part(checksum.collect::<Vec<_>>().join(" ").as_bytes());
+        let mut headers: Vec<_> = self.qualifiers.headers(index).collect();
+        headers.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        for (name, value) in headers {
+            part(name.as_str().as_bytes());
+            part(value.as_bytes());
+        }
+        all.finish()
+    }
+
     async fn fetch_one(&self, origin: &Arc<Origin>, index: usize, uri: &str) -> Result<Digest, OriginError> {
+        // Somebody else's fetch may have ended since this was looked for.
+        for key in self.checksum_keys() {
+            if let Ok(Some(Found { digest: Some(digest), .. })) = self.known(&key, uri).await {
+                return Ok(digest);
+            }
+        }
         let headers: HeaderMap =
             self.qualifiers.headers(index).map(|(name, value)| (name.clone(), value.clone())).collect();
         let checksum = self.qualifiers.checksum.as_ref();

@@ -7,6 +7,7 @@
 
 mod checksum;
 mod fetch;
+mod flights;
 pub mod origin;
 mod presence;
 mod push;
@@ -29,6 +30,7 @@ use crate::digests::{Functions, to_wire};
 use crate::error::status;
 use crate::{Instances, RpcError};
 use fetch::{Found, Search, Wanted};
+use flights::Flights;
 use origin::Origin;
 use push::Pushed;
 
@@ -56,18 +58,20 @@ pub struct AssetInstance {
 pub struct AssetService {
     instances: Instances<AssetInstance>,
     clock: Arc<dyn Clock>,
+    flights: Arc<Flights>,
 }
 
 impl AssetService {
     /// Services over the instances that have assets.
     #[must_use]
     pub fn new(instances: Instances<AssetInstance>, clock: Arc<dyn Clock>) -> Self {
-        Self { instances, clock }
+        Self { instances, clock, flights: Arc::default() }
     }
 
     async fn search(&self, wanted: &Wanted) -> Result<Found, Status> {
         let (name, instance) = self.instances.entry(&wanted.instance).await.map_err(status)?;
-        let search = Search::new(instance, name.as_str(), self.clock.now(), wanted).map_err(status)?;
+        let search =
+            Search::new(instance, name.as_str(), self.clock.now(), wanted, &self.flights).map_err(status)?;
         search.run().await
     }
 

@@ -232,6 +232,18 @@ fn fetching() -> Vec<Rule> {
             found(&grid.other_replica(), ask(grid.web.named("text/fetched%202"))).await;
             assert_eq!(grid.web.times("text/fetched 2"), 1);
         }),
+        accepts(SRI, "content that many ask for at once is fetched once for all", |grid| async move {
+            let qualifiers = vec![sri(b"fetched 20")];
+            let request = || FetchBlobRequest {
+                qualifiers: qualifiers.clone(),
+                ..ask(grid.web.url("text/fetched%2020"))
+            };
+            let all = (0..16).map(|_| found(&grid, request()));
+            for digest in futures::future::join_all(all).await {
+                assert_eq!(digest, wire(b"fetched 20"));
+            }
+            assert_eq!(grid.web.times("text/fetched 20"), 1);
+        }),
         accepts(FETCH, "content without a checksum is fetched anew", |grid| async move {
             for times in 1..=2 {
                 found(&grid, ask(grid.web.url("text/fetched%203"))).await;

@@ -206,6 +206,7 @@ impl Parts {
                 },
                 max_bytes: ASSET_BYTES,
                 folder: self.folder.clone(),
+                proxy: None,
             };
             let options = AssetInstance {
                 store: Arc::clone(&self.store),

@@ -249,14 +249,14 @@ fn metadata() -> Vec<Rule> {
             let second = found(second).await;
             assert_eq!((second.page, second.page_size, second.total), (2, 1, 2));
             assert_eq!(second.values, all.values[1..]);
-            assert_eq!(found(values(TIGHT, "tool_name", "lister")).await.total, 0, "another instance's");
         }),
         accepts(SOURCE, "operations with a value of request metadata are summed up", |grid| async move {
             for (which, invocation) in [("a", "summed-1"), ("b", "summed-1"), ("c", "summed-2")] {
                 ask(&grid, "told-sums", which, "summer", invocation).await;
             }
             let session = register(&grid, MAIN, "summed-bot", "told-sums").await;
-            finish(&grid, session, 0, BRIEF).await;
+            let next = finish(&grid, session, 0, Duration::from_secs(30)).await;
+            assert_eq!(next.leases.len(), 1);
             let ask = client(&grid).get_request_metadata_summary(summary(MAIN, "tool_name", "summer")).await;
             let found = ask.unwrap().into_inner();
             let invocations: Vec<_> =
@@ -270,20 +270,40 @@ fn metadata() -> Vec<Rule> {
             assert_eq!((counts, found.total_operation_count), ((1, 1, 1), 3));
             assert!(found.first_in_queue.is_some() && found.last_completed.is_some());
             assert!(found.total_duration.is_some());
-            let none =
-                client(&grid).get_request_metadata_summary(summary(TIGHT, "tool_name", "summer")).await;
-            assert_eq!(none.unwrap().into_inner(), RequestMetadataSummary::default(), "another instance's");
         }),
-        refuses(SOURCE, "request metadata of no instance and of no field is refused", |grid| async move {
-            for (instance, field) in [(READ_ONLY, "tool_name"), ("nowhere", "tool_name"), (MAIN, "tool")] {
-                let list = client(&grid).list_request_metadata(values(instance, field, "")).await;
-                let status = refused(list, Code::InvalidArgument);
-                assert!(instance != MAIN || status.message().contains("tool_invocation_id"), "{status}");
-                let sum = client(&grid).get_request_metadata_summary(summary(instance, field, "x")).await;
-                refused(sum, Code::InvalidArgument);
+        refuses(
+            SOURCE,
+            "request metadata of an instance without the service is refused",
+            |grid| async move {
+                for instance in [READ_ONLY, "nowhere"] {
+                    let list = client(&grid).list_request_metadata(values(instance, "tool_name", "")).await;
+                    refused(list, Code::InvalidArgument);
+                    let sum =
+                        client(&grid).get_request_metadata_summary(summary(instance, "tool_name", "x")).await;
+                    refused(sum, Code::InvalidArgument);
+                }
+            },
+        ),
+        refuses(SOURCE, "a field that request metadata does not have is refused", |grid| async move {
+            let list = client(&grid).list_request_metadata(values(MAIN, "tool", "")).await;
+            let status = refused(list, Code::InvalidArgument);
+            assert!(status.message().contains("tool_invocation_id"), "{status}");
+            let sum = client(&grid).get_request_metadata_summary(summary(MAIN, "", "x")).await;
+            refused(sum, Code::InvalidArgument);
+        }),
+        refuses(SOURCE, "negative pages of request metadata are refused", |grid| async move {
+            let page = ListRequestMetadataRequest { page: -1, ..values(MAIN, "tool_name", "") };
+            let size = ListRequestMetadataRequest { page_size: -1, ..values(MAIN, "tool_name", "") };
+            for wrong in [page, size] {
+                refused(client(&grid).list_request_metadata(wrong).await, Code::InvalidArgument);
             }
-            let wrong = ListRequestMetadataRequest { page: -1, ..values(MAIN, "tool_name", "") };
-            refused(client(&grid).list_request_metadata(wrong).await, Code::InvalidArgument);
+        }),
+        refuses(SOURCE, "request metadata of other instances is not told", |grid| async move {
+            ask(&grid, "told-apart", "a", "apart", "apart-1").await;
+            let list = client(&grid).list_request_metadata(values(TIGHT, "tool_name", "apart")).await;
+            assert_eq!(list.unwrap().into_inner().total, 0);
+            let sum = client(&grid).get_request_metadata_summary(summary(TIGHT, "tool_name", "apart")).await;
+            assert_eq!(sum.unwrap().into_inner(), RequestMetadataSummary::default());
         }),
     ]
 }

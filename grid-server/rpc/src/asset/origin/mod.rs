@@ -7,6 +7,7 @@
 mod addresses;
 mod download;
 mod error;
+mod turns;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,8 +16,7 @@ use std::time::Duration;
 
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Response, Url, redirect};
-use tokio::sync::Semaphore;
+use reqwest::{Client, Proxy, Response, Url, redirect};
 
 pub use addresses::Hosts;
 pub(super) use download::Downloaded;
@@ -25,11 +25,10 @@ pub use error::OriginError;
 use super::checksum::Hashing;
 use crate::RpcError;
 use addresses::{Guarded, is_internal};
+use turns::Turns;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
-/// How many downloads run at once; the others wait.
-const MAX_DOWNLOADS: usize = 32;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an origin may send nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,6 +47,9 @@ pub struct OriginOptions {
     pub max_bytes: u64,
     /// A folder for what is on its way.
     pub folder: PathBuf,
+    /// The HTTP proxy through which all is fetched; `None` for the direct way. It resolves the hosts' names, and so answers for
+    /// internal addresses behind them.
+    pub proxy: Option<String>,
 }
 
 /// Fetches from origins.
@@ -58,7 +60,7 @@ pub struct Origin {
     internal_hosts: Arc<Hosts>,
     max_bytes: u64,
     folder: PathBuf,
-    downloads: Semaphore,
+    turns: Turns,
 }
 
 impl Origin {
@@ -67,24 +69,27 @@ impl Origin {
     /// # Errors
     /// [`RpcError::Internal`] where no HTTP client can be made.
     pub fn new(options: OriginOptions) -> Result<Self, RpcError> {
+        let none = |error: reqwest::Error| RpcError::Internal(format!("no HTTP client for assets: {error}"));
         let internal_hosts = Arc::new(options.internal_hosts);
-        let client = Client::builder()
+        let builder = Client::builder()
             .user_agent(concat!("grid-server/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .dns_resolver(Guarded { internal_hosts: Arc::clone(&internal_hosts) })
-            // A proxy would resolve names itself, and so reach what is guarded here.
-            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .build()
-            .map_err(|error| RpcError::Internal(format!("no HTTP client for assets: {error}")))?;
+            .read_timeout(READ_TIMEOUT);
+        let client = match &options.proxy {
+            // Only its own name is resolved here, and it may well be inside the network.
+            Some(proxy) => builder.proxy(Proxy::all(proxy).map_err(none)?),
+            // One that the environment names would resolve names itself, and so reach what is guarded here.
+            None => builder.no_proxy().dns_resolver(Guarded { internal_hosts: Arc::clone(&internal_hosts) }),
+        };
+        let client = client.build().map_err(none)?;
         Ok(Self {
             client,
             hosts: options.hosts,
             internal_hosts,
             max_bytes: options.max_bytes,
             folder: options.folder,
-            downloads: Semaphore::new(MAX_DOWNLOADS),
+            turns: Turns::new(),
         })
     }
 
@@ -101,7 +106,7 @@ impl Origin {
         hashing: impl Fn() -> Hashing,
     ) -> Result<Downloaded, OriginError> {
         let url = Url::parse(uri).map_err(|error| OriginError::Uri(error.to_string()))?;
-        let _permit = self.downloads.acquire().await.map_err(|_| OriginError::Closed)?;
+        let _turn = self.turns.take(url.host_str().unwrap_or_default()).await?;
         let mut tried = 0;
         loop {
             match self.attempt(&url, headers, hashing()).await {
@@ -174,5 +179,41 @@ fn accept(response: Response) -> Result<Response, OriginError> {
         404 | 410 => Err(OriginError::NotFound(status.as_u16())),
         408 | 425 | 429 | 500.. => Err(OriginError::Trouble(format!("HTTP status {status}"))),
         _ => Err(OriginError::Answer(format!("HTTP status {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use grid_core::DigestFunction;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_is_fetched_through_the_proxy_that_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = connection.read(&mut asked).await.unwrap();
+            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfile").await.unwrap();
+            String::from_utf8(asked[..length].to_vec()).unwrap()
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let origin = Origin::new(OriginOptions {
+            hosts: Hosts::default(),
+            internal_hosts: Hosts::default(),
+            max_bytes: 100,
+            folder: folder.path().to_owned(),
+            proxy: Some(format!("http://{address}")),
+        });
+        let hashing = || Hashing::new(DigestFunction::Sha256, None);
+        // The name is nobody's: only the proxy could know it.
+        let uri = "http://outside.invalid/file";
+        let fetched = origin.unwrap().fetch(uri, &HeaderMap::new(), hashing).await.unwrap();
+        assert_eq!(fetched.digest, grid_core::Digest::of(DigestFunction::Sha256, b"file"));
+        assert!(proxy.await.unwrap().starts_with("GET http://outside.invalid/file HTTP/1.1"));
     }
 }
