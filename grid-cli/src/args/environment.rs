@@ -68,7 +68,7 @@ fn fill_below(
         let text = read(&name).filter(|_| matches.value_source(&id).is_none()).unwrap_or_default();
         let values: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         let together = arg.get_num_args().map_or(1, |range| range.max_values());
-        if values.len() % together != 0 {
+        if !values.len().is_multiple_of(together) {
             let message = format!("{name} has {} values, and they go by {together}\n", values.len());
             return Err(command.error(ErrorKind::WrongNumberOfValues, message));
         }

@@ -86,9 +86,9 @@ async fn the_janitor_gives_up_old_uploads_of_blobs_and_no_others() {
     let what =
         Indexed { index: index(pool, Duration::ZERO), storage: backend.clone(), backends: vec![backend] };
     let dry = Options { dry_run: true, ..Options::default() };
-    assert_eq!(sweep(&what, &SystemClock, dry).await.unwrap().abandoned, 2);
+    assert_eq!(sweep(&what, &SystemClock, dry, &|_, _| {}).await.unwrap().abandoned, 2);
     assert_eq!(uploads.0.lock().len(), 5, "nothing is changed by looking");
-    let report = sweep(&what, &SystemClock, Options::default()).await.unwrap();
+    let report = sweep(&what, &SystemClock, Options::default(), &|_, _| {}).await.unwrap();
     assert!(report.to_string().contains("2 uploads were never finished"), "{report}");
     let left: Vec<String> = uploads.0.lock().iter().map(|(key, _)| key.clone()).collect();
     assert_eq!(left, [keys[2].as_str(), "cas/of-somebody-else", "elsewhere/0_1"]);

@@ -27,7 +27,6 @@ const MAX_TOKEN: usize = 16 << 10;
 pub struct JwtAuthenticator {
     keys: Keys,
     validation: Validation,
-    audience: Option<String>,
     good: Cache<String, Good>,
 }
 
@@ -75,10 +74,12 @@ impl JwtAuthenticator {
         if audiences.is_empty() {
             validation.validate_aud = false;
         } else {
+            // A token for nobody in particular is for none of them.
+            validation.set_required_spec_claims(&["exp", "aud"]);
             validation.set_audience(audiences);
         }
         let good = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
-        Self { keys, validation, audience: audiences.first().cloned(), good }
+        Self { keys, validation, good }
     }
 
     /// The algorithm of this name in any case, such as `rs256`.
@@ -118,7 +119,7 @@ impl JwtAuthenticator {
         };
         let claims = claims.map_err(|error| refuse(&error.to_string()))?;
         let expires = claims.exp;
-        let identity = self.identity(claims).ok_or_else(|| refuse("it has no `sub`"))?;
+        let identity = Self::identity(claims).ok_or_else(|| refuse("it has no `sub`"))?;
         // Keys that came since may be others: such a token is looked at once more.
         self.good.insert(token.to_owned(), Good { identity: identity.clone(), expires, generation });
         Ok(identity)
@@ -134,7 +135,7 @@ impl JwtAuthenticator {
         })
     }
 
-    fn identity(&self, claims: Claims) -> Option<Identity> {
+    fn identity(claims: Claims) -> Option<Identity> {
         let subject = claims.sub.filter(|subject| !subject.is_empty())?;
         let actor = match claims.act {
             Some(Actor::Text(actor) | Actor::Object { sub: actor }) => actor,
@@ -143,7 +144,7 @@ impl JwtAuthenticator {
         let workflow = match claims.aud {
             Some(Audience::One(audience)) => Some(audience),
             Some(Audience::Many(audiences)) => audiences.into_iter().next(),
-            None => self.audience.clone(),
+            None => None,
         };
         Some(Identity { subject, actor, workflow: workflow.unwrap_or_default() })
     }
@@ -245,6 +246,7 @@ mod tests {
             with("exp", json!(null)),
             with("nbf", json!(now() + 1_000)),
             with("aud", json!("elsewhere")),
+            with("aud", json!(null)),
             with("sub", json!("")),
             none.to_owned(),
             "garbage".to_owned(),

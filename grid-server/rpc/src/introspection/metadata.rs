@@ -71,7 +71,7 @@ fn field(name: &str) -> Result<MetadataField, Status> {
     let known = METADATA_FIELDS.iter().find(|(known, _)| *known == name).map(|(_, field)| *field);
     known.ok_or_else(|| {
         let names = METADATA_FIELDS.map(|(name, _)| name).join(", ");
-        status(RpcError::field("field", &format!("{name:?} is none of {names}")))
+        status(RpcError::field("field", format!("{name:?} is none of {names}")))
     })
 }
 
