@@ -21,7 +21,7 @@ pub(crate) fn run(data: &[u8]) {
     let written = additional_tags.values().filter(|value| !value.is_empty()).count();
     let options =
         BusOptions { target: Target::Stdout, format: Format::Statsd, prefix, tags, additional_tags };
-    let sample = Sample { name: "rpc.duration.ms", value: Value::Count(3), tags: Vec::new() };
+    let sample = Sample { name: "rpc.duration.ms".into(), value: Value::Count(3), tags: Vec::new() };
     let line = statsd_line(&options, &sample);
     assert!(!line.chars().any(|c| c.is_control() || c.is_whitespace()), "{line:?}");
     let own = usize::from(tags == TagFormat::Dog);

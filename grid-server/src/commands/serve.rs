@@ -84,16 +84,8 @@ pub(crate) async fn run(arguments: Serve) -> anyhow::Result<ExitCode> {
         places: Places::new(config.max_connections, &metrics),
         ending: ending.clone(),
     };
-    let mut serving = JoinSet::new();
-    for listener in listeners {
-        tracing::info!("serving on {}", listener.describe());
-        server.spawn(listener, &mut serving);
-    }
     let cache = HttpCache::new(http_cache, authorization);
-    for listener in http_caches {
-        tracing::info!("HTTP cache on {}", listener.describe());
-        server.spawn_http_cache(listener, cache.clone(), &mut serving);
-    }
+    let mut serving = server.spawn_all(listeners, http_caches, &cache);
     background.spawn(readiness::watch(
         dependencies,
         readiness.clone(),
@@ -215,6 +207,19 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
+    fn spawn_all(&self, grpc: Vec<Listener>, http: Vec<Listener>, cache: &HttpCache) -> JoinSet<()> {
+        let mut serving = JoinSet::new();
+        for listener in grpc {
+            tracing::info!("serving on {}", listener.describe());
+            self.spawn(listener, &mut serving);
+        }
+        for listener in http {
+            tracing::info!("HTTP cache on {}", listener.describe());
+            self.spawn_http_cache(listener, cache.clone(), &mut serving);
+        }
+        serving
+    }
+
     fn spawn(&self, listener: Listener, serving: &mut JoinSet<()>) {
         let service = ServiceBuilder::new()
             .layer(Watching(self.metrics.clone()))
