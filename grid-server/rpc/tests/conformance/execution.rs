@@ -252,15 +252,19 @@ fn refusals() -> Vec<Rule> {
             let request = ExecuteRequest { digest_function: 99, ..asking(&action) };
             refusal(&grid, request, Code::InvalidArgument).await;
         }),
-        refuses("REAPI Execute", "a result without outputs is no error of the call", |grid| async move {
-            let action = action(&grid, "830", "a").await;
-            let (_, stream) = execute(&grid, TIGHT, &action).await;
-            let session = register(&grid, TIGHT, "830-bot", "830").await;
-            finish(&grid, session, Code::FailedPrecondition as i32, BRIEF).await;
-            let response = response(&last(stream).await);
-            let status = response.status.unwrap();
-            assert_eq!(status.code, Code::FailedPrecondition as i32, "{status:?}");
-            assert_eq!(response.result.unwrap_or_default(), ActionResult::default());
-        }),
+        refuses(
+            "REAPI Execute",
+            "that an action can't be run is told in its response, not as an error of the call",
+            |grid| async move {
+                let action = action(&grid, "830", "a").await;
+                let (_, stream) = execute(&grid, TIGHT, &action).await;
+                let session = register(&grid, TIGHT, "830-bot", "830").await;
+                finish(&grid, session, Code::FailedPrecondition as i32, BRIEF).await;
+                let response = response(&last(stream).await);
+                let status = response.status.unwrap();
+                assert_eq!(status.code, Code::FailedPrecondition as i32, "{status:?}");
+                assert_eq!(response.result.unwrap_or_default(), ActionResult::default());
+            },
+        ),
     ]
 }
