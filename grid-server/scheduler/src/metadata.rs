@@ -5,8 +5,11 @@
 
 use grid_core::Timestamp;
 
+#[cfg(feature = "simulation")]
 use crate::job::{Job, Stage};
-use crate::operation::{Operation, RequestMetadata};
+#[cfg(feature = "simulation")]
+use crate::operation::Operation;
+use crate::operation::RequestMetadata;
 
 /// A field that values are looked up in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +105,7 @@ pub struct Summary {
     pub last_completed: Option<Timestamp>,
 }
 
+#[cfg(feature = "simulation")]
 impl Summary {
     /// Counts one more operation; its metadata is the caller's to tell.
     pub(crate) fn count(&mut self, job: &Job) {
@@ -117,6 +121,7 @@ impl Summary {
 }
 
 /// What is told of an operation beside others of its kind.
+#[cfg(feature = "simulation")]
 pub(crate) fn without_action(operation: &Operation) -> RequestMetadata {
     RequestMetadata { action_id: String::new(), ..operation.metadata.clone() }
 }
