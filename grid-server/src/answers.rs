@@ -188,11 +188,10 @@ mod tests {
     use std::convert::Infallible;
 
     use futures::{FutureExt as _, StreamExt as _, stream};
-    use grid_rpc::transport::Connection;
     use http_body_util::{BodyExt as _, StreamBody};
 
     use super::*;
-    use crate::limits::gate::Gate;
+    use crate::limits::gate::{Client, Gate};
 
     /// A gate with one place.
     fn gate() -> Gate {
@@ -201,7 +200,7 @@ mod tests {
 
     /// The place, where it is free.
     fn place(gate: &Gate) -> Option<Place> {
-        gate.enter(Connection::default()).now_or_never()?.ok()
+        gate.enter(Client::default()).now_or_never()?.ok()
     }
 
     fn words(silent_after: usize) -> Body {

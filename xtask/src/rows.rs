@@ -197,7 +197,11 @@ pub(crate) const ROWS: &[Row] = &[
         "issue 5, 6: buildbox-casd before and behind the grid; BuildBox's tools",
         scenario!("buildbox-tools"),
     ),
-    full("nginx", "issue 6, C10: streams through Debian's nginx outlive its timeouts", scenario!("nginx")),
+    full(
+        "nginx",
+        "issue 6, C10: through Debian's nginx a quarter of an hour of silence, and 4 GiB as slowly",
+        scenario!("nginx"),
+    ),
     full("grpcurl", "issue 6, 2 and C8: grpcurl by reflection", scenario!("grpcurl")),
     full("remotetool", "issue 6, 2: remotetool and rexec of Bazel's Go SDK", scenario!("remotetool")),
     full(
@@ -243,6 +247,11 @@ pub(crate) const ROWS: &[Row] = &[
         "resume",
         "issue 6, 3: uploads, logs, build events, trees and waits go on on another replica, behind Traefik",
         scenario!("resume"),
+    ),
+    full(
+        "traefik",
+        "issue 6, C10: through the ingress a quarter of an hour of silence, and 4 GiB as slowly",
+        scenario!("traefik"),
     ),
     full(
         "identities",

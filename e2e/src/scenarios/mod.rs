@@ -24,10 +24,10 @@ mod identities;
 mod ingress;
 mod kills;
 mod moving;
-mod nginx;
 mod on_cluster;
 mod outputs;
 mod persistent;
+mod proxies;
 mod push;
 mod recc;
 mod remotetool;
@@ -118,7 +118,12 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "nginx",
         shows: "streams through nginx outlive its timeouts with the settings that the documentation names",
-        run: nginx::streams,
+        run: proxies::nginx,
+    },
+    Scenario {
+        name: "traefik",
+        shows: "streams through the cluster's ingress outlive a quarter of an hour of silence",
+        run: proxies::traefik,
     },
     Scenario {
         name: "grpcurl",

@@ -72,6 +72,17 @@ impl<'a> TestGrid<'a> {
         Ok(grid)
     }
 
+    /// A connection through the TLS ingress, for calls that a client of whole actions doesn't make.
+    ///
+    /// # Errors
+    /// Where the grid says nothing to clients, or can't be reached.
+    pub(crate) fn connect(&self) -> Result<crate::remote::Remote> {
+        let files = self.kube.config_map(self.namespace, "demo-clients")?;
+        let authority = files.get("ca.crt").context("the files for clients have no ca.crt")?;
+        let host = format!("{}.example.com", self.namespace);
+        crate::remote::Remote::connect(&grid::ingress_address(self.cluster)?, &host, authority)
+    }
+
     /// Applies `example` once more, its tiers and grids without anything that runs, and waits until they are that.
     ///
     /// # Errors

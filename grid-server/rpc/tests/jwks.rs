@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -12,8 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use grid_rpc::RpcError;
 use grid_rpc::auth::jwks::{COOL_DOWN, Keys, Published};
-use grid_rpc::auth::jwt::JwtAuthenticator;
-use grid_rpc::auth::{Authenticator as _, Identity};
+use grid_rpc::auth::jwt::{JwtAuthenticator, Signature};
+use grid_rpc::auth::{Authenticator as _, Identity, es512};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -182,5 +185,72 @@ async fn a_new_key_is_asked_for_though_no_token_names_it() {
         assert!(matches!(early, Err(RpcError::Unauthenticated(_))), "asked a moment ago: {early:?}");
         cool_down().await;
         assert_eq!(check(&jwt, &token).await.unwrap().subject, "bob", "{id:?}");
+    }
+}
+
+/// A key pair on P-521, and what it signs.
+struct Es512 {
+    pair: EcdsaKeyPair,
+}
+
+impl Es512 {
+    fn new() -> Self {
+        Self { pair: EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap() }
+    }
+
+    fn public(&self) -> Value {
+        let (x, y) = self.pair.public_key().as_ref()[1..].split_at(66);
+        let text = |bytes| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"kty": "EC", "crv": "P-521", "alg": "ES512", "kid": "wide", "x": text(x), "y": text(y)})
+    }
+
+    fn pem(&self) -> String {
+        let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().unwrap();
+        let text = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
+        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+    }
+
+    fn token(&self, claims: &Value) -> String {
+        let text = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", text(&json!({"alg": "ES512", "kid": "wide"})), text(claims));
+        let signature = self.pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+#[tokio::test]
+async fn es512_is_checked_as_every_other_algorithm_is() {
+    let (signer, stranger) = (Es512::new(), Es512::new());
+    let issuer = Issuer::default();
+    *issuer.published.lock() = Some(json!({"keys": [signer.public()]}));
+    let published = Arc::new(Published::new(vec![issuer.serve().await]).unwrap());
+    let in_file = es512::key(signer.pem().as_bytes()).unwrap();
+    let audiences = ["builds".to_owned()];
+    let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64, "aud": "builds"});
+    for keys in [Keys::Published(published), Keys::Fixed(Arc::new(in_file))] {
+        let jwt = JwtAuthenticator::new(keys, Signature::Es512, &audiences);
+        assert_eq!(check(&jwt, &signer.token(&claims)).await.unwrap().subject, "alice");
+        let with = |name: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[name] = value;
+            claims
+        };
+        let good = signer.token(&claims);
+        let (_, signature) = good.rsplit_once('.').unwrap();
+        let other = signer.token(&with("sub", json!("mallory")));
+        let (message, _) = other.rsplit_once('.').unwrap();
+        let own = encode(&Header::default(), &claims, &EncodingKey::from_secret(&[])).unwrap();
+        for bad in [
+            stranger.token(&claims),
+            signer.token(&with("exp", json!(1_000))),
+            signer.token(&with("aud", json!("elsewhere"))),
+            signer.token(&with("nbf", json!(4_000_000_000_u64))),
+            format!("{message}.{signature}"),
+            own,
+            SigningKey::new("wide").token("alice"),
+        ] {
+            let refused = check(&jwt, &bad).await;
+            assert!(matches!(refused, Err(RpcError::Unauthenticated(_))), "{bad}: {refused:?}");
+        }
     }
 }

@@ -11,9 +11,10 @@ use grid_config::model::{
 };
 use grid_proto::buildgrid::quota_server;
 use grid_proto::fleet::fleet_server;
+use grid_rpc::auth::es512;
 use grid_rpc::auth::headers::HeaderAuthenticator;
 use grid_rpc::auth::jwks::{Keys, Published};
-use grid_rpc::auth::jwt::JwtAuthenticator;
+use grid_rpc::auth::jwt::{JwtAuthenticator, Signature};
 use grid_rpc::auth::layer::AuthOptions;
 use grid_rpc::auth::server::AuthServer;
 use grid_rpc::auth::tls::TlsAuthenticator;
@@ -143,7 +144,7 @@ fn jwt_authenticator(jwt: &Jwt) -> Result<JwtAuthenticator, ComposeError> {
             Keys::Published(published)
         }
     };
-    Ok(JwtAuthenticator::new(keys, algorithm(jwt.algorithm), &jwt.audiences))
+    Ok(JwtAuthenticator::new(keys, signature(jwt.algorithm), &jwt.audiences))
 }
 
 fn key_file(path: &Path, algorithm: Algorithm) -> Result<Followed<DecodingKey>, ComposeError> {
@@ -168,11 +169,13 @@ fn key(content: &[u8], algorithm: Algorithm) -> jsonwebtoken::errors::Result<Dec
         | Algorithm::Ps384
         | Algorithm::Ps512 => DecodingKey::from_rsa_pem(content),
         Algorithm::Es256 | Algorithm::Es384 => DecodingKey::from_ec_pem(content),
+        Algorithm::Es512 => es512::key(content),
     }
 }
 
-const fn algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
-    match algorithm {
+const fn signature(algorithm: Algorithm) -> Signature {
+    Signature::By(match algorithm {
+        Algorithm::Es512 => return Signature::Es512,
         Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
         Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
         Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
@@ -184,5 +187,5 @@ const fn algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
         Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
         Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
         Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
-    }
+    })
 }

@@ -1,7 +1,8 @@
 //! [`Gate`]: the places of one class of calls, and the queue before them.
 //!
 //! Who finds no place waits, for a bounded time and in a bounded queue. A place that is left goes to the next connection in
-//! turn, whatever the others have queued: a client with one call doesn't wait for all of another's.
+//! turn, whatever the others have queued, and among those whom a proxy sends over one connection to the next of them: a client
+//! with one call doesn't wait for all of another's.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -29,13 +30,40 @@ struct State {
     free: usize,
     /// How many calls may wait.
     room: usize,
-    /// Those that wait, by connection and in the order in which they came.
-    waiting: BTreeMap<Connection, BTreeMap<u64, oneshot::Sender<Place>>>,
+    /// Those that wait, by connection, by whom it is of those behind it, and in the order in which they came.
+    waiting: Turns<Connection, Turns<Behind, BTreeMap<u64, oneshot::Sender<Place>>>>,
     count: usize,
     /// The number of the next call that waits.
     number: u64,
-    /// The connection that had the last turn.
-    last: Connection,
+}
+
+/// Of those who come by one connection, one: a number that the same always has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Behind(pub(crate) u64);
+
+/// Who calls, as far as turns are concerned. What a client says of whom it stands for divides no more than the turns of its own
+/// connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) connection: Connection,
+    pub(crate) behind: Behind,
+}
+
+/// Those that take turns, and who had the last one.
+#[derive(Debug, Default)]
+struct Turns<K, V> {
+    waiting: BTreeMap<K, V>,
+    last: K,
+}
+
+impl<K: Copy + Ord, V> Turns<K, V> {
+    /// Whose turn it is.
+    fn next(&mut self) -> Option<K> {
+        let mut after = self.waiting.range((Excluded(self.last), Unbounded));
+        let (&next, _) = after.next().or_else(|| self.waiting.iter().next())?;
+        self.last = next;
+        Some(next)
+    }
 }
 
 /// A place among the calls that run; dropped, it goes to the next.
@@ -53,42 +81,35 @@ impl Drop for Place {
 /// A turn in the queue, which is given up when its client goes away.
 struct Turn<'g> {
     gate: &'g Gate,
-    connection: Connection,
+    client: Client,
     number: u64,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         // What it may have been sent meanwhile is dropped with its receiver, and goes on to the next.
-        let _waiting = self.gate.state.lock().take_out(self.connection, self.number);
+        let _waiting = self.gate.state.lock().take_out(self.client, self.number);
     }
 }
 
 impl Gate {
     /// So many places, and so much room before them. `full` says what there are too many of.
     pub(crate) fn new(places: usize, room: usize, full: &'static str) -> Self {
-        let state = State {
-            free: places,
-            room,
-            waiting: BTreeMap::new(),
-            count: 0,
-            number: 0,
-            last: Connection::default(),
-        };
+        let state = State { free: places, room, waiting: Turns::default(), count: 0, number: 0 };
         Self { full, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A place, once there is one for this connection.
-    pub(crate) async fn enter(&self, connection: Connection) -> Result<Place, RpcError> {
+    /// A place, once there is one for this client.
+    pub(crate) async fn enter(&self, client: Client) -> Result<Place, RpcError> {
         let (number, given) = {
             let mut state = self.state.lock();
             if state.free > 0 {
                 state.free -= 1;
                 return Ok(Place(Some(self.clone())));
             }
-            state.put_in(connection).ok_or_else(|| self.refusal())?
+            state.put_in(client).ok_or_else(|| self.refusal())?
         };
-        let _turn = Turn { gate: self, connection, number };
+        let _turn = Turn { gate: self, client, number };
         match tokio::time::timeout(PATIENCE, given).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(self.refusal()),
@@ -129,7 +150,7 @@ impl Gate {
 }
 
 impl State {
-    fn put_in(&mut self, connection: Connection) -> Option<(u64, oneshot::Receiver<Place>)> {
+    fn put_in(&mut self, client: Client) -> Option<(u64, oneshot::Receiver<Place>)> {
         if self.count >= self.room {
             return None;
         }
@@ -137,27 +158,32 @@ impl State {
         let number = self.number;
         self.number += 1;
         self.count += 1;
-        self.waiting.entry(connection).or_default().insert(number, give);
+        let connection = self.waiting.waiting.entry(client.connection).or_default();
+        connection.waiting.entry(client.behind).or_default().insert(number, give);
         Some((number, given))
     }
 
-    fn take_out(&mut self, connection: Connection, number: u64) -> Option<oneshot::Sender<Place>> {
-        let calls = self.waiting.get_mut(&connection)?;
+    fn take_out(&mut self, client: Client, number: u64) -> Option<oneshot::Sender<Place>> {
+        let connection = self.waiting.waiting.get_mut(&client.connection)?;
+        let calls = connection.waiting.get_mut(&client.behind)?;
         let call = calls.remove(&number)?;
         if calls.is_empty() {
-            self.waiting.remove(&connection);
+            connection.waiting.remove(&client.behind);
+        }
+        if connection.waiting.is_empty() {
+            self.waiting.waiting.remove(&client.connection);
         }
         self.count -= 1;
         Some(call)
     }
 
-    /// The first call of the connection whose turn it is.
+    /// The first call of the client whose turn it is.
     fn next(&mut self) -> Option<oneshot::Sender<Place>> {
-        let mut after = self.waiting.range((Excluded(self.last), Unbounded));
-        let (&connection, calls) = after.next().or_else(|| self.waiting.iter().next())?;
-        let number = *calls.keys().next()?;
-        self.last = connection;
-        self.take_out(connection, number)
+        let connection = self.waiting.next()?;
+        let those = self.waiting.waiting.get_mut(&connection)?;
+        let behind = those.next()?;
+        let number = *those.waiting.get(&behind)?.keys().next()?;
+        self.take_out(Client { connection, behind }, number)
     }
 }
 
@@ -167,11 +193,39 @@ mod tests {
 
     use super::*;
 
+    fn client() -> Client {
+        Client { connection: Connection::next(), behind: Behind::default() }
+    }
+
+    #[tokio::test]
+    async fn those_behind_one_connection_take_the_turns_of_that_connection() {
+        let gate = Gate::new(1, 100, "calls");
+        let (proxy, direct) = (client(), client());
+        let [busy, modest] = [1, 2].map(|number| Client { behind: Behind(number), ..proxy });
+        let held = gate.enter(direct).await.unwrap();
+        let callers =
+            [(busy, "busy"), (busy, "busy"), (busy, "busy"), (modest, "modest"), (direct, "direct")];
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut waiting = tokio::task::JoinSet::new();
+        for (client, name) in callers {
+            let (gate, tell) = (gate.clone(), tell.clone());
+            waiting.spawn(async move {
+                let _place = gate.enter(client).await.unwrap();
+                tell.send(name).unwrap();
+            });
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        waiting.join_all().await;
+        let order: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert_eq!(order, ["busy", "direct", "modest", "busy", "busy"]);
+    }
+
     #[tokio::test]
     async fn connections_take_turns_whatever_each_has_queued() {
         let gate = Gate::new(1, 100, "calls");
-        let held = gate.enter(Connection::next()).await.unwrap();
-        let (busy, modest) = (Connection::next(), Connection::next());
+        let held = gate.enter(client()).await.unwrap();
+        let (busy, modest) = (client(), client());
         let mut queue: Vec<_> = (0..50).map(|_| Box::pin(gate.enter(busy))).collect();
         assert!(queue.iter_mut().all(|call| call.now_or_never().is_none()));
         let mut one = Box::pin(gate.enter(modest));
@@ -188,19 +242,19 @@ mod tests {
     #[tokio::test]
     async fn who_goes_away_leaves_room_and_no_place_is_lost() {
         let gate = Gate::new(1, 2, "calls");
-        let connection = Connection::next();
-        let held = gate.enter(connection).await.unwrap();
-        let mut queue: Vec<_> = (0..2).map(|_| Box::pin(gate.enter(connection))).collect();
+        let client = client();
+        let held = gate.enter(client).await.unwrap();
+        let mut queue: Vec<_> = (0..2).map(|_| Box::pin(gate.enter(client))).collect();
         assert!(queue.iter_mut().all(|call| call.now_or_never().is_none()));
-        assert!(gate.enter(connection).await.is_err(), "there is no room");
+        assert!(gate.enter(client).await.is_err(), "there is no room");
         drop(queue.remove(0));
-        let mut last = Box::pin(gate.enter(connection));
+        let mut last = Box::pin(gate.enter(client));
         assert!((&mut last).now_or_never().is_none(), "there is room again");
         // The place is given to the one that waits, who goes away without having looked.
         drop(held);
         drop(queue);
         let place = last.now_or_never().expect("it is passed on").unwrap();
         drop(place);
-        assert!(gate.enter(connection).now_or_never().is_some_and(|place| place.is_ok()));
+        assert!(gate.enter(client).now_or_never().is_some_and(|place| place.is_ok()));
     }
 }

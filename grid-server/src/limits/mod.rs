@@ -11,6 +11,7 @@
 pub(crate) mod gate;
 mod seat;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use grid_rpc::transport::Connection;
@@ -22,7 +23,7 @@ use http_body_util::BodyExt as _;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use self::gate::{Gate, Place};
+use self::gate::{Behind, Client, Gate, Place};
 use self::seat::Seat;
 use crate::answers::Answers;
 
@@ -129,12 +130,12 @@ impl Around for Limits {
                 return Ok(answer.map(|body| self.answers.watch(body, None)));
             }
         };
-        let connection = request.extensions().get::<Connection>().copied().unwrap_or_default();
-        let place = match gate.enter(connection).await {
+        let client = client(&request);
+        let place = match gate.enter(client).await {
             Ok(place) => place,
             Err(error) => return Ok(self.refuse(&error)),
         };
-        let seat = Arc::new(Seat::new(gate.clone(), connection, place));
+        let seat = Arc::new(Seat::new(gate.clone(), client, place));
         let answer = seated(Arc::clone(&seat) as _, inner.call(request)).await?;
         Ok(answer.map(|body| match (class, seat.take()) {
             (Class::Work, place) => self.answers.watch(body, place),
@@ -145,6 +146,19 @@ impl Around for Limits {
             }
         }))
     }
+}
+
+/// Whose turn a call takes. A proxy appends to `x-forwarded-for` for whom it calls: the last is what the nearest one says.
+fn client(request: &Request<Body>) -> Client {
+    let connection = request.extensions().get::<Connection>().copied().unwrap_or_default();
+    let said = request.headers().get_all("x-forwarded-for").iter().next_back();
+    let last = said.and_then(|said| said.as_bytes().rsplit(|byte| *byte == b',').next());
+    let behind = last.map_or_else(Behind::default, |last| {
+        let mut hasher = DefaultHasher::new();
+        last.trim_ascii().hash(&mut hasher);
+        Behind(hasher.finish())
+    });
+    Client { connection, behind }
 }
 
 /// A body that holds a place to its end, however long it has nothing to say.
@@ -244,6 +258,25 @@ mod tests {
         open.pop();
         let again = server.clone().oneshot(request(WATCH)).await.unwrap();
         assert!(!again.headers().contains_key("grpc-status"), "one has ended");
+    }
+
+    #[test]
+    fn those_whom_a_proxy_calls_for_are_told_apart_by_what_it_says_itself() {
+        let connection = Connection::next();
+        let behind = |said: &[&str]| {
+            let mut request = request(READ);
+            request.extensions_mut().insert(connection);
+            for said in said {
+                request.headers_mut().append("x-forwarded-for", said.parse().unwrap());
+            }
+            let client = client(&request);
+            assert_eq!(client.connection, connection);
+            client.behind
+        };
+        assert_eq!(behind(&["10.0.0.7"]), behind(&["1.2.3.4, 10.0.0.7"]), "a client made up the rest");
+        assert_eq!(behind(&["10.0.0.7"]), behind(&["1.2.3.4", "10.0.0.7"]));
+        assert_ne!(behind(&["10.0.0.7"]), behind(&["10.0.0.8"]));
+        assert_eq!(behind(&[]), Behind::default());
     }
 
     #[tokio::test]

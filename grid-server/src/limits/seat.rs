@@ -2,22 +2,22 @@
 
 use async_trait::async_trait;
 use grid_rpc::RpcError;
-use grid_rpc::transport::{Connection, place};
+use grid_rpc::transport::place;
 use parking_lot::Mutex;
 
-use super::gate::{Gate, Place};
+use super::gate::{Client, Gate, Place};
 
 /// A call's place, and the way back to one.
 #[derive(Debug)]
 pub(super) struct Seat {
     gate: Gate,
-    connection: Connection,
+    client: Client,
     place: Mutex<Option<Place>>,
 }
 
 impl Seat {
-    pub(super) const fn new(gate: Gate, connection: Connection, place: Place) -> Self {
-        Self { gate, connection, place: Mutex::new(Some(place)) }
+    pub(super) const fn new(gate: Gate, client: Client, place: Place) -> Self {
+        Self { gate, client, place: Mutex::new(Some(place)) }
     }
 
     /// What the call still holds when its answer begins.
@@ -34,7 +34,7 @@ impl place::Seat for Seat {
     }
 
     async fn come_back(&self) -> Result<(), RpcError> {
-        let place = self.gate.enter(self.connection).await?;
+        let place = self.gate.enter(self.client).await?;
         *self.place.lock() = Some(place);
         Ok(())
     }

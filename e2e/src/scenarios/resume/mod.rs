@@ -6,10 +6,9 @@ pub(super) mod events;
 mod log;
 mod tree;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::on_cluster::TestGrid;
-use crate::remote::Remote;
 use crate::{grid, pods};
 
 /// An upload of 64 MiB, a log stream with its reader, a build event stream, the pages of a tree and the wait for an action
@@ -21,10 +20,7 @@ use crate::{grid, pods};
 pub(crate) fn resume() -> Result<()> {
     let cluster = grid::cluster_with_operator(1)?;
     let test = TestGrid::apply(&cluster, "resume-test", &["postgres.yaml"], "postgres.yaml")?;
-    let files = test.kube.config_map(test.namespace, "demo-clients")?;
-    let authority = files.get("ca.crt").context("the files for clients have no ca.crt")?;
-    let host = format!("{}.example.com", test.namespace);
-    let remote = Remote::connect(&grid::ingress_address(&cluster)?, &host, authority)?;
+    let remote = test.connect()?;
     let replicas = Replicas { test: &test };
     blob::upload(&remote, &replicas)?;
     log::followed(&remote, &replicas)?;

@@ -111,6 +111,7 @@ fn algorithm(f: &mut Fields<'_, '_>) -> Option<Algorithm> {
         "rs512" => Algorithm::Rs512,
         "es256" => Algorithm::Es256,
         "es384" => Algorithm::Es384,
+        "es512" => Algorithm::Es512,
         "ps256" => Algorithm::Ps256,
         "ps384" => Algorithm::Ps384,
         "ps512" => Algorithm::Ps512,

@@ -70,6 +70,7 @@ pub enum Algorithm {
     Rs512,
     Es256,
     Es384,
+    Es512,
     Ps256,
     Ps384,
     Ps512,

@@ -32,8 +32,8 @@ pub(crate) static AUTHORIZATION: Section = record(
         key(
             "algorithm",
             Ty::OneOf(&[
-                "hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "es256", "es384", "ps256", "ps384",
-                "ps512",
+                "hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "es256", "es384", "es512", "ps256",
+                "ps384", "ps512",
             ]),
             "For `jwt`: the algorithm of the signatures.",
         ),

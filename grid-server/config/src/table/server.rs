@@ -32,7 +32,7 @@ static TOP_KEYS: &[Key] = &[
         "maximum-concurrent-rpcs",
         Ty::Whole(1, 1_000_000),
         "4096",
-        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, in which connections take turns, then get RESOURCE_EXHAUSTED. Requests of the HTTP cache count too. Bots, callers who are not admitted yet or are slowed down by `rates`, clients that wait for an action, an operation or a log's reader, writers of a log while they have nothing to write, and answers that have had nothing to say or were not read for 10 s take no place; of those that are not read as many go on at most. Watches of health and streams of reflection, for which nobody needs to be known, have 1,000 places of their own.",
+        "How many calls work at once, and how many Execute calls begin at once; more wait in a bounded queue, in which connections take turns, and within one those whom a proxy names in `x-forwarded-for`, then get RESOURCE_EXHAUSTED. Requests of the HTTP cache count too. Bots, callers who are not admitted yet or are slowed down by `rates`, clients that wait for an action, an operation or a log's reader, writers of a log while they have nothing to write, and answers that have had nothing to say or were not read for 10 s take no place; of those that are not read as many go on at most. Watches of health and streams of reflection, for which nobody needs to be known, have 1,000 places of their own.",
     ),
     default(
         "maximum-connections",

@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use serde::Deserialize;
 
 use super::jwks::Keys;
-use super::{Authenticator, Identity, bearer};
+use super::{Authenticator, Identity, bearer, es512};
 use crate::RpcError;
 
 /// How many tokens are remembered, and how long at most.
@@ -22,10 +22,26 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 16 << 10;
 
+/// By what tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// What the library for tokens knows.
+    By(Algorithm),
+    /// ECDSA on P-521, which it doesn't.
+    Es512,
+}
+
+impl From<Algorithm> for Signature {
+    fn from(algorithm: Algorithm) -> Self {
+        Self::By(algorithm)
+    }
+}
+
 /// Checks tokens against keys.
 #[derive(Debug)]
 pub struct JwtAuthenticator {
     keys: Keys,
+    signature: Signature,
     validation: Validation,
     good: Cache<String, Good>,
 }
@@ -65,10 +81,14 @@ enum Audience {
 }
 
 impl JwtAuthenticator {
-    /// Takes tokens signed with one of `keys` by `algorithm`, for one of `audiences` where any are given.
+    /// Takes tokens signed with one of `keys` as `signature` says, for one of `audiences` where any are given.
     #[must_use]
-    pub fn new(keys: Keys, algorithm: Algorithm, audiences: &[String]) -> Self {
-        let mut validation = Validation::new(algorithm);
+    pub fn new(keys: Keys, signature: impl Into<Signature>, audiences: &[String]) -> Self {
+        let signature = signature.into();
+        let mut validation = Validation::new(match signature {
+            Signature::By(algorithm) => algorithm,
+            Signature::Es512 => es512::SHOWN_AS,
+        });
         validation.set_required_spec_claims(&["exp"]);
         validation.validate_nbf = true;
         if audiences.is_empty() {
@@ -79,13 +99,7 @@ impl JwtAuthenticator {
             validation.set_audience(audiences);
         }
         let good = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
-        Self { keys, validation, good }
-    }
-
-    /// The algorithm of this name in any case, such as `rs256`.
-    #[must_use]
-    pub fn algorithm(name: &str) -> Option<Algorithm> {
-        name.to_ascii_uppercase().parse().ok()
+        Self { keys, signature, validation, good }
     }
 
     async fn check(&self, token: &str) -> Result<Identity, RpcError> {
@@ -100,11 +114,21 @@ impl JwtAuthenticator {
         if token.len() > MAX_TOKEN {
             return Err(refuse("it is too long"));
         }
-        let header = decode_header(token).map_err(|_| refuse("it is malformed"))?;
-        if !self.validation.algorithms.contains(&header.alg) {
+        let malformed = || refuse("it is malformed");
+        let (as_expected, id) = match self.signature {
+            Signature::By(algorithm) => {
+                let header = decode_header(token).map_err(|_| malformed())?;
+                (header.alg == algorithm, header.kid)
+            }
+            Signature::Es512 => {
+                let head = es512::head(token).ok_or_else(malformed)?;
+                (head.is_es512(), head.kid)
+            }
+        };
+        if !as_expected {
             return Err(refuse("it is signed by another algorithm"));
         }
-        let id = header.kid.as_deref();
+        let id = id.as_deref();
         let mut signed = self.signed(token, &self.keys.known(id));
         if signed.is_none() {
             // Its issuer may sign with another key since, under whatever name.
@@ -127,7 +151,10 @@ impl JwtAuthenticator {
 
     /// What a token says, or what is wrong with that; `None` where none of the keys has signed it.
     fn signed(&self, token: &str, keys: &[DecodingKey]) -> Option<Result<Claims, Error>> {
-        let mut read = keys.iter().map(|key| decode::<Claims>(token, key, &self.validation));
+        let mut read = keys.iter().map(|key| match self.signature {
+            Signature::By(_) => decode::<Claims>(token, key, &self.validation),
+            Signature::Es512 => es512::read(token, key, &self.validation),
+        });
         read.find_map(|read| match read {
             Ok(found) => Some(Ok(found.claims)),
             Err(error) if is_of_claims(&error) => Some(Err(error)),

@@ -6,6 +6,7 @@
 //! forget it. A server without the layer permits everything; `grid-server` decides where that is allowed.
 
 mod acl;
+pub mod es512;
 mod followed;
 pub mod headers;
 pub mod jwks;
