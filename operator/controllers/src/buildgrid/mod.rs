@@ -37,7 +37,7 @@ use crate::outcome::Outcome;
 use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
-use crate::workload::ailing;
+use crate::workload::{ailing, keep_claims};
 use observe::World;
 use status::Report;
 use tls::Secrets;
@@ -119,6 +119,11 @@ async fn bring_about(
     report: &mut Report,
     applied: &mut Applied,
 ) -> Result<()> {
+    // A store that a CasStorage takes the place of goes as was asked for when it was the grid's own.
+    if grid.spec.storage_ref.is_none() {
+        let policy = grid.spec.storage.as_ref().map(|storage| storage.deletion_policy).unwrap_or_default();
+        keep_claims(policy, &Owner::new(grid, "BuildGrid"), context, applied).await?;
+    }
     if grid.spec.paused {
         return Ok(());
     }

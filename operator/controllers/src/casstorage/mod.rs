@@ -30,7 +30,7 @@ use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
 use crate::workload::revision::{self, Stage};
-use crate::workload::{ailing, growth};
+use crate::workload::{ailing, growth, keep_claims};
 use observe::World;
 use status::Report;
 
@@ -50,6 +50,8 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     context.cleanups.note(storage, world.cleaned.as_ref());
     if storage.metadata.deletion_timestamp.is_some() {
+        let owner = Owner::new(storage, "CasStorage");
+        keep_claims(storage.spec.deletion_policy, &owner, context, &mut applied).await?;
         return deletion::delete(storage, &world, context).await;
     }
     deletion::guard(storage, &world, context).await?;
@@ -84,8 +86,10 @@ async fn bring_about(
     report: &mut Report,
     applied: &mut Applied,
 ) -> Result<()> {
+    let owner = Owner::new(storage, "CasStorage");
+    keep_claims(storage.spec.deletion_policy, &owner, context, applied).await?;
     if storage.spec.paused {
-        return expiry::suspend(&Owner::new(storage, "CasStorage"), context, applied).await;
+        return expiry::suspend(&owner, context, applied).await;
     }
     let tier = match tier(storage, world, context)? {
         Ok(tier) => tier,

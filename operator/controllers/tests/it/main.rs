@@ -10,6 +10,7 @@
 mod broken;
 mod capability;
 mod certificates;
+mod claims;
 mod config_from;
 mod configuration;
 mod convergence;
