@@ -63,13 +63,15 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let mut report = Report::new(grid, &world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     let result = Box::pin(bring_about(grid, &world, context, &mut report, &mut applied)).await;
-    if let Err(error) = &result
-        && !error.is_conflict()
-    {
+    telling::changes(context, grid, &applied.changes).await;
+    if let Err(error) = &result {
+        if error.is_conflict() {
+            // The world has moved on: half a look at it is no status, and the next pass begins at once.
+            return result.map(|()| Outcome::Retry);
+        }
         report.trouble = Some(Trouble::from(error));
     }
-    telling::changes(context, grid, &applied.changes).await;
-    let is_missing = !grid.spec.paused && status::lacks_pods(grid, &applied.observed);
+    let is_missing = !grid.spec.paused && status::awaits_pods(grid, &report, &applied.observed);
     if is_missing {
         report.ailment = ailing::ailment(context, &Owner::new(grid, "BuildGrid")).await?;
     }

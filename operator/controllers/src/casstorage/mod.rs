@@ -56,12 +56,14 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     }
     deletion::guard(storage, &world, context).await?;
     let result = Box::pin(bring_about(storage, &world, context, &mut report, &mut applied)).await;
-    if let Err(error) = &result
-        && !error.is_conflict()
-    {
+    telling::changes(context, storage, &applied.changes).await;
+    if let Err(error) = &result {
+        if error.is_conflict() {
+            // The world has moved on: half a look at it is no status, and the next pass begins at once.
+            return result.map(|()| Outcome::Retry);
+        }
         report.trouble = Some(Trouble::from(error));
     }
-    telling::changes(context, storage, &applied.changes).await;
     let is_missing = !storage.spec.paused && status::lacks_pods(storage, &applied.observed);
     if is_missing {
         report.ailment = ailing::ailment(context, &Owner::new(storage, "CasStorage")).await?;

@@ -29,5 +29,6 @@ mod scale;
 mod scaling;
 mod simulation;
 mod specs;
+mod statuses;
 mod upgrade;
 mod workers;
