@@ -46,7 +46,8 @@ impl ActionCacheSpec {
     #[must_use]
     pub fn secrets(&self) -> Vec<&SecretKeyRef> {
         let password = self.redis.iter().filter_map(|redis| redis.password.as_ref());
-        let keys = self.s3.iter().flat_map(|s3| [&s3.credentials.access_key, &s3.credentials.secret_key]);
+        let pairs = self.s3.iter().filter_map(|s3| s3.credentials.as_ref());
+        let keys = pairs.flat_map(|pair| [&pair.access_key, &pair.secret_key]);
         password.chain(keys).collect()
     }
 
@@ -105,8 +106,10 @@ pub struct S3ActionCache {
     /// URL of the service.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://.+$"))]
     pub endpoint: String,
-    /// Where the keys are.
-    pub credentials: S3Credentials,
+    /// Where the keys are. Without them the pods' own identity is used: EKS Pod Identity or a role of the machine, or the role of
+    /// a ServiceAccount that `spec.podTemplate` names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<S3Credentials>,
 }
 
 /// Results in another server's cache.

@@ -43,7 +43,7 @@ use crate::storages::NamedStorage;
     validation = ("has(self.volume) == has(oldSelf.volume)", "spec.volume can't be added to or removed from a tier that exists; make a new CasStorage and move to it"),
     validation = ("!has(self.cleanup) || self.storages.exists(s, has(s.sqlIndex))", "spec.cleanup works on an index: add a sqlIndex storage (a disk or lru storage keeps its size by itself)"),
     validation = ("!has(self.replicas) || self.replicas <= 1 || self.storages.filter(s, has(s.disk)).size() <= 1", "with several replicas each pod is a shard with one disk: give at most one disk storage"),
-    validation = ("!has(self.replicas) || !has(oldSelf.replicas) || !self.storages.exists(s, has(s.disk)) || self.replicas == oldSelf.replicas", "the replicas of a tier on disks are its shards, and their number decides where blobs lie: make a new CasStorage and move to it"),
+    validation = ("!self.storages.exists(s, has(s.disk)) || (has(self.replicas) ? self.replicas : 1) == (has(oldSelf.replicas) ? oldSelf.replicas : 1) || (has(oldSelf.replicas) && oldSelf.replicas == 0)", "the replicas of a tier on disks are its shards, and their number decides where blobs lie: make a new CasStorage and move to it"),
     validation = ("!has(self.replicas) || self.replicas <= 1 || !self.storages.exists(s, has(s.lru)) || self.storages.exists(s, has(s.withCache))", "an lru storage is the memory of one pod: use one replica, or put it as the cache of a withCache storage"),
     validation = ("self.deletionPolicy == 'Retain' || has(self.volume)", "deletionPolicy is of the volumes, and there are none: what lies elsewhere is never deleted with the tier")
 )]

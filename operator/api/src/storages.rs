@@ -87,8 +87,10 @@ pub struct S3Storage {
     /// URL of the service.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://.+$"))]
     pub endpoint: String,
-    /// Where the keys are.
-    pub credentials: S3Credentials,
+    /// Where the keys are. Without them the pods' own identity is used: EKS Pod Identity or a role of the machine, or the role of
+    /// a ServiceAccount that `spec.podTemplate` names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<S3Credentials>,
     /// Put before every key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]

@@ -107,7 +107,7 @@ impl Applier {
     }
 
     /// Changes some fields of an object that others own: a claim, a pod. The patch names the resourceVersion that it was
-    /// computed from.
+    /// computed from. The object as it is then.
     ///
     /// # Errors
     /// Where the API server refuses it.
@@ -117,11 +117,11 @@ impl Applier {
         kind: Kind,
         name: &str,
         patch: &serde_json::Value,
-    ) -> Result<()> {
+    ) -> Result<DynamicObject> {
         self.check_leader()?;
         let api = self.api(namespace, kind);
         let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map(|_| ()).map_err(|source| Error::Request {
+        patched.map_err(|source| Error::Request {
             verb: "patch",
             kind: kind.kind.to_owned(),
             namespace: namespace.to_owned(),

@@ -37,7 +37,7 @@ use crate::outcome::Outcome;
 use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
-use crate::workload::ailing;
+use crate::workload::{ailing, keep_claims};
 use observe::World;
 use status::Report;
 use tls::Secrets;
@@ -63,13 +63,15 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let mut report = Report::new(grid, &world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     let result = Box::pin(bring_about(grid, &world, context, &mut report, &mut applied)).await;
-    if let Err(error) = &result
-        && !error.is_conflict()
-    {
+    telling::changes(context, grid, &applied.changes).await;
+    if let Err(error) = &result {
+        if error.is_conflict() {
+            // The world has moved on: half a look at it is no status, and the next pass begins at once.
+            return result.map(|()| Outcome::Retry);
+        }
         report.trouble = Some(Trouble::from(error));
     }
-    telling::changes(context, grid, &applied.changes).await;
-    let is_missing = !grid.spec.paused && status::lacks_pods(grid, &applied.observed);
+    let is_missing = !grid.spec.paused && status::awaits_pods(grid, &report, &applied.observed);
     if is_missing {
         report.ailment = ailing::ailment(context, &Owner::new(grid, "BuildGrid")).await?;
     }
@@ -119,6 +121,11 @@ async fn bring_about(
     report: &mut Report,
     applied: &mut Applied,
 ) -> Result<()> {
+    // A store that a CasStorage takes the place of goes as was asked for when it was the grid's own.
+    if grid.spec.storage_ref.is_none() {
+        let policy = grid.spec.storage.as_ref().map(|storage| storage.deletion_policy).unwrap_or_default();
+        keep_claims(policy, &Owner::new(grid, "BuildGrid"), context, applied).await?;
+    }
     if grid.spec.paused {
         return Ok(());
     }

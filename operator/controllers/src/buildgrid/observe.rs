@@ -39,8 +39,8 @@ pub(crate) struct World {
     pub(crate) pools: Vec<WorkerPool>,
     /// Kinds that the cluster doesn't have.
     pub(crate) missing_kinds: Vec<Kind>,
-    /// The end of a failed migration's log.
-    pub(crate) migration_log: Option<String>,
+    /// The ends of the logs of migrations that failed, by their Jobs.
+    pub(crate) migration_logs: BTreeMap<String, String>,
 }
 
 /// Kinds of the objects that a grid owns.
@@ -86,7 +86,7 @@ pub(crate) async fn observe(grid: &BuildGrid, context: &Context) -> Result<World
         secrets: references::secrets(&context.client, &namespace, &names).await?,
         config_maps,
         pools: pools(grid, &namespace, context).await?,
-        migration_log: migration_log(context, &namespace, &owned).await?,
+        migration_logs: migration_logs(context, &namespace, &owned).await?,
         missing_kinds,
         owned,
     })
@@ -158,10 +158,18 @@ async fn pools(grid: &BuildGrid, namespace: &str, context: &Context) -> Result<V
     Ok(pools)
 }
 
-/// The end of the log of a failed migration.
-async fn migration_log(context: &Context, namespace: &str, owned: &Observed) -> Result<Option<String>> {
-    match owned.all::<Job>().into_iter().find(has_failed) {
-        Some(job) => log_tail(context, namespace, &job.name_any(), LOG_TAIL_LINES).await,
-        None => Ok(None),
+/// The ends of the logs of the migrations that failed: of one that was given up and of the one that took its place there may be
+/// both.
+async fn migration_logs(
+    context: &Context,
+    namespace: &str,
+    owned: &Observed,
+) -> Result<BTreeMap<String, String>> {
+    let mut logs = BTreeMap::new();
+    for job in owned.all::<Job>().iter().filter(|job| has_failed(job)).map(ResourceExt::name_any) {
+        if let Some(log) = log_tail(context, namespace, &job, LOG_TAIL_LINES).await? {
+            logs.insert(job, log);
+        }
     }
+    Ok(logs)
 }

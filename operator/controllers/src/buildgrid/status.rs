@@ -1,5 +1,7 @@
 //! The status of a grid as a pure function of what was found, what was done, what was said before, and the time.
 
+use std::collections::BTreeMap;
+
 use grid_operator_api::{BuildGrid, BuildGridStatus, WAKE_ANNOTATION};
 use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
@@ -33,7 +35,7 @@ pub(crate) struct Report {
     pub(crate) migration: Option<(String, Migration)>,
     /// A storage that the grid refers to and that isn't ready.
     storage_waits: Option<String>,
-    migration_log: Option<String>,
+    migration_logs: BTreeMap<String, String>,
     address: Option<String>,
     version: Option<String>,
     is_valid: bool,
@@ -61,7 +63,7 @@ impl Report {
         });
         Self {
             storage_waits,
-            migration_log: world.migration_log.clone(),
+            migration_logs: world.migration_logs.clone(),
             authenticated: grid.spec.authorization.is_some(),
             missing_kinds: grid.spec.monitoring.as_ref().and_then(|_| missing(world)),
             ..Self::default()
@@ -88,8 +90,13 @@ fn missing(world: &World) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
+/// True where pods are waited for: a workload has fewer than it is to have, or a migration runs.
+pub(crate) fn awaits_pods(grid: &BuildGrid, report: &Report, observed: &Observed) -> bool {
+    matches!(report.migration, Some((_, Migration::Running))) || lacks_pods(grid, observed)
+}
+
 /// True where a workload has fewer pods than it is to have.
-pub(crate) fn lacks_pods(grid: &BuildGrid, observed: &Observed) -> bool {
+fn lacks_pods(grid: &BuildGrid, observed: &Observed) -> bool {
     let name = grid.metadata.name.as_deref().unwrap_or_default();
     Role::of(grid.spec.topology).iter().any(|role| {
         let progress = Progress::of(observed, &Names(name).component(role.component()));
@@ -152,6 +159,8 @@ fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers, old: &BuildG
     ];
     said.extend(match &report.unplaced {
         Some(unplaced) => Some(unsatisfiable(unplaced)),
+        // Nothing waits where nothing is run.
+        None if report.asleep || !grid.spec.execution.enabled => None,
         None => still_unsatisfiable(old),
     });
     said.extend(report.turn.as_ref().and_then(Turn::pending));
@@ -183,7 +192,8 @@ fn ready(report: &Report, servers: &Servers) -> Wanted {
     }
     match &report.migration {
         Some((job, Migration::Running)) if !servers.all_available() => {
-            return Wanted::new("Ready", false, "Migrating", format!("the servers wait for the Job {job}"));
+            let message = format!("the servers wait for the Job {job}{}", hindrance(report));
+            return Wanted::new("Ready", false, "Migrating", message);
         }
         Some((job, Migration::Failed)) if !servers.all_available() => {
             return Wanted::new("Ready", false, "MigrationFailed", failure(report, job));
@@ -352,7 +362,8 @@ fn migration(report: &Report) -> Wanted {
             format!("the Job {job} brought the database up to date"),
         ),
         Some((job, Migration::Running)) => {
-            Wanted::new("MigrationSucceeded", Status::Unknown, "Running", format!("the Job {job} is running"))
+            let message = format!("the Job {job} is running{}", hindrance(report));
+            Wanted::new("MigrationSucceeded", Status::Unknown, "Running", message)
         }
         Some((job, Migration::Failed)) => {
             Wanted::new("MigrationSucceeded", false, "MigrationFailed", failure(report, job))
@@ -363,8 +374,13 @@ fn migration(report: &Report) -> Wanted {
     }
 }
 
+/// What keeps pods from running, as an addition.
+fn hindrance(report: &Report) -> String {
+    report.ailment.as_ref().map(|ailment| format!("; {}", ailment.message)).unwrap_or_default()
+}
+
 fn failure(report: &Report, job: &str) -> String {
-    let log = report.migration_log.as_deref().unwrap_or("its log could not be read");
+    let log = report.migration_logs.get(job).map_or("its log could not be read", String::as_str);
     format!(
         "the Job {job} failed, and the old pods go on: remove the cause, then `kubectl delete job {job}` to try again. It said: {log}"
     )

@@ -24,7 +24,7 @@ use crate::mutual_tls::{self, MutualTls};
 use crate::names::{Names, Owner, VERSION_ANNOTATION, Wire};
 use crate::references::{config_text, secret_bytes, secret_text};
 use crate::trouble::Trouble;
-use crate::workload::{Ports, check_unchanged};
+use crate::workload::{Ports, check_unchanged, claimed};
 
 /// A grid that can be built.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Grid<'a> {
     pub(crate) wish: String,
     pub(crate) image: String,
     pub(crate) storage: Storage,
+    /// The volume for SQLite where the blobs are in a CasStorage.
+    pub(crate) queue_volume: VolumeSpec,
     pub(crate) database: Option<Database>,
     pub(crate) tls: Option<Tls>,
     /// The rotation of tokens that is asked for, in the user's own words.
@@ -169,6 +171,7 @@ pub(crate) fn validate<'a>(
         spec,
         version,
         storage,
+        queue_volume: queue_volume(grid, world),
         secrets_hash,
         database,
         tls: certificate::certificate(spec, &grid.name_any(), world)?,
@@ -224,14 +227,19 @@ fn check_results(spec: &BuildGridSpec, world: &World) -> Result<(), Trouble> {
 
 /// Fails where the volume that is there can't become the one that is wanted.
 fn check_volume(grid: &Grid<'_>, world: &World) -> Result<(), Trouble> {
-    let Some(role) = grid.volume_role() else { return Ok(()) };
-    let volume = match &grid.storage {
-        Storage::Embedded(embedded) => embedded.volume.clone(),
-        // SQLite alone has a volume of the size that nobody chose.
-        Storage::Shared(_) => VolumeSpec::default(),
+    let (Some(role), Storage::Embedded(embedded)) = (grid.volume_role(), &grid.storage) else {
+        return Ok(());
     };
     let set = world.owned.typed::<StatefulSet>(&grid.names().component(role.component()));
-    check_unchanged(set.as_ref(), &volume, "spec.storage.volume")
+    check_unchanged(set.as_ref(), &embedded.volume, "spec.storage.volume")
+}
+
+/// The volume for SQLite alone: the one that is there, for it may have been the store's too, and nobody can ask for another.
+fn queue_volume(grid: &BuildGrid, world: &World) -> VolumeSpec {
+    let role = super::roles::serving(grid.spec.topology, Role::has_cas);
+    let name = grid.name_any();
+    let set = world.owned.typed::<StatefulSet>(&Names(&name).component(role.component()));
+    set.as_ref().and_then(claimed).unwrap_or_default()
 }
 
 /// The user's own configuration, whose Secrets exist.

@@ -118,7 +118,9 @@ pub(crate) async fn suspend(owner: &Owner, context: &Context, applied: &mut Appl
     }
     let metadata = json!({"resourceVersion": live.resource_version()});
     let patch = json!({"metadata": metadata, "spec": {"suspend": true}});
-    Ok(context.applier.patch(&owner.namespace, kind, &name, &patch).await?)
+    let suspended = context.applier.patch(&owner.namespace, kind, &name, &patch).await?;
+    applied.observed.insert(kind, suspended);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
 use crate::workload::revision::{self, Stage};
-use crate::workload::{ailing, growth};
+use crate::workload::{ailing, growth, keep_claims};
 use observe::World;
 use status::Report;
 
@@ -50,16 +50,20 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     context.cleanups.note(storage, world.cleaned.as_ref());
     if storage.metadata.deletion_timestamp.is_some() {
+        let owner = Owner::new(storage, "CasStorage");
+        keep_claims(storage.spec.deletion_policy, &owner, context, &mut applied).await?;
         return deletion::delete(storage, &world, context).await;
     }
     deletion::guard(storage, &world, context).await?;
     let result = Box::pin(bring_about(storage, &world, context, &mut report, &mut applied)).await;
-    if let Err(error) = &result
-        && !error.is_conflict()
-    {
+    telling::changes(context, storage, &applied.changes).await;
+    if let Err(error) = &result {
+        if error.is_conflict() {
+            // The world has moved on: half a look at it is no status, and the next pass begins at once.
+            return result.map(|()| Outcome::Retry);
+        }
         report.trouble = Some(Trouble::from(error));
     }
-    telling::changes(context, storage, &applied.changes).await;
     let is_missing = !storage.spec.paused && status::lacks_pods(storage, &applied.observed);
     if is_missing {
         report.ailment = ailing::ailment(context, &Owner::new(storage, "CasStorage")).await?;
@@ -84,8 +88,10 @@ async fn bring_about(
     report: &mut Report,
     applied: &mut Applied,
 ) -> Result<()> {
+    let owner = Owner::new(storage, "CasStorage");
+    keep_claims(storage.spec.deletion_policy, &owner, context, applied).await?;
     if storage.spec.paused {
-        return expiry::suspend(&Owner::new(storage, "CasStorage"), context, applied).await;
+        return expiry::suspend(&owner, context, applied).await;
     }
     let tier = match tier(storage, world, context)? {
         Ok(tier) => tier,

@@ -24,6 +24,8 @@ pub enum NodeState {
     Leaving,
     /// It isn't ready: nothing is known of its pods.
     Lost,
+    /// Both: its kubelet may be about to start anew while workers go on there, which are not to take actions again.
+    LeavingAndLost,
 }
 
 impl NodeState {
@@ -32,14 +34,16 @@ impl NodeState {
     pub fn of(node: &Node) -> Option<Self> {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let is_lost = conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status != "True");
-        if is_lost {
-            return Some(Self::Lost);
-        }
-        let spec = node.spec.as_ref()?;
         let departs = |key: &str| DEPARTING.contains(&key);
-        let is_leaving =
-            spec.unschedulable == Some(true) || spec.taints.iter().flatten().any(|taint| departs(&taint.key));
-        is_leaving.then_some(Self::Leaving)
+        let is_leaving = node.spec.as_ref().is_some_and(|spec| {
+            spec.unschedulable == Some(true) || spec.taints.iter().flatten().any(|taint| departs(&taint.key))
+        });
+        match (is_leaving, is_lost) {
+            (true, true) => Some(Self::LeavingAndLost),
+            (true, false) => Some(Self::Leaving),
+            (false, true) => Some(Self::Lost),
+            (false, false) => None,
+        }
     }
 }
 
@@ -75,16 +79,16 @@ impl Nodes {
 
     /// The nodes whose workers are to finish.
     pub(crate) fn leaving(&self) -> BTreeSet<&str> {
-        self.in_state(NodeState::Leaving)
+        self.in_state(&[NodeState::Leaving, NodeState::LeavingAndLost])
     }
 
     /// The nodes that fell silent.
     pub(crate) fn lost(&self) -> BTreeSet<&str> {
-        self.in_state(NodeState::Lost)
+        self.in_state(&[NodeState::Lost, NodeState::LeavingAndLost])
     }
 
-    fn in_state(&self, wanted: NodeState) -> BTreeSet<&str> {
-        self.known.iter().filter(|(_, state)| **state == wanted).map(|(name, _)| name.as_str()).collect()
+    fn in_state(&self, wanted: &[NodeState]) -> BTreeSet<&str> {
+        self.known.iter().filter(|(_, state)| wanted.contains(state)).map(|(name, _)| name.as_str()).collect()
     }
 }
 
@@ -106,7 +110,8 @@ mod tests {
         let taint = |key: &str| json!({"taints": [{"key": key, "effect": "NoSchedule"}]});
         assert_eq!(state(&taint("karpenter.sh/disrupted"), "True"), Some(NodeState::Leaving));
         assert_eq!(state(&taint("dedicated"), "True"), None, "a taint of the user's own is no departure");
-        assert_eq!(state(&json!({"unschedulable": true}), "Unknown"), Some(NodeState::Lost));
+        assert_eq!(state(&json!({}), "Unknown"), Some(NodeState::Lost));
+        assert_eq!(state(&json!({"unschedulable": true}), "Unknown"), Some(NodeState::LeavingAndLost));
     }
 
     #[test]
@@ -116,6 +121,8 @@ mod tests {
         assert!(!nodes.note("a", Some(NodeState::Leaving)), "the same again is no news");
         assert!(nodes.complete(&["a".to_owned()].into()));
         assert_eq!((nodes.leaving(), nodes.lost()), (["a"].into(), BTreeSet::new()));
+        assert!(nodes.note("a", Some(NodeState::LeavingAndLost)));
+        assert_eq!((nodes.leaving(), nodes.lost()), (["a"].into(), ["a"].into()));
         assert!(nodes.note("a", None) && nodes.leaving().is_empty());
     }
 }

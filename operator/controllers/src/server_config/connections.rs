@@ -24,19 +24,19 @@ pub(crate) fn secret(secret: &SecretKeyRef, mounted: &mut Mounted) -> Node {
     Node::read_file(secret_path(secret))
 }
 
-/// A bucket with its keys.
+/// A bucket with its keys; without, a server has those of its pod's identity.
 pub(crate) fn s3(
     bucket: &str,
     endpoint: &str,
-    credentials: &S3Credentials,
+    credentials: Option<&S3Credentials>,
     mounted: &mut Mounted,
 ) -> Vec<(&'static str, Node)> {
-    vec![
-        ("bucket", Node::text(bucket)),
-        ("endpoint", Node::text(endpoint)),
-        ("access-key", secret(&credentials.access_key, mounted)),
-        ("secret-key", secret(&credentials.secret_key, mounted)),
-    ]
+    let mut map = vec![("bucket", Node::text(bucket)), ("endpoint", Node::text(endpoint))];
+    if let Some(S3Credentials { access_key, secret_key }) = credentials {
+        map.push(("access-key", secret(access_key, mounted)));
+        map.push(("secret-key", secret(secret_key, mounted)));
+    }
+    map
 }
 
 /// The connection `anchor` to Redis.

@@ -173,7 +173,7 @@ impl<'a> Composer<'a> {
     }
 
     fn s3(&mut self, s: &S3Storage) -> Vec<(&'static str, Node)> {
-        let mut map = connections::s3(&s.bucket, &s.endpoint, &s.credentials, &mut self.tree.secrets);
+        let mut map = connections::s3(&s.bucket, &s.endpoint, s.credentials.as_ref(), &mut self.tree.secrets);
         map.extend(s.path_prefix.as_ref().map(|prefix| ("path-prefix-string", Node::text(prefix))));
         map.extend(s.hash_prefix_size.map(|size| ("hash-prefix-size", Node::number(size))));
         map

@@ -54,12 +54,14 @@ pub async fn reconcile(pool: &WorkerPool, context: &Context) -> Result<Outcome> 
     let mut report = Report::default();
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     let result = Box::pin(bring_about(pool, &world, context, &mut report, &mut applied)).await;
-    if let Err(error) = &result
-        && !error.is_conflict()
-    {
+    telling::changes(context, pool, &applied.changes).await;
+    if let Err(error) = &result {
+        if error.is_conflict() {
+            // The world has moved on: half a look at it is no status, and the next pass begins at once.
+            return result.map(|()| Outcome::Retry);
+        }
         report.trouble = Some(Trouble::from(error));
     }
-    telling::changes(context, pool, &applied.changes).await;
     let updated = status::with_status(pool, &report, &applied.observed, context.mint.now());
     let is_news = write_status(&context.client, &context.leadership, pool, &updated).await?;
     telling::trouble(context, pool, report.trouble.as_ref(), is_news).await;

@@ -23,4 +23,4 @@ pub(crate) use pod::{
 pub(crate) use ports::{Ports, channels};
 pub(crate) use progress::Progress;
 pub(crate) use service::{cluster_service, disruption_budget, pods_service};
-pub(crate) use volume::{check_unchanged, claim_template, retention};
+pub(crate) use volume::{check_unchanged, claim_template, claimed, keep_claims, retention};

@@ -59,7 +59,8 @@ fn port(name: &str, number: i32) -> ServicePort {
 }
 
 /// At most one pod of a component leaves at a time of those that can be asked; none where there is only one, for
-/// that would block the drain of its node.
+/// that would block the drain of its node. Pods that take no calls anyway leave at any time: else a database that is away
+/// would block the drains of all.
 pub(crate) fn disruption_budget(
     owner: &Owner,
     component: &str,
@@ -70,6 +71,7 @@ pub(crate) fn disruption_budget(
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(owner.selector(component)),
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
             ..PodDisruptionBudgetSpec::default()
         }),
         ..PodDisruptionBudget::default()

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use grid_operator_api::{ByteSize, DeletionPolicy, VolumeSpec};
+use grid_operator_apply::{Applied, Kind};
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::ObjectMeta;
+use kube::ResourceExt;
+use kube::api::{DynamicObject, ObjectMeta};
+use serde_json::json;
 
 use super::pod::DATA_VOLUME;
+use crate::context::Context;
+use crate::error::Result;
 use crate::names::Owner;
 use crate::trouble::Trouble;
 
@@ -35,6 +40,12 @@ pub(crate) fn claim_template(owner: &Owner, component: &str, volume: &VolumeSpec
     }
 }
 
+/// The volume that a StatefulSet's claims are made for.
+pub(crate) fn claimed(set: &StatefulSet) -> Option<VolumeSpec> {
+    let storage_class_name = claim(set)?.spec.as_ref()?.storage_class_name.clone();
+    Some(VolumeSpec { size: ByteSize::from(claimed_size(set)?.as_str()), storage_class_name })
+}
+
 /// The size that a StatefulSet's claims are made with.
 pub(crate) fn claimed_size(set: &StatefulSet) -> Option<String> {
     let spec = claim(set)?.spec.as_ref()?;
@@ -52,7 +63,7 @@ pub(crate) fn check_unchanged(
     set: Option<&StatefulSet>,
     wanted: &VolumeSpec,
     field: &str,
-) -> Result<(), Trouble> {
+) -> std::result::Result<(), Trouble> {
     let Some(set) = set else { return Ok(()) };
     let Some(spec) = claim(set).and_then(|claim| claim.spec.as_ref()) else { return Ok(()) };
     let has = claimed_size(set).unwrap_or_default();
@@ -83,4 +94,36 @@ pub(crate) fn retention(policy: DeletionPolicy) -> StatefulSetPersistentVolumeCl
         when_deleted: Some(when_deleted.into()),
         when_scaled: Some("Retain".into()),
     }
+}
+
+/// Has the claims outlive their StatefulSets where that is the wish, whatever else keeps it from being brought about: who
+/// pauses a resource, or breaks it, may delete it next.
+///
+/// # Errors
+/// Where the API server refuses the write.
+pub(crate) async fn keep_claims(
+    policy: DeletionPolicy,
+    owner: &Owner,
+    context: &Context,
+    applied: &mut Applied,
+) -> Result<()> {
+    if policy == DeletionPolicy::Delete {
+        return Ok(());
+    }
+    let kind = Kind::of::<StatefulSet>();
+    let doomed = |object: &DynamicObject| {
+        object.data.pointer("/spec/persistentVolumeClaimRetentionPolicy/whenDeleted")
+            == Some(&json!("Delete"))
+    };
+    let sets = applied.observed.iter().filter(|(of, set)| *of == kind && doomed(set));
+    let sets: Vec<DynamicObject> = sets.map(|(_, set)| set.clone()).collect();
+    for set in sets {
+        let patch = json!({
+            "metadata": {"resourceVersion": set.resource_version()},
+            "spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}},
+        });
+        let kept = context.applier.patch(&owner.namespace, kind, &set.name_any(), &patch).await?;
+        applied.observed.insert(kind, kept);
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@
 mod broken;
 mod capability;
 mod certificates;
+mod claims;
 mod config_from;
 mod configuration;
 mod convergence;
@@ -28,5 +29,6 @@ mod scale;
 mod scaling;
 mod simulation;
 mod specs;
+mod statuses;
 mod upgrade;
 mod workers;

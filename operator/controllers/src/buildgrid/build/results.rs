@@ -54,7 +54,7 @@ fn kept(grid: &Grid<'_>, composed: &mut Composed) -> (&'static str, Keys) {
         return ("!redis-action-cache", vec![("redis", Node::alias(REDIS))]);
     }
     if let Some(s3) = &spec.s3 {
-        let map = connections::s3(&s3.bucket, &s3.endpoint, &s3.credentials, &mut composed.secrets);
+        let map = connections::s3(&s3.bucket, &s3.endpoint, s3.credentials.as_ref(), &mut composed.secrets);
         return ("!s3action-cache", map);
     }
     ("!sql-action-cache", in_database(&spec.sql.clone().unwrap_or_default()))

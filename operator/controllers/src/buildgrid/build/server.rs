@@ -114,7 +114,9 @@ fn stateful_set(grid: &Grid<'_>, component: &str, template: PodTemplateSpec) -> 
     let embedded = match &grid.storage {
         Storage::Embedded(embedded) => embedded.clone(),
         // SQLite alone needs a volume too.
-        Storage::Shared(_) => EmbeddedStorage::default(),
+        Storage::Shared(_) => {
+            EmbeddedStorage { volume: grid.queue_volume.clone(), ..EmbeddedStorage::default() }
+        }
     };
     StatefulSet {
         metadata: grid.owner.meta(grid.names().component(component), component),

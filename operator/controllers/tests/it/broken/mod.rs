@@ -97,6 +97,17 @@ fn broken_manifests_by_rule() {
     }
 }
 
+/// A tier on a disk that was made without servers has no blobs yet, and gets its first server as its condition says.
+#[test]
+fn a_tier_without_shards_gets_its_first() {
+    let of = |replicas: i32| {
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier"},
+        "spec": {"serve": "a", "replicas": replicas, "volume": {"size": "1Gi"}, "storages": [{"name": "a", "disk": {}}]}})
+    };
+    assert_eq!(rules::check_change(&of(1), Some(&of(0))), Ok(()));
+    assert!(rules::check_change(&of(0), Some(&of(1))).is_err());
+}
+
 /// No rule is there that nothing has been seen to break.
 #[test]
 fn every_rule_has_a_manifest_that_breaks_it() {

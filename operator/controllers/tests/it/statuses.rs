@@ -1,0 +1,112 @@
+//! Statuses tell what is, and nothing that is over or of something else.
+
+use grid_operator_api::BuildGrid;
+use grid_operator_controllers::buildgrid;
+use serde_json::{Value, json};
+
+use crate::model::{Model, context};
+use crate::passes::{condition, converge, from, new_world, pass};
+
+fn message(model: &Model, type_: &str) -> String {
+    condition(model, "buildgrids", "demo", type_)["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The Jobs that have not ended.
+fn unended(model: &Model) -> Value {
+    let jobs = model.objects().into_values().filter(|object| object["kind"] == "Job");
+    jobs.into_iter().find(|job| job["status"].is_null()).unwrap()
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_failed_migration_shows_the_log_of_its_own_job() {
+    let model = new_world();
+    converge(&model).await;
+    let mut failed = vec![];
+    for version in ["2.0.0", "3.0.0"] {
+        model.edit("buildgrids", "demo", |grid| grid["spec"]["version"] = json!(version));
+        pass(&model).await;
+        failed.push(name(&unended(&model)));
+        model.edit("jobs", failed.last().unwrap(), |job| {
+            job["status"] = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+        });
+    }
+    model.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default",
+        "labels": {"batch.kubernetes.io/job-name": failed[0]}}}));
+    pass(&model).await;
+    let said = message(&model, "MigrationSucceeded");
+    assert!(said.contains(&failed[1]) && !said.contains("the end of a log"), "{said}");
+    model.edit("buildgrids", "demo", |grid| grid["spec"]["version"] = json!("2.0.0"));
+    pass(&model).await;
+    let said = message(&model, "MigrationSucceeded");
+    assert!(said.contains(&failed[0]) && said.contains("the end of a log"), "{said}");
+}
+
+#[tokio::test]
+async fn what_keeps_a_migration_from_starting_is_said() {
+    let model = new_world();
+    pass(&model).await;
+    pass(&model).await;
+    let job = unended(&model);
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    model.put(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "default", "labels": labels},
+        "status": {"containerStatuses": [{"name": "migrate", "image": "grid-server:1", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}}));
+    pass(&model).await;
+    for type_ in ["Ready", "MigrationSucceeded", "Degraded"] {
+        let said = message(&model, type_);
+        assert!(said.contains("grid-server:1 of the container migrate can't be pulled"), "{type_}: {said}");
+    }
+    model.delete("pods", "p");
+    converge(&model).await;
+    assert_eq!(condition(&model, "buildgrids", "demo", "Degraded")["status"], "False");
+}
+
+#[tokio::test]
+async fn actions_that_no_pool_fits_are_forgotten_with_the_execution() {
+    let model = new_world();
+    converge(&model).await;
+    let waiting = json!({"type": "UnsatisfiableActions", "status": "True", "reason": "NoPoolFits", "message": "m",
+        "lastTransitionTime": "2026-01-01T12:00:00Z"});
+    model.edit("buildgrids", "demo", |grid| {
+        grid["status"]["conditions"].as_array_mut().unwrap().push(waiting);
+    });
+    converge(&model).await;
+    let said = || condition(&model, "buildgrids", "demo", "UnsatisfiableActions");
+    assert_eq!(said()["status"], "True", "Fleet can't be asked: what was known last stands");
+    model.edit("buildgrids", "demo", |grid| {
+        grid["spec"]["topology"] = json!("combined");
+        grid["spec"]["services"] = json!({});
+        grid["spec"]["execution"] = json!({"enabled": false});
+    });
+    converge(&model).await;
+    assert_eq!(said(), Value::Null);
+}
+
+#[tokio::test]
+async fn a_pass_that_is_overtaken_tells_nothing() {
+    let model = new_world();
+    converge(&model).await;
+    let grid: BuildGrid = from(model.object("buildgrids", "demo").unwrap());
+    let drift = |selector: &str| {
+        model.edit("services", "demo-cas", |object| object["spec"]["selector"]["theirs"] = json!(selector));
+        model.edit("services", "demo-cas", |object| {
+            object["spec"]["selector"]["app.kubernetes.io/component"] = json!(selector);
+        });
+    };
+    drift("x");
+    model.forget_writes();
+    let gate = model.hold(0);
+    let (context, overtake) = (context(&model), async {
+        gate.reached().await;
+        drift("y");
+        gate.open();
+    });
+    let (result, ()) = tokio::join!(buildgrid::reconcile(&grid, &context), overtake);
+    assert!(result.unwrap_err().is_conflict());
+    assert_eq!(model.writes(), Vec::<String>::new());
+}
