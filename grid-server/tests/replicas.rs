@@ -5,13 +5,16 @@
 mod support;
 
 use futures::StreamExt as _;
+use grid_proto::any::unpack;
 use grid_proto::asset::fetch_client::FetchClient;
 use grid_proto::asset::push_client::PushClient;
 use grid_proto::asset::{FetchBlobRequest, PushBlobRequest};
 use grid_proto::bytestream::byte_stream_client::ByteStreamClient;
-use grid_proto::bytestream::{QueryWriteStatusRequest, WriteRequest};
+use grid_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, WriteRequest};
+use grid_proto::reapi::execution_client::ExecutionClient;
+use grid_proto::reapi::{ExecuteOperationMetadata, ExecuteRequest};
 use grid_scheduler_sql::testing::postgres_url;
-use support::{Server, digest};
+use support::{Server, digest, run_one_lease, store_action};
 
 /// The size of what is kept of an upload at once: a client sends no more than this again.
 const PART: usize = 4 << 20;
@@ -114,4 +117,33 @@ instances:
     let answer = client.fetch_blob(fetch("https://example.org/x")).await.unwrap().into_inner();
     assert_eq!(answer.status.unwrap().code, tonic::Code::NotFound as i32);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn log_streams_of_leases_are_made_at_another_server() {
+    let logs = Server::start("instances: [{name: '', services: [!logstream {}, !bytestream {}]}]").await;
+    let grid = format!(
+        "
+instances:
+  - name: ''
+    storages: [!lru-storage &cas {{size: 1M}}]
+    schedulers: [!sql-scheduler &queue {{storage: *cas, logstream: {{url: '{}'}}}}]
+    services: [!cas {{storage: *cas}}, !bytestream {{storage: *cas}}, !execution {{scheduler: *queue}}]
+",
+        logs.address()
+    );
+    let grid = Server::start(&grid).await;
+    let channel = grid.channel().await;
+    let (digest, _) = store_action(channel.clone(), &["true"]).await;
+    let request = ExecuteRequest { action_digest: Some(digest), ..ExecuteRequest::default() };
+    let mut told = ExecutionClient::new(channel.clone()).execute(request).await.unwrap().into_inner();
+    run_one_lease(channel, 0).await;
+    let mut name = String::new();
+    while let Some(operation) = told.message().await.unwrap() {
+        let metadata: ExecuteOperationMetadata = unpack(operation.metadata.as_ref().unwrap()).unwrap();
+        name = metadata.stdout_stream_name;
+    }
+    let request = ReadRequest { resource_name: name, ..ReadRequest::default() };
+    let mut read = ByteStreamClient::new(logs.channel().await).read(request).await.unwrap().into_inner();
+    assert!(read.message().await.unwrap().is_none(), "it ends with the lease");
 }

@@ -7,8 +7,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid_cas::client::{Connection, ConnectionOptions};
 use grid_proto::any;
 use grid_proto::buildgrid::ClientIdentity;
+use grid_proto::bytestream::byte_stream_server::ByteStreamServer;
+use grid_proto::logstream::log_stream_service_server::LogStreamServiceServer;
 use grid_proto::longrunning::{
     self, CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
 };
@@ -19,6 +22,9 @@ use grid_proto::reapi::{
 };
 use grid_proto::rpc::PreconditionFailure;
 use grid_proto::rwapi::worker;
+use grid_rpc::Instances;
+use grid_rpc::bots::RemoteLogs;
+use grid_rpc::bytestream::ByteStreamService;
 use grid_rpc::digests::to_wire;
 use grid_rpc::metadata::{self, CLIENT_IDENTITY, REQUEST_METADATA};
 use grid_scheduler::SchedulerOptions;
@@ -28,7 +34,9 @@ use grid_streams::{LogStreamStore as _, SqlLogStreamStore};
 use http::uri::PathAndQuery;
 use prost::Message;
 use support::{Bot, Grid, INSTANCE, Kind, Shared, finish, last, response};
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::Server;
 use tonic::{Code, Streaming};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -67,6 +75,8 @@ on_both!(
     a_bot_without_the_properties_gets_nothing,
     log_streams_are_told_to_bot_and_client_while_the_action_runs,
     log_streams_end_with_their_lease_whoever_ends_it,
+    log_streams_are_made_and_ended_at_another_server,
+    a_lease_does_not_wait_for_log_streams_of_a_server_that_is_away,
     a_bot_without_room_is_told_to_call_again_soon,
     the_stages_that_a_bot_tells_of_are_observed,
 );
@@ -397,6 +407,50 @@ async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind
     bot.complete(0);
     bot.update(Duration::from_secs(1)).await.unwrap();
     ended(&store, &told).await;
+}
+
+/// The log streams of the server at `url`.
+fn logs_at(url: &str) -> Arc<RemoteLogs> {
+    Arc::new(RemoteLogs::new(Connection::new(ConnectionOptions::new(url, "")).unwrap()))
+}
+
+async fn log_streams_are_made_and_ended_at_another_server(kind: Kind) {
+    let (mut shared, store, _folder) = with_logs(kind).await;
+    let logs = shared.logs.take().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    shared.logs_elsewhere = Some(logs_at(&format!("http://{}", listener.local_addr().unwrap())));
+    let bytes = ByteStreamService::new(Instances::new("ByteStream", []), Some(logs.clone()), WAIT);
+    let server = Server::builder()
+        .add_service(LogStreamServiceServer::new(logs))
+        .add_service(ByteStreamServer::new(bytes))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let server = tokio::spawn(server);
+    let grid = Grid::start(&shared, SchedulerOptions::default()).await;
+    let (_, mut stream) = grid.execute(shared.action("x", LINUX, |_| {}).await).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    let told = streams(&mut stream, &[]).await;
+    let write_name = bot.about[0].stdout_stream_name.clone();
+    let (name, token) = write_name.rsplit_once('/').unwrap();
+    assert_eq!(name, told[0]);
+    store.append(name, token, 0, "half a line".into(), false).await.unwrap();
+    bot.complete(0);
+    bot.update(Duration::from_secs(1)).await.unwrap();
+    // One was written to and not ended, the other never written to.
+    ended(&store, &told).await;
+    assert_eq!(store.state(name, None).await.unwrap().committed, 11);
+    server.abort();
+}
+
+async fn a_lease_does_not_wait_for_log_streams_of_a_server_that_is_away(kind: Kind) {
+    let mut shared = Shared::new(kind).await;
+    shared.logs_elsewhere = Some(logs_at("http://127.0.0.1:1"));
+    let grid = Grid::start(&shared, SchedulerOptions::default()).await;
+    let (_, _stream) = grid.execute(shared.action("x", LINUX, |_| {}).await).await;
+    let mut bot = grid.bot("b1", LINUX);
+    bot.create(WAIT).await;
+    assert_eq!(bot.session.leases.len(), 1);
+    assert!(bot.about.is_empty());
 }
 
 async fn log_streams_end_with_their_lease_whoever_ends_it(kind: Kind) {

@@ -268,6 +268,7 @@ impl Composer<'_> {
             action_browser_url,
             records: self.records(scheduler),
             metering: self.metering(scheduler)?,
+            logs_elsewhere: self.logs_elsewhere(scheduler)?,
             ..ExecutionInstance::new(running, storage, cache)
         })
     }

@@ -1,10 +1,14 @@
 //! Connections to other servers of the Remote Execution API, and what speaks for the instance that is called.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use grid_cas::client::{Connection, ConnectionOptions, Patience, Tuning};
-use grid_config::model::{ActionCache, ClientOptions, LoadBalancing, Place, Remote, Shared, Storage};
+use grid_config::model::{
+    ActionCache, ClientOptions, LoadBalancing, Place, Remote, Scheduler, Shared, Storage,
+};
 use grid_core::InstanceName;
+use grid_rpc::bots::RemoteLogs;
 
 use super::databases::address;
 use super::{ComposeError, Composer};
@@ -28,6 +32,17 @@ impl Composer<'_> {
         let made = connect(remote, named, place)?;
         self.connections.push((remote.clone(), named.to_owned(), made.clone()));
         Ok(made)
+    }
+
+    /// The other server that the log streams of a scheduler's leases are made at, where that is said.
+    pub(super) fn logs_elsewhere(
+        &mut self,
+        scheduler: &Shared<Scheduler>,
+    ) -> Result<Option<Arc<RemoteLogs>>, ComposeError> {
+        let Some(remote) = &scheduler.logstream else { return Ok(None) };
+        // The streams' parents name the instance: one connection is for all.
+        let connection = self.connection(remote, &InstanceName::default(), &scheduler.place)?;
+        Ok(Some(Arc::new(RemoteLogs::new(connection))))
     }
 }
 

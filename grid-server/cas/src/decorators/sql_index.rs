@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use grid_core::{Clock, Digest, Timestamp};
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -131,12 +132,18 @@ impl SqlIndex {
         Ok(found)
     }
 
-    /// Forgets blobs that the storage has lost.
+    /// Forgets blobs that the storage has lost. Somebody may have stored and noted one since it was looked for: so they
+    /// are claimed, and looked for again.
     async fn heal(&self, lost: &[Digest]) {
         let (now, until) = (self.now(), self.now().after(CLAIM));
         let healed = async {
             let claimed = self.index.claim_these(lost, now, until).await?;
-            self.index.forget(&claimed, until).await
+            let still = self.still_lost(&claimed).await;
+            let is_gone = |digest: &Digest| still.as_ref().is_ok_and(|gone| gone.contains(digest));
+            let (gone, there): (Vec<_>, Vec<_>) = claimed.into_iter().partition(is_gone);
+            self.index.release(&there, until).await?;
+            let freed = self.index.forget(&gone, until).await;
+            still.and(freed)
         };
         match healed.await {
             Ok(freed) => {
@@ -144,6 +151,30 @@ impl SqlIndex {
             }
             Err(error) => tracing::warn!(%error, "lost blobs could not be taken out of the index"),
         }
+    }
+
+    /// Those that neither the index keeps nor the storage gives whole.
+    async fn still_lost(&self, claimed: &[Digest]) -> Result<DigestSet, StoreError> {
+        let inline = self.inline(claimed).await?;
+        let outside = content::missing_of(claimed, |digest| inline.contains_key(digest));
+        let mut lost: DigestSet = self.storage.find_missing(&outside).await?.into_iter().collect();
+        for digest in content::missing_of(&outside, |digest| lost.contains(digest)) {
+            match self.drain(&digest).await {
+                Ok(()) => {}
+                Err(StoreError::NotFound(_) | StoreError::Corrupt { .. }) => {
+                    lost.insert(digest);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Reads all of a blob, to see whether it is sound.
+    async fn drain(&self, digest: &Digest) -> Result<(), StoreError> {
+        let mut content = self.storage.read(digest, ByteRange::default()).await?;
+        while content.try_next().await?.is_some() {}
+        Ok(())
     }
 
     /// Stores what is not there; gives the answers of those that were tried.

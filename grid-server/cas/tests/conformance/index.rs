@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
-use grid_cas::SharedStore;
 use grid_cas::cleanup::{Policy, Reason, Report, clean};
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::index::redis::RedisIndex;
 use grid_cas::index::sql::SqlPool;
 use grid_cas::index::{BlobIndex, Claim, IndexClock, NewBlob, Totals};
+use grid_cas::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
 use grid_core::{Clock, Digest, SystemClock, Timestamp};
 use uuid::Uuid;
 
@@ -97,6 +99,8 @@ on_each!(
     a_blob_noted_anew_is_not_forgotten,
     a_writer_waits_for_a_deletion_and_its_blob_stays,
     a_lost_blob_is_noticed_and_can_return,
+    a_blob_stored_while_a_read_misses_it_stays,
+    a_corrupt_blob_is_forgotten_until_it_is_stored_again,
     cleanup_ends_at_the_low_watermark,
     cleanup_keeps_what_was_promised_and_says_so,
     asking_for_a_blob_keeps_it,
@@ -205,6 +209,125 @@ async fn a_lost_blob_is_noticed_and_can_return(f: Fixture) {
     assert_eq!(f.index.totals().await.unwrap(), totals(0));
     f.fill(2).await;
     assert_eq!(f.there(&digests).await, 2);
+}
+
+async fn a_blob_stored_while_a_read_misses_it_stays(f: Fixture) {
+    stays_though_missed(f, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_kept_in_postgres_while_a_read_misses_it_stays() {
+    stays_though_missed(Fixture::new(postgres_pool().await), 10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_kept_in_sqlite_while_a_read_misses_it_stays() {
+    stays_though_missed(Fixture::new(sqlite_pool().await), 10_000).await;
+}
+
+async fn stays_though_missed(f: Fixture, inline: u64) {
+    for batched in [false, true] {
+        let (digest, bytes) = blob(u64::from(batched), 1_000);
+        let writer = indexed(f.storage.clone(), f.index.clone(), f.clock.clone(), inline);
+        let late = Late { inner: f.storage.clone(), writer, blob: (digest, bytes.clone()) };
+        let reader = indexed(Arc::new(late), f.index.clone(), f.clock.clone(), inline);
+        if batched {
+            reader.read_batch(&[digest]).await.remove(0).unwrap_err();
+        } else {
+            assert!(reader.read(&digest, ByteRange::default()).await.is_err());
+        }
+        assert!(f.subject.has(&digest).await, "it was acknowledged");
+        assert_eq!(reader.read_batch(&[digest]).await.remove(0).unwrap(), bytes);
+    }
+}
+
+async fn a_corrupt_blob_is_forgotten_until_it_is_stored_again(f: Fixture) {
+    let digests = f.fill(2).await;
+    let torn: SharedStore = Arc::new(Torn(f.storage.clone()));
+    let reader = indexed(torn, f.index.clone(), f.clock.clone(), 0);
+    assert!(matches!(reader.read_batch(&digests[..1]).await.remove(0), Err(StoreError::Corrupt { .. })));
+    assert_eq!(f.subject.store.find_missing(&digests).await.unwrap(), digests[..1]);
+    f.fill(1).await;
+    assert!(f.subject.store.find_missing(&digests).await.unwrap().is_empty());
+}
+
+/// A storage whose answer that a blob is not there arrives after somebody has stored it.
+#[derive(Debug)]
+struct Late {
+    inner: SharedStore,
+    writer: SharedStore,
+    blob: (Digest, Bytes),
+}
+
+impl Late {
+    async fn arrive(&self, is_missing: bool) {
+        if is_missing {
+            assert!(self.writer.write_batch(vec![self.blob.clone()]).await[0].is_ok());
+        }
+    }
+}
+
+#[async_trait]
+impl BlobStore for Late {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.find_missing(digests).await
+    }
+    async fn read(&self, digest: &Digest, range: ByteRange) -> Result<ByteStream, StoreError> {
+        let answer = self.inner.read(digest, range).await;
+        self.arrive(answer.is_err()).await;
+        answer
+    }
+    async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+        self.inner.write(digest, content).await
+    }
+    async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
+        let answers = self.inner.read_batch(digests).await;
+        self.arrive(answers.iter().any(Result::is_err)).await;
+        answers
+    }
+    async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.inner.write_batch(blobs).await
+    }
+    async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+        self.inner.delete(digests).await
+    }
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.inner.probe().await
+    }
+}
+
+/// A storage in which every blob is torn: it finds that out while it gives one.
+#[derive(Debug)]
+struct Torn(SharedStore);
+
+fn torn(digest: &Digest) -> StoreError {
+    StoreError::Corrupt { digest: *digest, backend: "torn".into() }
+}
+
+#[async_trait]
+impl BlobStore for Torn {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.0.find_missing(digests).await
+    }
+    async fn read(&self, digest: &Digest, _: ByteRange) -> Result<ByteStream, StoreError> {
+        let pieces = [Ok(Bytes::from_static(b"half")), Err(torn(digest))];
+        Ok(futures::stream::iter(pieces).boxed())
+    }
+    async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+        self.0.write(digest, content).await
+    }
+    async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
+        digests.iter().map(|digest| Err(torn(digest))).collect()
+    }
+    async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.0.write_batch(blobs).await
+    }
+    async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+        self.0.delete(digests).await
+    }
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.0.probe().await
+    }
 }
 
 async fn cleanup_ends_at_the_low_watermark(f: Fixture) {

@@ -78,6 +78,17 @@ async fn throttling_is_waited_for_whatever_the_call() {
     assert_eq!(server.state.throttle.load(Ordering::SeqCst), 0);
 }
 
+#[tokio::test]
+async fn deletions_carry_the_sum_that_older_services_demand() {
+    let (server, subject) = started().await;
+    let (digest, bytes) = blob(1, 1_000);
+    subject.put(&digest, &bytes).await;
+    server.state.wants_md5.store(true, Ordering::SeqCst);
+    let deleted = subject.store.delete(&[digest]).await.remove(0);
+    assert!(deleted.is_ok(), "{deleted:?}");
+    assert!(!subject.has(&digest).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn throttling_without_end_is_unavailable_with_the_time_to_come_back() {
     let (server, subject) = started().await;

@@ -7,13 +7,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use grid_cas::SharedStore;
 use grid_cas::backends::s3::{S3, S3Options};
 use grid_cas::conformance::Subject;
 use grid_cas::form::Form;
 use grid_cas::s3_client::layout::Layout;
 use grid_cas::s3_client::{S3Connection, S3ConnectionOptions, S3Credentials, TimeLimit};
+use grid_core::{Digest, DigestFunction};
 use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use s3s::auth::SimpleAuth;
@@ -31,6 +35,8 @@ pub(crate) struct State {
     pub(crate) throttle: AtomicU32,
     /// Method and path of each request that reached the server.
     pub(crate) seen: Mutex<Vec<(Method, String)>>,
+    /// Whether what is posted must come with its `Content-MD5`.
+    pub(crate) wants_md5: AtomicBool,
     /// Whether connections are closed as they come.
     pub(crate) away: AtomicBool,
 }
@@ -124,6 +130,16 @@ async fn answer(
         return refused.body(s3s::Body::from(text.to_owned())).unwrap();
     }
     state.seen.lock().push((request.method().clone(), request.uri().path().to_owned()));
+    if request.method() == Method::POST && state.wants_md5.load(Ordering::SeqCst) {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let sum = BASE64_STANDARD.encode(Digest::of(DigestFunction::Md5, &body).hash_bytes());
+        if head.headers.get("content-md5").is_none_or(|given| given.as_bytes() != sum.as_bytes()) {
+            let text = "<Error><Code>InvalidRequest</Code><Message>Missing Content-MD5</Message></Error>";
+            return Response::builder().status(400).body(s3s::Body::from(text.to_owned())).unwrap();
+        }
+        return service.call(Request::from_parts(head, s3s::Body::from(body))).await.unwrap();
+    }
     service.call(request.map(s3s::Body::from)).await.unwrap()
 }
 

@@ -1,10 +1,12 @@
 //! Connections: databases, Redis, other gRPC servers.
 
+use std::time::Duration;
+
 use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::inline::DATABASE_SCHEMES;
 use super::{Fields, objects, record};
 use crate::model::{ClientCredentials, RedisConnection, Remote, Shared, SqlConnection};
-use crate::table::{CREDENTIALS, Kind, Ty};
+use crate::table::{CREDENTIALS, Kind, LOG_STREAM, Ty};
 use crate::yaml::Child;
 
 /// An element of `connections`.
@@ -116,6 +118,27 @@ pub(super) fn remote(f: &mut Fields<'_, '_>) -> Option<Remote> {
         max_backoff: max_backoff?,
         request_timeout: request_timeout?,
     })
+}
+
+/// The server that a scheduler's log streams are made at; it is tried again as another server by default is.
+impl Decode for Remote {
+    fn decode(child: &Child, _ty: Ty, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let mut fields = Fields::new(child, &LOG_STREAM, decoder)?;
+        let f = &mut fields;
+        let url = url(f);
+        let credentials = f.opt::<ClientCredentials>("credentials");
+        let options = f.opt("channel-options");
+        let request_timeout = f.opt("request-timeout");
+        Some(Self {
+            url: url?,
+            instance_name: None,
+            credentials: credentials?.unwrap_or_default(),
+            options: options?.unwrap_or_default(),
+            retries: 3,
+            max_backoff: Duration::from_secs(64),
+            request_timeout: request_timeout?,
+        })
+    }
 }
 
 /// The `url` of a gRPC server.

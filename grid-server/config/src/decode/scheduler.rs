@@ -6,7 +6,7 @@ use super::decoder::{Decode, Decoder, Memo, Tagged};
 use super::{Fields, inline, record};
 use crate::model::{
     Assignment, Database, DynamicSet, InstancedLimit, InstancedUrl, Metering, PropertyLabel, PropertySet,
-    Pruner, QueueTimeout, Scheduler, Shared, StaticSet,
+    Pruner, QueueTimeout, Remote, Scheduler, Shared, StaticSet,
 };
 use crate::table::{BROWSER_URL, INSTANCE_SET, Kind, PROPERTY_LABEL, QUEUE_SIZE, Ty};
 use crate::yaml::Child;
@@ -78,6 +78,7 @@ struct SchedulerRest {
     history_retention: std::time::Duration,
     provenance_retention: std::time::Duration,
     metering: Option<Shared<Metering>>,
+    logstream: Option<Remote>,
     throttle_action: String,
 }
 
@@ -100,6 +101,7 @@ impl SchedulerRest {
             history_retention: or("history-retention"),
             provenance_retention: or("provenance-retention"),
             metering: opt("metering"),
+            logstream: opt("logstream"),
             throttle_action: or("metering-throttle-action"),
         })
     }
@@ -131,6 +133,7 @@ impl SchedulerRest {
             provenance_retention: self.provenance_retention,
             rejects_throttled: self.throttle_action == "reject",
             metering: self.metering,
+            logstream: self.logstream,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ActionCache, RedisConnection, Shared, SqlConnection, Storage};
+use super::{ActionCache, RedisConnection, Remote, Shared, SqlConnection, Storage};
 
 /// Where the queue is.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,8 @@ pub struct Scheduler {
     pub metering: Option<Shared<Metering>>,
     /// Whether actions of those who used more than they may are refused; else they lose their priority.
     pub rejects_throttled: bool,
+    /// The server that log streams are made at; `None` for this one.
+    pub logstream: Option<Remote>,
 }
 
 /// `!metering`.

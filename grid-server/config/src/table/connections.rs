@@ -115,4 +115,18 @@ static ASSET_CLIENT: Section = Section {
     ],
 };
 
-pub(super) const SECTIONS: &[&Section] = &[&SQL, &REDIS, &ASSET_CLIENT, &SENTRY];
+/// The server that has the log streams of a scheduler's leases.
+pub(crate) static LOG_STREAM: Section = Section {
+    name: "logstream (of a scheduler)",
+    kind: None,
+    status: Status::Done,
+    doc: "The Log Stream service of another server. The instances' names are its parents; while it is away, leases have no streams.",
+    keys: &[
+        required("url", Ty::Text, "The service's URL."),
+        key("credentials", Ty::Record(&super::misc::CREDENTIALS), "What is shown to it."),
+        key("channel-options", Ty::ChannelOptions(super::Side::Client), "gRPC's options for the connection."),
+        key("request-timeout", Ty::Seconds(0.0), "How long a call may take."),
+    ],
+};
+
+pub(super) const SECTIONS: &[&Section] = &[&SQL, &REDIS, &LOG_STREAM, &ASSET_CLIENT, &SENTRY];

@@ -267,6 +267,7 @@ pub fn tags_of(kinds: &[Kind]) -> impl Iterator<Item = &'static str> {
 
 pub(crate) use assigners::COHORT;
 pub(crate) use caches::CACHE_SHARD;
+pub(crate) use connections::LOG_STREAM;
 pub(crate) use misc::{
     ADMIN, AUTHORIZATION, CLEANUP, CREDENTIALS, GRPC_WEB, HEALTH_OF, MONITORING, PERIOD, RATES, TRACING,
 };

@@ -112,10 +112,10 @@ static SQL_KEYS: &[Key] = &[
         "600",
         "How long a bot may stay silent before its jobs go to others.",
     ),
-    refused(
+    key(
         "logstream",
-        Ty::TextMap,
-        "output is streamed to the `!logstream` service of the server that has the scheduler; remove it",
+        Ty::Record(&super::LOG_STREAM),
+        "Another server, at which the log streams of leases are made; without it they are made at the `!logstream` service of this one. Bots write there, and clients read there.",
     ),
     refused("asset-client", Ty::Object(Kind::AssetClient), NOT_YET),
     refused("queued-action-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),

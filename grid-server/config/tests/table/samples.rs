@@ -272,6 +272,7 @@ pub(crate) fn document(section: &Section, text: &str) -> String {
         (None, "shards[] (of an action cache)") => {
             format!("{SERVES}instances: []\ncaches: [!sharded-action-cache {{shards: [{text}]}}]")
         }
+        (None, "logstream (of a scheduler)") => scheduler("logstream", text),
         (None, "instanced-browser-urls[]") => scheduler("instanced-browser-urls", &format!("[{text}]")),
         (None, "instanced-queue-size[]") => scheduler("instanced-queue-size", &format!("[{text}]")),
         (None, "property-labels[]") => {

@@ -1,8 +1,13 @@
 //! Log streams of leases: made when a lease is first shown to its bot, told to the bot by the names that it writes
 //! to, and to clients, in their operations' metadata, by the names that they read.
 //!
-//! They are a courtesy: where they can't be made, the action runs without.
+//! They are a courtesy: where they can't be made, the action runs without. Neighbour: [`RemoteLogs`], those that are made
+//! at another server.
 
+use std::sync::Arc;
+
+use grid_cas::StoreError;
+use grid_proto::logstream::LogStream;
 use grid_proto::reapi::{ExecuteOperationMetadata, execution_stage};
 use grid_scheduler::Scheduler;
 use grid_scheduler::engine::Synced;
@@ -13,14 +18,49 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
+use super::RemoteLogs;
 use crate::digests;
 use crate::logstream::LogStreams;
 
 /// The trailing metadata of an answer (see [`crate::trailers`]): an `ExecuteOperationMetadata` for each lease.
 pub(crate) const ABOUT_LEASE: &str = "executeoperationmetadata-bin";
 
+/// Where the streams of leases are made.
+#[derive(Clone, Debug)]
+pub(super) enum LeaseLogs {
+    /// At this server.
+    Here(LogStreams),
+    /// At another one.
+    Elsewhere(Arc<RemoteLogs>),
+}
+
+/// Why a stream was not made, or not ended.
+#[derive(Debug, thiserror::Error)]
+enum LogError {
+    #[error(transparent)]
+    Here(#[from] Status),
+    #[error(transparent)]
+    Elsewhere(#[from] StoreError),
+}
+
+impl LeaseLogs {
+    async fn create(&self, parent: &str) -> Result<LogStream, LogError> {
+        match self {
+            Self::Here(logs) => Ok(logs.create(parent).await?),
+            Self::Elsewhere(logs) => Ok(Box::pin(logs.create(parent)).await?),
+        }
+    }
+
+    async fn end(&self, write_name: &str) -> Result<(), LogError> {
+        match self {
+            Self::Here(logs) => Ok(logs.end(write_name).await?),
+            Self::Elsewhere(logs) => Ok(logs.end(write_name).await?),
+        }
+    }
+}
+
 /// Makes the streams of leases that have none yet.
-pub(super) async fn prepare(scheduler: &Scheduler, logs: &LogStreams, synced: &mut Synced) {
+pub(super) async fn prepare(scheduler: &Scheduler, logs: &LeaseLogs, synced: &mut Synced) {
     let mut made = Vec::new();
     for job in synced.held.iter().filter(|job| job.state.streams == Streams::default()) {
         match create(logs, &job.spec.instance).await {
@@ -43,7 +83,7 @@ pub(super) async fn prepare(scheduler: &Scheduler, logs: &LogStreams, synced: &m
     }
 }
 
-async fn create(logs: &LogStreams, instance: &str) -> Result<Streams, Status> {
+async fn create(logs: &LeaseLogs, instance: &str) -> Result<Streams, LogError> {
     let (stdout, stderr) = tokio::try_join!(logs.create(instance), logs.create(instance))?;
     Ok(Streams {
         stdout: stdout.name,
@@ -55,7 +95,7 @@ async fn create(logs: &LogStreams, instance: &str) -> Result<Streams, Status> {
 
 /// Ends the streams of leases that are over, for as long as the scheduler lives: a bot that is gone, or that knows
 /// nothing of log streams, does not, and who follows one waits for its end.
-pub(super) fn follow(logs: &LogStreams, mut over: broadcast::Receiver<Streams>) {
+pub(super) fn follow(logs: &LeaseLogs, mut over: broadcast::Receiver<Streams>) {
     let logs = logs.clone();
     tokio::spawn(async move {
         loop {
@@ -70,7 +110,7 @@ pub(super) fn follow(logs: &LogStreams, mut over: broadcast::Receiver<Streams>) 
     });
 }
 
-fn end(logs: &LogStreams, streams: Streams) {
+fn end(logs: &LeaseLogs, streams: Streams) {
     for name in [streams.stdout_write, streams.stderr_write] {
         if name.is_empty() {
             continue;

@@ -7,6 +7,7 @@
 
 mod deadline;
 mod logs;
+mod remote_logs;
 mod results;
 mod session;
 pub(crate) mod usage;
@@ -19,7 +20,6 @@ use grid_proto::rwapi::bots_server::Bots;
 use grid_proto::rwapi::{
     BotSession, CreateBotSessionRequest, PostBotEventTempRequest, UpdateBotSessionRequest,
 };
-use grid_scheduler::Scheduler;
 use grid_scheduler::engine::{BotReport, Synced};
 use grid_scheduler::ids::SessionId;
 use grid_scheduler::service::Poll;
@@ -32,6 +32,8 @@ use crate::{Instances, RpcError, to_status};
 
 pub use crate::trailers::Trailing;
 pub(crate) use logs::ABOUT_LEASE;
+use logs::LeaseLogs;
+pub use remote_logs::RemoteLogs;
 
 /// The header of an answer to a bot that drains: the seconds until what still runs is taken back.
 const DRAIN: &str = "grid-drain";
@@ -49,17 +51,28 @@ pub struct BotsService {
 
 impl BotsService {
     /// The service for these instances; an instance `*` serves bots that run jobs of every instance. With log streams,
-    /// what actions write is told to clients while it is written. Must be called within a tokio runtime.
+    /// this server's or an instance's [`ExecutionInstance::logs_elsewhere`], what actions write is told to clients while
+    /// it is written. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(instances: Instances<ExecutionInstance>, logs: Option<LogStreams>) -> Self {
-        if let Some(logs) = &logs {
-            let schedulers: BTreeMap<usize, &Arc<Scheduler>> = instances
-                .iter()
-                .map(|(_, instance)| (Arc::as_ptr(&instance.scheduler).addr(), &instance.scheduler))
-                .collect();
-            schedulers.values().for_each(|scheduler| logs::follow(logs, scheduler.streams_over()));
+        let service = Self { instances, logs };
+        let schedulers: BTreeMap<usize, &Arc<ExecutionInstance>> = service
+            .instances
+            .iter()
+            .map(|(_, instance)| (Arc::as_ptr(&instance.scheduler).addr(), instance))
+            .collect();
+        for instance in schedulers.values() {
+            if let Some(logs) = service.logs(instance) {
+                logs::follow(&logs, instance.scheduler.streams_over());
+            }
         }
-        Self { instances, logs }
+        service
+    }
+
+    /// Where the streams of an instance's leases are made; what its scheduler says comes first.
+    fn logs(&self, instance: &ExecutionInstance) -> Option<LeaseLogs> {
+        let elsewhere = instance.logs_elsewhere.clone().map(LeaseLogs::Elsewhere);
+        elsewhere.or_else(|| self.logs.clone().map(LeaseLogs::Here))
     }
 
     /// The instance and identifier in a session's name, `INSTANCE/UUID`.
@@ -86,8 +99,8 @@ impl BotsService {
         let began = Instant::now();
         let mut synced: Synced =
             instance.scheduler.report(report, poll).await.map_err(|error| to_status(&error))?;
-        if let Some(logs) = &self.logs {
-            logs::prepare(&instance.scheduler, logs, &mut synced).await;
+        if let Some(logs) = self.logs(instance) {
+            logs::prepare(&instance.scheduler, &logs, &mut synced).await;
         }
         let pace = (!is_held(instance, poll, &synced)).then(|| began.elapsed() + PACE);
         let mut answer = Response::new(session::render(parent, sent, &synced, pace));

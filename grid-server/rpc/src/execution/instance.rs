@@ -10,6 +10,7 @@ use grid_scheduler::Scheduler;
 use grid_streams::Provenance;
 
 use super::metering::Metered;
+use crate::bots::RemoteLogs;
 use crate::digests::{self, Functions};
 
 /// What Execution, Operations and Bots need of an instance.
@@ -38,6 +39,8 @@ pub struct ExecutionInstance {
     pub records: Option<Records>,
     /// Where it is counted who uses how much, where that is counted.
     pub metering: Option<Metered>,
+    /// The other server that the log streams of leases are made at (`logstream`); its scheduler's instances share one.
+    pub logs_elsewhere: Option<Arc<RemoteLogs>>,
 }
 
 /// Where it is kept who executed which result.
@@ -65,6 +68,7 @@ impl ExecutionInstance {
             long_poll_during_execution: true,
             records: None,
             metering: None,
+            logs_elsewhere: None,
         }
     }
 }

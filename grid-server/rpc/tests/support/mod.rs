@@ -29,7 +29,7 @@ use grid_proto::rwapi::{
 };
 use grid_proto::{any, longrunning, rpc};
 use grid_rpc::Instances;
-use grid_rpc::bots::{BotsService, Trailing};
+use grid_rpc::bots::{BotsService, RemoteLogs, Trailing};
 use grid_rpc::digests::to_wire;
 use grid_rpc::execution::{ExecutionInstance, ExecutionService};
 use grid_rpc::fleet::FleetService;
@@ -93,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) storage: SharedStore,
     pub(crate) cache: Arc<MemoryCache>,
     pub(crate) logs: Option<LogStreams>,
+    pub(crate) logs_elsewhere: Option<Arc<RemoteLogs>>,
     store: Arc<dyn Fn() -> Arc<dyn QueueStore> + Send + Sync>,
     _folder: Option<tempfile::TempDir>,
 }
@@ -122,6 +123,7 @@ impl Shared {
             storage: Arc::new(Lru::new(options)),
             cache: Arc::default(),
             logs: None,
+            logs_elsewhere: None,
             store,
             _folder: folder,
         }
@@ -175,7 +177,10 @@ impl Grid {
         let scheduler = Scheduler::start(options, (shared.store)(), Arc::new(TimeOrderedIds));
         let cache: Arc<dyn ActionCache> = shared.cache.clone();
         let fleet = FleetService::new(Arc::clone(&scheduler));
-        let instance = Arc::new(ExecutionInstance::new(scheduler, shared.storage.clone(), Some(cache)));
+        let instance = Arc::new(ExecutionInstance {
+            logs_elsewhere: shared.logs_elsewhere.clone(),
+            ..ExecutionInstance::new(scheduler, shared.storage.clone(), Some(cache))
+        });
         // Bare identifiers are found beside an instance without a name, too.
         let named = [INSTANCE, ""].map(|name| (InstanceName::new(name).unwrap(), Arc::clone(&instance)));
         let instances = Instances::new("Execution", named);

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier, ObjectVersion};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures::stream::{self, StreamExt};
-use grid_core::Digest;
+use grid_core::{Digest, DigestFunction};
 
 use super::{AT_ONCE, Place, S3};
 use crate::StoreError;
@@ -91,11 +94,21 @@ async fn versions(store: &S3, place: &Place) -> Result<Vec<ObjectIdentifier>, St
     }
 }
 
+/// Older services refuse a `DeleteObjects` without `Content-MD5`, and don't know the checksum that the library sends.
+fn add_md5(request: &mut HttpRequest) {
+    let Some(body) = request.body().bytes() else { return };
+    let sum = BASE64_STANDARD.encode(Digest::of(DigestFunction::Md5, body).hash_bytes());
+    request.headers_mut().insert("content-md5", sum);
+}
+
 async fn delete_part(store: &S3, bucket: &str, part: &[Named], answers: &mut Answers) {
     let connection = store.connection();
     let objects = part.iter().map(|(_, object)| object.clone()).collect();
     let Ok(delete) = Delete::builder().set_objects(Some(objects)).quiet(true).build() else { return };
-    let request = || connection.client().delete_objects().bucket(bucket).delete(delete.clone()).send();
+    let request = || {
+        let request = connection.client().delete_objects().bucket(bucket).delete(delete.clone());
+        request.customize().mutate_request(add_md5).send()
+    };
     match connection.call(connection.write_limit(0), request).await {
         Ok(answer) => {
             for error in answer.errors() {
