@@ -159,7 +159,7 @@ mod tests {
             ("an/instance/job.2", Some("partial-execution-metadata-job.2-bin")),
             ("a job", None),
         ] {
-            assert_eq!(key(lease).as_ref().map(|key| key.as_str()), expected, "{lease}");
+            assert_eq!(key(lease).as_ref().map(BinaryMetadataKey::as_str), expected, "{lease}");
         }
     }
 
