@@ -34,6 +34,8 @@ const TOKEN_CHECK: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 8 << 20;
 /// HTTP/2 frames: what is read in one call to the system.
 const FRAME: u32 = 256 << 10;
+/// Metadata of an answer: a bot is told of the log streams of all its leases in it, some 400 bytes each.
+const METADATA: u32 = 1 << 20;
 
 /// A channel that authenticates every call.
 pub type Remote = InterceptedService<Channel, Token>;
@@ -72,6 +74,7 @@ pub fn remote(url: &str, credentials: &Credentials) -> anyhow::Result<Remote> {
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .max_frame_size(FRAME)
+        .http2_max_header_list_size(METADATA)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * 4);
     let host = host.trim_matches(['[', ']']);

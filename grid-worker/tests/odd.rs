@@ -10,6 +10,7 @@ mod tests {
     use grid_proto::reapi::{Command, Tree as TreeMessage};
     use grid_proto::rpc;
     use grid_proto::rwapi::BotStatus;
+    use rustix::fs::{FileType, Mode};
     use tonic::Code;
 
     use super::grid::server::State;
@@ -110,6 +111,28 @@ mod tests {
             let (status, result) = grid.result(lease).await;
             assert_eq!((status.code, result.exit_code), (0, 0), "{}", status.message);
         }
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_leases_at_once_are_not_too_much_to_talk_of() {
+        let grid = Grid::with(&["--concurrency", "100"]).await;
+        let stream = "a-grid/of-some-length/logstreams/0c5dd2c5-9f0f-4f0e-8f0c-3c8e6f1f6a53/0c5dd2c5";
+        grid.server.state.lock().stdout_stream = format!("{stream}/out");
+        grid.server.state.lock().stderr_stream = format!("{stream}/err");
+        let gate = grid.path("gate");
+        rustix::fs::mknodat(rustix::fs::CWD, &gate, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+        std::fs::set_permissions(&gate, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        // Each waits until somebody opens the other end.
+        let wait = |n: usize| shell(&format!("echo {n} < {}", gate.display()));
+        let leases: Vec<_> = (0..70).map(|n| grid.submit(&wait(n), &Tree::default(), |_| {})).collect();
+        grid.server.until(|state| state.report.leases.len() == leases.len()).await;
+        let _open = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
+        for lease in &leases {
+            let (status, result) = grid.result(lease).await;
+            assert_eq!((status.code, result.exit_code), (0, 0), "{}", status.message);
+        }
+        assert_eq!(grid.server.state.lock().sessions, 1);
         grid.swept().await;
     }
 

@@ -91,6 +91,28 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn how_a_command_failed_is_told_whatever_its_outputs_are() {
+        let grid = Grid::start().await;
+        let script = "echo a > a; mkfifo fifo; mkdir d; mkfifo d/fifo; echo why >&2";
+        let outputs = &["a", "d", "fifo"];
+        let (status, result) =
+            grid.run(&making(&format!("{script}; exit 3"), outputs), &Tree::default()).await;
+        assert_eq!((status.code, result.exit_code, &*result.stderr_raw), (0, 3, &b"why\n"[..]));
+        assert_eq!(files(&grid, &result).into_keys().collect::<Vec<_>>(), ["a"]);
+        assert!(result.output_directories.is_empty());
+        let command = making(&format!("{script}; sleep 1000"), outputs);
+        let lease = grid.submit(&command, &Tree::default(), |action| {
+            action.timeout = Some(Duration { seconds: 1, nanos: 0 });
+        });
+        let (status, result) = grid.result(&lease).await;
+        assert_eq!(Code::from_i32(status.code), Code::DeadlineExceeded, "{}", status.message);
+        assert_eq!(files(&grid, &result).into_keys().collect::<Vec<_>>(), ["a"]);
+        // One that succeeded has no result without them.
+        refused(&grid, &making(script, outputs), &Tree::default(), Code::InvalidArgument).await;
+        grid.swept().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn environment_and_working_directory_are_as_given() {
         let grid = Grid::start().await;
         let inputs = Tree::default().file("w/x/in", "hello").program("w/x/tool", "#!/bin/sh\necho \"$0\"\n");

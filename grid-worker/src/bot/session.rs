@@ -57,6 +57,8 @@ pub struct Bot {
     /// When it goes, whatever the server has taken.
     goes: Option<Instant>,
     tasks: HashMap<String, Running>,
+    /// Whose progress is told first next time.
+    turn: usize,
     sender: mpsc::UnboundedSender<(String, Outcome)>,
     done: mpsc::UnboundedReceiver<(String, Outcome)>,
 }
@@ -112,6 +114,7 @@ impl Bot {
             opening: OPENING,
             goes: None,
             tasks,
+            turn: 0,
             sender,
             done,
         }
@@ -180,10 +183,11 @@ impl Bot {
         }
     }
 
-    /// How far the running leases got.
-    fn progress(&self) -> call::Progress {
+    /// How far the running leases got, as many of them as one call may tell of.
+    fn progress(&mut self) -> call::Progress {
         let metadata = |running: &Running| running.timeline.lock().metadata(&self.identity.bot_id);
-        self.tasks.iter().map(|(id, running)| (id.clone(), metadata(running))).collect()
+        let running = self.tasks.iter().map(|(id, running)| (id, metadata(running)));
+        call::portion(running, &mut self.turn)
     }
 
     /// Makes the call, and gives it up for news of our own unless it carries results.

@@ -163,7 +163,10 @@ impl Executor {
         let result = self.upload(assignment, workspace, declared, &ran).await?;
         live.close().await;
         timeline.lock().mark(Step::OutputUploadCompleted);
-        self.keep(staged);
+        // What a runner that ignores the time left running could change what the next action finds.
+        if !ran.timed_out {
+            self.keep(staged);
+        }
         Ok((result, ran))
     }
 
@@ -180,8 +183,9 @@ impl Executor {
         ran: &Ran,
     ) -> Result<ActionResult, WorkerError> {
         let (root, function) = (workspace.root(), assignment.action_digest.function());
+        let failed = ran.timed_out || ran.exit_code != 0;
         let Collected { mut result, blobs } =
-            blocking(move || collect::collect(&root, &declared, function)).await?;
+            blocking(move || collect::collect(&root, &declared, function, failed)).await?;
         result.exit_code = ran.exit_code;
         logs::attach(&self.cas, workspace, function, &mut result).await?;
         send::send(&self.cas, &workspace.root(), blobs).await?;

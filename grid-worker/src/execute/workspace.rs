@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use grid_core::Digest;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, mkdirat, openat, openat2, renameat, renameat_with};
+use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, mkdirat, openat, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::directory_name;
@@ -20,11 +20,11 @@ use crate::error::WorkerError;
 use crate::removal::remove_tree;
 use crate::stage::layout::make_directory;
 use crate::stage::spare::Place;
-use crate::upload::collect::BENEATH;
+use crate::upload::collect::follow_beneath;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const FOLLOWING: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLLOWING: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 /// The input root's name in it.
 const ROOT: &str = "root";
 /// The most directories of one action at a time: equal actions that run at once, and remains that can't be
@@ -156,13 +156,17 @@ pub fn make_parents(root: &OwnedFd, path: &Path) -> Result<(), WorkerError> {
             Ok(directory) => directory,
             Err(Errno::NOENT) => make_directory(&directory, &name.to_string_lossy()).map_err(failed)?,
             // Perhaps a link to a directory of the input root.
-            Err(Errno::NOTDIR | Errno::LOOP) => openat2(root, &walked, FOLLOWING, Mode::empty(), BENEATH)
-                .map_err(|_| {
-                    WorkerError::Invalid(format!(
-                        "{} is to be a directory, and the input root has something else there",
-                        path.display()
-                    ))
-                })?,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                follow_beneath(root, &walked, FOLLOWING).map_err(|error| match error {
+                    Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => {
+                        WorkerError::Invalid(format!(
+                            "{} is to be a directory, and the input root has something else there",
+                            path.display()
+                        ))
+                    }
+                    error => failed(error),
+                })?
+            }
             Err(error) => return Err(failed(error)),
         };
     }

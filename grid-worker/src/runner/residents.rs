@@ -171,7 +171,10 @@ fn killed() -> i32 {
 
 fn how(end: &End) -> String {
     match end {
-        End::Broken(how) | End::NotEnclosed(how) | End::NotStarted { reason: how, .. } => how.clone(),
+        End::Broken(how)
+        | End::NotEnclosed(how)
+        | End::Lacking(how)
+        | End::NotStarted { reason: how, .. } => how.clone(),
         End::Exited(code) => format!("it ended with {code}"),
         End::Signalled(signal) => format!("signal {signal} ended it"),
         End::OverLimit => "it used too much".to_owned(),

@@ -250,6 +250,10 @@ fn answer(report: Result<Report, LaunchError>) -> Result<Response<RunResponse>, 
             tracing::error!(reason, "a command could not be enclosed");
             return Err(Status::internal(format!("the command could not be enclosed: {reason}")));
         }
+        End::Lacking(reason) => {
+            tracing::error!(reason, "a command could not be started");
+            return Err(Status::internal(format!("the command could not be started: {reason}")));
+        }
         End::Abandoned => return Err(Status::cancelled("the call was dropped")),
     };
     let usage = any::pack(&usage(&report.usage, signal));

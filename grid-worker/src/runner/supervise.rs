@@ -18,6 +18,7 @@ use anyhow::Context;
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, WaitStatus, getpid, getrlimit, pidfd_open,
     set_child_subreaper, set_dumpable_behavior, setrlimit, setsid, umask,
@@ -102,22 +103,21 @@ struct Spawned {
     pipes: Option<(Form, Pipes)>,
 }
 
-/// Encloses this process where the task says so, and starts the command. Where that is impossible, it says so in
-/// the command's standard error too, as a shell would.
+/// Encloses this process where the task says so, and starts the command. Where that is impossible for a reason that
+/// is the command's, it says so in the command's standard error too, as a shell would.
 fn start(task: &Task) -> Result<(Spawned, Watched), End> {
-    let not_started = |code: i32, reason: String| End::NotStarted { code, reason };
     let create = |path: &std::path::Path| {
-        LogFile::create(path).map_err(|error| {
-            not_started(NOT_EXECUTABLE, format!("can't create the file for the command's output: {error}"))
-        })
+        LogFile::create(path)
+            .map_err(|error| End::Lacking(format!("creating a file for the command's output: {error}")))
     };
     let ((stdout, out), (mut stderr, err)) = (create(&task.stdout)?, create(&task.stderr)?);
     let tree = ProcessTree::open().map_err(|error| End::NotEnclosed(format!("opening /proc: {error}")))?;
     let watched = Watched { logs: [out, err], disk: DiskUse::of(&task.writable), tree };
     enclose(task).map_err(|error| End::NotEnclosed(format!("{error:#}")))?;
-    let started = spawn(task, stdout, &stderr).map_err(|(code, reason)| {
-        let _ = writeln!(stderr, "{reason}");
-        not_started(code, reason)
+    let started = spawn(task, stdout, &stderr).inspect_err(|end| {
+        if let End::NotStarted { reason, .. } = end {
+            let _ = writeln!(stderr, "{reason}");
+        }
     });
     started.map(|spawned| (spawned, watched))
 }
@@ -144,11 +144,12 @@ fn bound_processes(enclosure: &Enclosure, limits: &Limits) -> anyhow::Result<()>
     Ok(())
 }
 
-fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Spawned, (i32, String)> {
+fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Spawned, End> {
     let name = task.arguments.first().map_or("", String::as_str);
     let path = task.environment.get("PATH").cloned().or_else(|| std::env::var("PATH").ok());
-    let program = lookup::program(name, path.as_deref(), &task.directory).map_err(|e| (e.code, e.reason))?;
-    let stderr = stderr.try_clone().map_err(|error| (NOT_EXECUTABLE, error.to_string()))?;
+    let program = lookup::program(name, path.as_deref(), &task.directory)
+        .map_err(|error| End::NotStarted { code: error.code, reason: error.reason })?;
+    let stderr = stderr.try_clone().map_err(|error| End::Lacking(error.to_string()))?;
     let (stdin, stdout) = match task.resident {
         Some(_) => (Stdio::piped(), Stdio::piped()),
         None => (Stdio::null(), stdout.into()),
@@ -167,15 +168,28 @@ fn spawn(task: &Task, stdout: File, stderr: &File) -> Result<Spawned, (i32, Stri
     match child {
         Ok(child) => {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-            let pid = pid.ok_or_else(|| (NOT_EXECUTABLE, format!("{name}: no process id")))?;
+            let pid = pid.ok_or_else(|| End::Lacking("a process without an id".to_owned()))?;
             let pipes = child.stdin.zip(child.stdout).map(|(to, from)| Pipes { to, from });
             Ok(Spawned { pid, pipes: task.resident.zip(pipes) })
         }
-        // The file was there: what is missing is the interpreter that it names.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err((NOT_FOUND, format!("{name}: the file is there, its interpreter is not")))
+        Err(error) => Err(not_started(name, &error)),
+    }
+}
+
+/// Why there is no process: for want of one or of what it takes, which another worker may have, or for the command's
+/// own sake.
+fn not_started(name: &str, error: &std::io::Error) -> End {
+    let errno = Errno::from_io_error(error);
+    match errno {
+        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::IO) => {
+            End::Lacking(format!("{name}: {error}"))
         }
-        Err(error) => Err((NOT_EXECUTABLE, format!("{name}: {error}"))),
+        // The file was there: what is missing is the interpreter that it names.
+        Some(Errno::NOENT) => {
+            let reason = format!("{name}: the file is there, its interpreter is not");
+            End::NotStarted { code: NOT_FOUND, reason }
+        }
+        _ => End::NotStarted { code: NOT_EXECUTABLE, reason: format!("{name}: {error}") },
     }
 }
 
@@ -213,7 +227,7 @@ fn wait(pid: Pid, watched: &mut Watched, limits: &Limits) -> anyhow::Result<Opti
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
         match poll(&mut fds, patience(deadline, limits).as_ref()) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         }
         if !fds[0].revents().is_empty() {
@@ -281,4 +295,26 @@ fn usage() -> anyhow::Result<Usage> {
         voluntary_switches: usage.voluntary_context_switches(),
         involuntary_switches: usage.involuntary_context_switches(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_runner_lacks_is_not_the_commands_fault() {
+        let end = |errno: Errno| not_started("tool", &errno.into());
+        for errno in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::IO] {
+            assert!(matches!(end(errno), End::Lacking(_)), "{errno}");
+        }
+        for (errno, expected) in [
+            (Errno::NOENT, NOT_FOUND),
+            (Errno::ACCESS, NOT_EXECUTABLE),
+            (Errno::TOOBIG, NOT_EXECUTABLE),
+            (Errno::NOEXEC, NOT_EXECUTABLE),
+            (Errno::NOTDIR, NOT_EXECUTABLE),
+        ] {
+            assert!(matches!(end(errno), End::NotStarted { code, .. } if code == expected), "{errno}");
+        }
+    }
 }

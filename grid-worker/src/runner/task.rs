@@ -104,6 +104,8 @@ pub(crate) enum End {
     },
     /// It never ran: it could not be enclosed as it has to be, and why.
     NotEnclosed(String),
+    /// It never ran: the runner lacks what it needs for any command, and what.
+    Lacking(String),
     /// Killed when its time was over.
     TimedOut,
     /// Killed because it used too much; what, stands in its standard error.

@@ -31,7 +31,9 @@ const SMALL_FILES: u64 = 64 << 20;
 /// The deepest output directory.
 const MOST_LEVELS: usize = 512;
 /// Nothing outside of the root is reached by a path.
-pub(crate) const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+/// How often the kernel is asked for a path on whose way something is renamed.
+const MOST_RACES: usize = 10_000;
 
 /// What a command made.
 #[derive(Debug, Default)]
@@ -42,7 +44,8 @@ pub struct Collected {
     pub blobs: Vec<Blob>,
 }
 
-/// Looks at all declared outputs below `root`. Outputs that are not there are left out, as REAPI says.
+/// Looks at all declared outputs below `root`. Outputs that are not there are left out, as REAPI says; of a command that
+/// `failed` also those that can't be described, for how it failed must be told.
 ///
 /// # Errors
 /// [`WorkerError::Invalid`] naming an output that can't be described, [`WorkerError::Local`].
@@ -50,10 +53,16 @@ pub fn collect(
     root: &OwnedFd,
     declared: &Declared,
     function: DigestFunction,
+    failed: bool,
 ) -> Result<Collected, WorkerError> {
     let mut walk = Walk { root, declared, function, in_memory: 0, collected: Collected::default() };
     for output in &declared.outputs {
-        walk.output(output)?;
+        match walk.output(output) {
+            Err(WorkerError::Invalid(reason)) if failed => {
+                tracing::info!(reason, "an output of a command that failed is left out");
+            }
+            walked => walked?,
+        }
     }
     Ok(walk.collected)
 }
@@ -64,7 +73,18 @@ pub fn collect(
 /// The system's own; EXDEV where a link leads out of the root.
 pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path == Path::new("") { Path::new(".") } else { path };
-    openat2(root, path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), BENEATH)
+    follow_beneath(root, path, flags | OFlags::NOFOLLOW)
+}
+
+/// As [`open_beneath`], through a final link too.
+///
+/// # Errors
+/// See there.
+pub(crate) fn follow_beneath(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let open = || openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), BENEATH);
+    // The kernel gives up at a `..` while anything of the machine is renamed or mounted, and asks to be asked again.
+    let raced = |opened: &rustix::io::Result<OwnedFd>| matches!(opened, Err(Errno::AGAIN));
+    (1..MOST_RACES).map(|_| open()).find(|opened| !raced(opened)).unwrap_or_else(open)
 }
 
 struct Walk<'a> {
@@ -287,4 +307,35 @@ fn failed(location: &Path, error: impl Into<std::io::Error>) -> WorkerError {
         return refused(location, "lies too deep");
     }
     WorkerError::local(format!("reading output {}", location.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_is_renamed_elsewhere_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("root/a/b")).unwrap();
+        std::os::unix::fs::symlink("b/../b/../b/../b", dir.path().join("root/a/link")).unwrap();
+        let root = OwnedFd::from(File::open(dir.path().join("root")).unwrap());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+                std::fs::create_dir(&one).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let opened = (0..20_000).try_for_each(|_| {
+                follow_beneath(&root, Path::new("a/link"), OFlags::RDONLY | OFlags::DIRECTORY).map(drop)
+            });
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(opened, Ok(()));
+        });
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`declared`] says which paths are outputs (pure), [`collect`] looks at them without following a link out of
 //! the root, [`tree`] describes directories, [`send`] uploads what the CAS lacks. What can't be described
-//! exactly is refused, never left out.
+//! exactly is refused, never left out, but where the command failed anyway.
 
 pub mod collect;
 pub mod declared;

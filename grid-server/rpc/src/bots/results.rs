@@ -49,16 +49,18 @@ pub(super) async fn take(
                 news
             }
             Ok(LeaseState::Cancelled) => News::Failed(Cause::GivenBack),
-            _ => News::Running(progress(headers, &job.to_string())),
+            _ => News::Running(progress(headers, &lease.id)),
         };
         taken.push(ReportedLease { job, attempt, news, usage });
     }
     Ok(taken)
 }
 
-/// The `ExecutedActionMetadata` that a bot sends of an action that still runs.
-fn progress(headers: &MetadataMap, job: &str) -> Option<Vec<u8>> {
-    let value = headers.get_bin(format!("partial-execution-metadata-{job}-bin"))?;
+/// The `ExecutedActionMetadata` that a bot sends of an action that still runs, under what follows the instance in the
+/// lease's id.
+fn progress(headers: &MetadataMap, lease: &str) -> Option<Vec<u8>> {
+    let name = lease.rsplit('/').next()?;
+    let value = headers.get_bin(format!("partial-execution-metadata-{name}-bin"))?;
     value.to_bytes().ok().map(|bytes| bytes.to_vec())
 }
 
@@ -145,5 +147,22 @@ async fn record(instance: &ExecutionInstance, job: &Job, result: &ActionResult) 
     match cache.update(action, result).await {
         Ok(()) | Err(CacheError::UpdatesNotAllowed | CacheError::AlreadyWritten(_)) => Ok(()),
         Err(error) => Err(to_status(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataValue;
+
+    use super::*;
+
+    #[test]
+    fn progress_goes_by_what_follows_the_instance() {
+        let mut headers = MetadataMap::new();
+        headers.insert_bin("partial-execution-metadata-job.2-bin", MetadataValue::from_bytes(b"x"));
+        for lease in ["job.2", "an/instance/job.2"] {
+            assert_eq!(progress(&headers, lease).as_deref(), Some(&b"x"[..]), "{lease}");
+        }
+        assert_eq!(progress(&headers, "job"), None);
     }
 }
