@@ -85,8 +85,9 @@ impl Target<'_> {
         let seen = end_of(&done)?;
         let (expected, why) = attack.end_in_pod(self.mode);
         let harmless = expected == End::Harmless && seen == End::Open;
+        let either = expected == End::OpenOrGivenUp && matches!(seen, End::Open | End::GivenUp);
         ensure!(
-            seen == expected || harmless,
+            seen == expected || harmless || either,
             "{seen:?}, not {expected:?} ({why}): {}",
             String::from_utf8_lossy(&done.result.stderr_raw)
         );

@@ -3,6 +3,7 @@
 //! Watches are narrow: the three resources whole, everything else by the operator's label and as metadata only.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::nodes;
 use crate::referents::{self, Changed, affected};
 use crate::scope::Scope;
+use crate::{nodes, scaler};
 
 /// Resources that one controller works on at a time.
 const CONCURRENCY: u16 = 8;
@@ -41,12 +42,14 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 pub(crate) struct Shared {
     context: Context,
     metrics: Arc<Metrics>,
+    /// Where KEDA may ask.
+    scaler: Option<SocketAddr>,
     backoff: Backoff,
 }
 
 impl Shared {
-    pub(crate) fn new(context: Context, metrics: Arc<Metrics>) -> Self {
-        Self { context, metrics, backoff: Backoff::default() }
+    pub(crate) fn new(context: Context, metrics: Arc<Metrics>, scaler: Option<SocketAddr>) -> Self {
+        Self { context, metrics, scaler, backoff: Backoff::default() }
     }
 
     fn retry(&self, uid: &str) -> Duration {
@@ -54,9 +57,11 @@ impl Shared {
     }
 }
 
-/// Runs all three until `stop`.
+/// Runs all three until `stop`, and answers KEDA meanwhile.
 pub(crate) async fn run(scope: &Scope, shared: &Arc<Shared>, stop: CancellationToken) {
     let changes = referents::channel();
+    let fleets = Arc::clone(&shared.context.fleets);
+    let scaler = tokio::spawn(scaler::serve(shared.scaler, fleets, stop.clone()));
     tokio::join!(
         buildgrids(scope, Arc::clone(shared), &changes, stop.clone()),
         casstorages(scope, Arc::clone(shared), &changes, stop.clone()),
@@ -64,6 +69,8 @@ pub(crate) async fn run(scope: &Scope, shared: &Arc<Shared>, stop: CancellationT
         Box::pin(referents::watch(scope, changes.clone(), stop.clone())),
         nodes::watch(scope, Arc::clone(&shared.context.fleets), stop),
     );
+    // It would wait for KEDA to go by itself.
+    scaler.abort();
 }
 
 /// A resource that may not be of the shape that we know: one such must not stop the others.

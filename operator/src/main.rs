@@ -77,7 +77,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(Arc::clone(&fleets), cleanups.clone(), &requests));
     let admin = admin::serve(args.admin, Arc::clone(&metrics), leadership.clone(), shutdown.clone());
     let admin = tokio::spawn(admin);
-    let scaler = tokio::spawn(scaler::serve(args.scaler, fleets.clone(), shutdown.clone()));
 
     let registry = args.image_registry.as_deref().context("--image-registry says where the images are")?;
     let images = Images::new(registry, &args.image_version);
@@ -91,14 +90,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
     );
     let pace = Pace { at_once: args.rollout_at_once.into(), pause: Duration::from_secs(args.rollout_pause) };
     let context = Context { rollouts: Rollouts::new(pace), cleanups, ..context };
-    let shared = Arc::new(controllers::Shared::new(context, metrics));
+    let shared = Arc::new(controllers::Shared::new(context, metrics, args.scaler));
     if args.leader_elect {
         election::run(&args, client, leadership, &scope, &shared, &shutdown).await;
     } else {
         controllers::run(&scope, &shared, shutdown.clone()).await;
     }
     shutdown.cancel();
-    scaler.await.context("the external scaler")??;
     admin.await.context("the admin server")?
 }
 

@@ -38,9 +38,11 @@ pub(crate) enum End {
     GivenUp,
     /// It does what it tries.
     Open,
+    /// It does what it tries, and the worker may fail at it before it tells of that.
+    OpenOrGivenUp,
 }
 
-use End::{GivenUp, Harmless, Killed, Open, OutputRefused, Refused};
+use End::{GivenUp, Harmless, Killed, Open, OpenOrGivenUp, OutputRefused, Refused};
 
 impl End {
     fn word(self) -> &'static str {
@@ -51,6 +53,7 @@ impl End {
             OutputRefused => "result refused",
             GivenUp => "given up",
             Open => "**open**",
+            OpenOrGivenUp => "**open** or given up",
         }
     }
 }
@@ -273,8 +276,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
         words!["bury", "1000"],
         (Harmless, "removed one level at a time"),
     ),
-    everywhere("locked directories", words!["lock"], (Harmless, "the runner opens what its user owns"))
-        .pods(&[(Mode::Buildbox, FAILS)]),
+    everywhere("locked directories", words!["lock"], (Harmless, "the runner opens what its user owns")).pods(
+        &[(Mode::Buildbox, (OpenOrGivenUp, "BuildBox's casd ends at them, before or after the result"))],
+    ),
 ];
 
 const HEAD: &str = "\
