@@ -75,6 +75,7 @@ on_both!(
     a_bot_without_the_properties_gets_nothing,
     log_streams_are_told_to_bot_and_client_while_the_action_runs,
     log_streams_end_with_their_lease_whoever_ends_it,
+    as_many_log_streams_are_told_as_any_bot_takes_and_new_ones_first,
     log_streams_are_made_and_ended_at_another_server,
     a_lease_does_not_wait_for_log_streams_of_a_server_that_is_away,
     a_bot_without_room_is_told_to_call_again_soon,
@@ -407,6 +408,33 @@ async fn log_streams_are_told_to_bot_and_client_while_the_action_runs(kind: Kind
     bot.complete(0);
     bot.update(Duration::from_secs(1)).await.unwrap();
     ended(&store, &told).await;
+}
+
+async fn as_many_log_streams_are_told_as_any_bot_takes_and_new_ones_first(kind: Kind) {
+    let (shared, _store, _folder) = with_logs(kind).await;
+    let grid = Grid::start(&shared, SchedulerOptions::default()).await;
+    let mut bot = grid.bot("b1", LINUX);
+    let capacity = worker::Config { key: "capacity".into(), value: "40".into() };
+    bot.session.worker.as_mut().unwrap().configs.push(capacity);
+    let mut clients = Vec::new();
+    for number in 0..40 {
+        let action = shared.action(&number.to_string(), LINUX, |_| {}).await;
+        clients.push(grid.execute(action).await);
+    }
+    bot.create(WAIT).await;
+    while bot.session.leases.len() < 40 {
+        bot.update(WAIT).await.unwrap();
+    }
+    let size: usize = bot.about.iter().map(|about| about.encoded_len().div_ceil(3) * 4 + 60).sum();
+    assert!(size <= 6 << 10 && bot.about.len() > 5, "{} streams in {size} bytes", bot.about.len());
+    finish(&mut bot.session.leases[0], 0, Some(&ActionResult::default()));
+    let action = shared.action("new", LINUX, |_| {}).await;
+    clients.push(grid.execute(action).await);
+    bot.update(WAIT).await.unwrap();
+    while bot.session.leases.len() < 40 {
+        bot.update(WAIT).await.unwrap();
+    }
+    assert!(bot.about.iter().any(|about| about.action_digest == Some(to_wire(&action))), "{:?}", bot.about);
 }
 
 /// The log streams of the server at `url`.

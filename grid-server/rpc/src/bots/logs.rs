@@ -4,6 +4,7 @@
 //! They are a courtesy: where they can't be made, the action runs without. Neighbour: [`RemoteLogs`], those that are made
 //! at another server.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use grid_cas::StoreError;
@@ -19,6 +20,7 @@ use tonic::Status;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
 use super::RemoteLogs;
+use super::session::lease_id;
 use crate::digests;
 use crate::logstream::LogStreams;
 
@@ -124,9 +126,20 @@ fn end(logs: &LeaseLogs, streams: Streams) {
     }
 }
 
-/// Tells the bot of its leases' streams.
-pub(super) fn tell(held: &[Job], metadata: &mut MetadataMap) {
-    for job in held.iter().filter(|job| job.state.streams != Streams::default()) {
+/// How many bytes of an answer's metadata tell of streams: gRPC's C core takes 8 KiB altogether.
+pub(super) const ROOM: usize = 6 << 10;
+/// The same for bots that say that they are of ours, which take 1 MiB.
+pub(super) const AMPLE_ROOM: usize = 512 << 10;
+/// What HTTP/2 counts for a header beside its name and value (RFC 9113, section 6.5.2).
+const HEADER: usize = 32;
+
+/// Tells the bot of its leases' streams, and of those first that it does not have among `known`, the leases that it named. For
+/// whatever is beyond `room` the action runs as if there were no streams.
+pub(super) fn tell(held: &[Job], known: &HashSet<String>, room: usize, metadata: &mut MetadataMap) {
+    let mut told: Vec<_> = held.iter().filter(|job| job.state.streams != Streams::default()).collect();
+    told.sort_by_key(|job| known.contains(&lease_id(job)));
+    let mut left = room;
+    for job in told {
         let about = ExecuteOperationMetadata {
             stage: execution_stage::Value::Executing.into(),
             action_digest: Some(digests::to_wire(&job.spec.action_digest)),
@@ -135,6 +148,10 @@ pub(super) fn tell(held: &[Job], metadata: &mut MetadataMap) {
             digest_function: job.spec.action_digest.function().to_wire(),
             partial_execution_metadata: None,
         };
-        metadata.append_bin(ABOUT_LEASE, BinaryMetadataValue::from_bytes(&about.encode_to_vec()));
+        let value = BinaryMetadataValue::from_bytes(&about.encode_to_vec());
+        let size = ABOUT_LEASE.len() + value.as_encoded_bytes().len() + HEADER;
+        let Some(rest) = left.checked_sub(size) else { return };
+        left = rest;
+        metadata.append_bin(ABOUT_LEASE, value);
     }
 }

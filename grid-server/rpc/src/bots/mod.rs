@@ -103,12 +103,14 @@ impl BotsService {
             logs::prepare(&instance.scheduler, &logs, &mut synced).await;
         }
         let pace = (!is_held(instance, poll, &synced)).then(|| began.elapsed() + PACE);
+        let known = sent.leases.iter().map(|lease| lease.id.clone()).collect();
         let mut answer = Response::new(session::render(parent, sent, &synced, pace));
         if let Some(until) = synced.session.drain_until {
             let left = until.since(synced.session.last_seen).as_secs();
             answer.metadata_mut().insert(DRAIN, left.into());
         }
-        logs::tell(&synced.held, answer.metadata_mut());
+        let room = if poll.when_full { logs::AMPLE_ROOM } else { logs::ROOM };
+        logs::tell(&synced.held, &known, room, answer.metadata_mut());
         Ok(answer)
     }
 }
