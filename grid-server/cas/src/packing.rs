@@ -55,6 +55,7 @@ struct Unpacker {
     out: Vec<u8>,
     produced: u64,
     between_frames: bool,
+    magic: Magic,
 }
 
 impl Unpacker {
@@ -62,7 +63,15 @@ impl Unpacker {
         let mut decoder = Decoder::new().map_err(|e| internal(&e))?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|e| internal(&e))?;
         let out = Self::buffer(expected);
-        Ok(Self { decoder, digest, expected, out, produced: 0, between_frames: false })
+        Ok(Self {
+            decoder,
+            digest,
+            expected,
+            out,
+            produced: 0,
+            between_frames: false,
+            magic: Magic::default(),
+        })
     }
 
     // One byte more than can be right, so that a blob that is too long shows.
@@ -75,8 +84,10 @@ impl Unpacker {
         loop {
             let start = self.out.len();
             let consumed = input.pos();
+            self.magic.look_at(input.src.get(consumed..).unwrap_or_default())?;
             let mut output = OutBuffer::around_pos(&mut self.out, start);
             let hint = self.decoder.run(input, &mut output).map_err(|e| malformed(&e))?;
+            self.magic.took(input.pos() - consumed, hint == 0);
             self.produced += (self.out.len() - start) as u64;
             if self.produced > self.expected {
                 return Err(self.mismatch());
@@ -109,6 +120,45 @@ impl Unpacker {
     fn mismatch(&self) -> StoreError {
         let before = self.digest.size() - self.expected;
         StoreError::SizeMismatch { expected: self.digest, actual: before + self.produced }
+    }
+}
+
+/// The first four bytes of each frame, of which the decoder takes one at a time.
+///
+/// The library knows the formats before version 0.8 too. Those are no part of RFC 8878, and it finds them only where the first
+/// piece of input has four bytes: the same blob would be good or bad by how it was cut.
+#[derive(Default)]
+struct Magic {
+    first: u8,
+    taken: usize,
+}
+
+impl Magic {
+    /// A frame, and one to be skipped, whose first byte's low half is free.
+    const FRAMES: [([u8; 4], u8); 2] = [([0x28, 0xb5, 0x2f, 0xfd], 0xff), ([0x50, 0x2a, 0x4d, 0x18], 0xf0)];
+
+    /// What the decoder is given next.
+    fn look_at(&mut self, input: &[u8]) -> Result<(), StoreError> {
+        let missing = 4_usize.saturating_sub(self.taken);
+        for (place, &byte) in (self.taken..4).zip(input.iter().take(missing)) {
+            if place == 0 {
+                self.first = byte;
+            }
+            let fits = Self::FRAMES.iter().any(|(magic, mask)| {
+                magic.first() == Some(&(self.first & mask)) && (place == 0 || magic.get(place) == Some(&byte))
+            });
+            if !fits {
+                return Err(StoreError::Malformed(
+                    "not valid zstd data: no frame of RFC 8878 starts so".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// How much of it the decoder took, and whether that was the end of a frame: it never goes on into the next.
+    fn took(&mut self, bytes: usize, end_of_frame: bool) {
+        self.taken = if end_of_frame && bytes > 0 { 0 } else { self.taken.saturating_add(bytes).min(4) };
     }
 }
 
@@ -290,5 +340,20 @@ mod tests {
         let twice = [packed.clone(), packed].concat();
         let whole = b"hello hello hellohello hello hello";
         assert_eq!(&decompress(&digest(whole), &twice).unwrap()[..], whole);
+    }
+
+    /// What the library's decoders of formats before 0.8 take for a blob, where they see the first four bytes at once.
+    #[test]
+    fn frames_of_formats_before_the_standard_are_refused_however_they_are_cut() {
+        let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+        let hello = zstd::bulk::compress(b"hello", 3).unwrap();
+        let before = [&[0x25, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0][..], &hello].concat();
+        for size in [1, 3, 4, 100] {
+            let unpack =
+                |packed: &[u8]| gather(decompress_stream(digest(b"hello"), 5, pieces(packed, size)).unwrap());
+            assert_eq!(unpack(&[&skipped[..], &hello, &skipped].concat()).unwrap(), b"hello");
+            assert!(matches!(unpack(&before), Err(StoreError::Malformed(_))));
+        }
+        assert!(matches!(decompress(&digest(b"hello"), &before), Err(StoreError::Malformed(_))));
     }
 }

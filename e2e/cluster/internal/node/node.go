@@ -46,6 +46,9 @@ func (n Node) Start() error {
 	if n.Part().Pid() != 0 {
 		return nil
 	}
+	if err := n.clear(); err != nil {
+		return err
+	}
 	if err := n.makeCgroups(); err != nil {
 		return fmt.Errorf("making the cgroups of %s: %w", n.Name(), err)
 	}
@@ -61,6 +64,15 @@ func (n Node) Start() error {
 	}
 	return n.Part().Start("bash", launchFile, n.Name(), "/run/netns/"+network.Node(n.Index),
 		initFile, dir, n.Name(), layout.NodeAddress(n.Index), n.Dir.Logs(), n.Programs)
+}
+
+// clear removes what the node's last life left in the kernel. A machine that was switched off has no cgroups; with those of many
+// pods left, however the node ended, the kubelet first asks containerd for containers of each, seconds apiece.
+func (n Node) clear() error {
+	if err := n.awaitNoProcesses(); err != nil {
+		return err
+	}
+	return n.removeCgroups()
 }
 
 // AwaitContainerd waits until the node takes images.
