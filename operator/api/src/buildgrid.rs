@@ -69,6 +69,7 @@ pub const ROTATE_ANNOTATION: &str = "grid.build/rotate-tokens";
     validation = ("!has(self.configFrom) || !(has(self.tracing) || has(self.rates) || has(self.grpcWeb))", "configFrom is the whole configuration: say tracing, rates and grpc-web there"),
     validation = ("!has(self.rates) || !has(self.rates.perSubject) || has(self.authorization)", "rates.perSubject needs spec.authorization: without it no caller has a subject"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
+    validation = ("self.topology == oldSelf.topology || has(self.storageRef)", "topology can't change while the blobs are on the grid's own volume, which belongs to one kind of server: move them to a CasStorage and name it in spec.storageRef, or make a new BuildGrid"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
 )]
 pub struct BuildGridSpec {
@@ -80,7 +81,8 @@ pub struct BuildGridSpec {
         validation = ("self.all(i, i == '' || !i.split('/').exists(s, s in ['', 'blobs', 'uploads', 'actions', 'actionResults', 'operations', 'capabilities', 'compressed-blobs']))", "no segment of an instance's name may be empty or one of blobs, uploads, actions, actionResults, operations, capabilities, compressed-blobs")
     )]
     pub instances: Vec<String>,
-    /// The servers: all services in one kind of server, or a server for each of Execution, Bots, CAS, ActionCache.
+    /// The servers: all services in one kind of server, or a server for each of Execution, Bots, CAS, ActionCache. It can be
+    /// changed where the blobs are in a CasStorage.
     #[serde(default)]
     pub topology: Topology,
     /// The store inside the grid, on a volume; used where there is no storageRef.
