@@ -3,10 +3,12 @@
 //! - `observe`: the grid's objects, and what it refers to;
 //! - `validate`: the wish, checked against that, as [`validate::Grid`]; `authorization` and `raw` are parts of it;
 //! - `build`: the objects, purely;
-//! - `status`: the conditions, purely.
+//! - `status`: the conditions, purely;
+//! - `deletion`: what is waited for before the grid goes.
 
 mod authorization;
 mod build;
+mod deletion;
 mod observe;
 mod raw;
 mod roles;
@@ -19,7 +21,7 @@ mod validate;
 
 use std::time::Duration;
 
-use grid_operator_api::BuildGrid;
+use grid_operator_api::{BuildGrid, DeletionPolicy};
 use grid_operator_apply::{Applied, write_status};
 use kube::ResourceExt;
 
@@ -37,7 +39,8 @@ use crate::outcome::Outcome;
 use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
-use crate::workload::{ailing, keep_claims};
+use crate::workload::ailing;
+use crate::workload::keeping::{self, keep_claims};
 use observe::World;
 use status::Report;
 use tls::Secrets;
@@ -57,9 +60,11 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let key = Key::new(&grid.namespace().unwrap_or_default(), &grid.name_any());
     if grid.metadata.deletion_timestamp.is_some() {
         context.fleets.forget(&key);
-        return Ok(Outcome::AwaitChange);
+        return deletion::delete(grid, context).await;
     }
     let world = Box::pin(observe::observe(grid, context)).await?;
+    let policy = deletion::policy(grid);
+    keeping::guard(grid, policy.unwrap_or(DeletionPolicy::Retain), &world.owned, context).await?;
     let mut report = Report::new(grid, &world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     let result = Box::pin(bring_about(grid, &world, context, &mut report, &mut applied)).await;
@@ -121,9 +126,7 @@ async fn bring_about(
     report: &mut Report,
     applied: &mut Applied,
 ) -> Result<()> {
-    // A store that a CasStorage takes the place of goes as was asked for when it was the grid's own.
-    if grid.spec.storage_ref.is_none() {
-        let policy = grid.spec.storage.as_ref().map(|storage| storage.deletion_policy).unwrap_or_default();
+    if let Some(policy) = deletion::policy(grid) {
         keep_claims(policy, &Owner::new(grid, "BuildGrid"), context, applied).await?;
     }
     if grid.spec.paused {
