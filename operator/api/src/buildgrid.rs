@@ -91,7 +91,8 @@ pub struct BuildGridSpec {
     /// A CasStorage of this namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_ref: Option<LocalRef>,
-    /// PostgreSQL for the queue; SQLite on the grid's volume where it is not given.
+    /// PostgreSQL for the queue; SQLite on the grid's volume where it is not given. Nothing is carried over from one to the
+    /// other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
     /// Replicas and resources of the servers.
@@ -228,7 +229,7 @@ pub struct BuildGridStatus {
     /// The generation that this status tells of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Progressing, Degraded, DependenciesReady, MigrationSucceeded, ClientsAuthenticated, Paused.
+    /// Ready, Progressing, Degraded, DependenciesReady, MigrationSucceeded, ClientsAuthenticated, StateLeftBehind, Hibernated, Paused.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -244,4 +245,8 @@ pub struct BuildGridStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,
+    /// The kind of database that the servers use: `sqlite`, on the grid's volume, or `postgresql`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub database: Option<String>,
 }

@@ -3,12 +3,14 @@
 //! - `observe`: the grid's objects, and what it refers to;
 //! - `validate`: the wish, checked against that, as [`validate::Grid`]; `authorization` and `raw` are parts of it;
 //! - `build`: the objects, purely;
-//! - `status`: the conditions, purely;
+//! - `status`: the conditions, purely; `servers`, `database` and `hibernation` are parts of it;
 //! - `deletion`: what is waited for before the grid goes.
 
 mod authorization;
 mod build;
+mod database;
 mod deletion;
+mod hibernation;
 mod observe;
 mod raw;
 mod roles;
@@ -25,11 +27,12 @@ use grid_operator_api::{BuildGrid, DeletionPolicy};
 use grid_operator_apply::{Applied, write_status};
 use kube::ResourceExt;
 
+pub(crate) use hibernation::is_asleep;
 pub(crate) use observe::kinds;
 pub use observe::refers_to;
 pub(crate) use roles::{bots_url, cas_url};
 pub(crate) use tokens::SHOWN_TOKEN;
-pub(crate) use validate::{effective_version, is_asleep};
+pub(crate) use validate::effective_version;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -41,6 +44,7 @@ use crate::telling;
 use crate::trouble::Trouble;
 use crate::workload::ailing;
 use crate::workload::keeping::{self, keep_claims};
+use hibernation::Sleep;
 use observe::World;
 use status::Report;
 use tls::Secrets;
@@ -83,19 +87,22 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let updated = status::with_status(grid, &report, &applied.observed, context.mint.now());
     let is_news = write_status(&context.client, &context.leadership, grid, &updated).await?;
     telling::trouble(context, grid, report.trouble.as_ref(), is_news).await;
+    if let Some(left) = database::news(grid, &updated).filter(|_| is_news) {
+        context.events.warning(grid, "DatabaseChanged", "Reconcile", left.to_owned()).await;
+    }
     result?;
     if report.trouble.is_some() {
         return Ok(Outcome::Retry);
     }
     let again = if is_missing { LOOK_AGAIN } else { CHECK_AGAIN };
     let again = again.min(report.turn.as_ref().and_then(Turn::again).unwrap_or(again));
-    Ok(Outcome::After(again.min(sleeps_in(grid, context).unwrap_or(again))))
+    Ok(Outcome::After(again.min(report.sleep.as_ref().and_then(Sleep::again).unwrap_or(again))))
 }
 
 /// Keeps the link to the grid's Fleet service, where it has one.
 fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) {
     let key = grid.key();
-    if !grid.spec.execution.enabled || grid.asleep {
+    if !grid.spec.execution.enabled || grid.sleep.has_begun {
         context.fleets.forget(&key);
         return;
     }
@@ -109,14 +116,8 @@ fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) 
         identity: secrets.own.clone(),
     };
     let is_served = status::is_served(grid, &world.owned);
-    let declaration = declare(&key, &world.pools, grid.is_to_sleep);
+    let declaration = declare(&key, &world.pools, grid.sleep.is_wanted);
     context.fleets.attend(&key, Wanted { endpoint, declaration, is_served });
-}
-
-/// How long a grid that hibernates is still awake.
-fn sleeps_in(grid: &BuildGrid, context: &Context) -> Option<Duration> {
-    let until = validate::awake_until(grid).ok().flatten().filter(|_| grid.spec.hibernate)?;
-    Duration::try_from(until.duration_since(context.mint.now())).ok().filter(|left| !left.is_zero())
 }
 
 async fn bring_about(

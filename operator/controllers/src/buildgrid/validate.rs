@@ -4,7 +4,7 @@ mod certificate;
 
 use grid_operator_api::{
     BuildGrid, BuildGridSpec, CasStorage, ConfigMapKeyRef, DatabaseSpec, EmbeddedStorage, IssuerRef,
-    ROTATE_ANNOTATION, SecretKeyRef, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
+    ROTATE_ANNOTATION, SecretKeyRef, Span, VolumeSpec,
 };
 use grid_operator_apply::{Observed, content_hash};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -13,6 +13,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::authorization::{self, Authorization};
+use super::hibernation::Sleep;
 use super::observe::World;
 use super::raw::{self, Raw};
 use super::roles::Role;
@@ -49,10 +50,8 @@ pub(crate) struct Grid<'a> {
     pub(crate) authorization: Option<Authorization<'a>>,
     /// The user's own configuration.
     pub(crate) raw: Option<Raw>,
-    /// It is to hibernate; its workers may still be leaving.
-    pub(crate) is_to_sleep: bool,
-    /// It hibernates: no pod is to run.
-    pub(crate) asleep: bool,
+    /// Whether it hibernates.
+    pub(crate) sleep: Sleep,
     /// Hash of the secrets that servers read at start.
     pub(crate) secrets_hash: Option<String>,
     pub(crate) max_execution_seconds: u64,
@@ -158,7 +157,7 @@ pub(crate) fn validate<'a>(
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
     check_results(spec, world)?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
-    let is_to_sleep = is_asleep(grid, now)?;
+    let sleep = Sleep::of(grid, &world.pools, now)?;
     let secrets_hash =
         secrets_hash(spec, database.as_ref(), authorization.as_ref(), raw.as_ref(), &storage, world);
     let rotation = grid.annotations().get(ROTATE_ANNOTATION).cloned();
@@ -183,8 +182,7 @@ pub(crate) fn validate<'a>(
         )?,
         authorization,
         raw,
-        is_to_sleep,
-        asleep: is_to_sleep && world.pools.iter().all(has_no_pods),
+        sleep,
         max_execution_seconds: seconds(
             &spec.execution.max_execution_timeout,
             "spec.execution.maxExecutionTimeout",
@@ -288,34 +286,6 @@ fn secrets_hash(
         [one] => Some(one.clone()),
         several => Some(content_hash(&json!(several))),
     }
-}
-
-/// Whether a grid is to hibernate, and nobody wakes it.
-///
-/// # Errors
-/// The annotation that wakes it is no time.
-pub(crate) fn is_asleep(grid: &BuildGrid, now: Timestamp) -> Result<bool, Trouble> {
-    Ok(grid.spec.hibernate && awake_until(grid)?.is_none_or(|until| until <= now))
-}
-
-/// A pool whose workers have left, or that is none of ours to end: servers leave after the workers, so that what
-/// these still do is not lost.
-fn has_no_pods(pool: &WorkerPool) -> bool {
-    pool.spec.paused || pool.status.as_ref().is_none_or(|status| status.replicas == 0)
-}
-
-/// The time until which a grid that hibernates is awake.
-///
-/// # Errors
-/// The annotation is no time.
-pub(crate) fn awake_until(grid: &BuildGrid) -> Result<Option<Timestamp>, Trouble> {
-    let Some(text) = grid.annotations().get(WAKE_ANNOTATION) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        Trouble::new(
-            "Invalid",
-            format!("the annotation {WAKE_ANNOTATION} is {text:?}: give a time like 2030-01-31T18:00:00Z"),
-        )
-    })
 }
 
 /// The version that a workload is to have: the one that is asked for, else the one that it has, else the

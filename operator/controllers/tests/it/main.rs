@@ -17,6 +17,7 @@ mod convergence;
 mod examples;
 mod fields;
 mod golden;
+mod hibernation;
 mod keda;
 mod keys;
 mod leaders;

@@ -110,3 +110,57 @@ async fn a_pass_that_is_overtaken_tells_nothing() {
     assert!(result.unwrap_err().is_conflict());
     assert_eq!(model.writes(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn what_stays_in_another_database_is_said_from_the_first_moment_until_the_next_change() {
+    let model = new_world();
+    let database = model.object("buildgrids", "demo").unwrap()["spec"]["database"].clone();
+    let set = |database: &Value| {
+        model.edit("buildgrids", "demo", |grid| {
+            grid["spec"] = json!({"storageRef": {"name": "tier"}});
+            if !database.is_null() {
+                grid["spec"]["database"] = database.clone();
+            }
+        });
+    };
+    set(&Value::Null);
+    converge(&model).await;
+    let used = || model.object("buildgrids", "demo").unwrap()["status"]["database"].clone();
+    let said = || condition(&model, "buildgrids", "demo", "StateLeftBehind");
+    assert_eq!((used(), said()), (json!("sqlite"), Value::Null));
+    set(&database);
+    pass(&model).await;
+    assert_eq!(
+        (used(), &said()["status"]),
+        (json!("sqlite"), &json!("True")),
+        "before the servers are replaced"
+    );
+    let events =
+        || model.objects().into_values().filter(|object| object["reason"] == "DatabaseChanged").count();
+    converge(&model).await;
+    assert_eq!((used(), events()), (json!("postgresql"), 1));
+    let message = said()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("was sqlite") && message.contains("take spec.database away"), "{message}");
+    model.edit("buildgrids", "demo", |grid| grid["spec"]["chunking"] = json!(false));
+    converge(&model).await;
+    assert_eq!(said(), Value::Null);
+    set(&Value::Null);
+    converge(&model).await;
+    let message = said()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("was postgresql") && message.contains("give spec.database"), "{message}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_taken_back_in_time_leaves_nothing_behind() {
+    let model = new_world();
+    let spec = model.object("buildgrids", "demo").unwrap()["spec"].clone();
+    let topology = json!({"storageRef": {"name": "tier"}});
+    converge(&model).await;
+    model.edit("buildgrids", "demo", |grid| grid["spec"] = topology);
+    pass(&model).await;
+    let said = || condition(&model, "buildgrids", "demo", "StateLeftBehind");
+    assert_eq!(said()["reason"], "DatabaseChanged");
+    model.edit("buildgrids", "demo", |grid| grid["spec"] = spec);
+    converge(&model).await;
+    assert_eq!(said(), Value::Null);
+}
