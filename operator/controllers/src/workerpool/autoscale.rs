@@ -21,7 +21,7 @@ use super::observe::World;
 use super::scaling::{self, Departure, Goal, History, Limits, LivePod};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::fleet::{Drain, FleetApi, FleetError, Key, Reason, Target};
+use crate::fleet::{Bot, Drain, FleetApi, FleetError, Key, Reason, Target};
 use crate::names::{Names, Owner};
 
 /// The annotation by which a ReplicaSet chooses the pods that leave: the lowest first.
@@ -175,11 +175,7 @@ async fn leave(
         found.iter().map(|pod| LivePod { name: pod.name_any(), ready: is_ready(pod) }).collect();
     let held = current.max(goal);
     let bots = match fleet.bots(&key.path()).await {
-        // Those that leave for another reason are none of scaling's.
-        Ok(bots) => bots
-            .into_iter()
-            .filter(|bot| bot.drain == Drain::None || bot.reason == Reason::ScaleDown)
-            .collect::<Vec<_>>(),
+        Ok(bots) => bots,
         Err(error) => {
             tracing::warn!(pool = key.path(), %error, "the workers can't be asked for: none leaves");
             return Ok(held);
@@ -197,7 +193,9 @@ async fn leave(
         let patch = json!({"metadata": metadata});
         context.applier.patch(&key.namespace, Kind::of::<Pod>(), &pod.name_any(), &patch).await?;
     }
-    let drains = bots.iter().any(|bot| bot.drain != Drain::None) || !departure.drain.is_empty();
+    // Those that leave for another reason are none of scaling's.
+    let is_ours = |bot: &Bot| bot.drain != Drain::None && bot.reason == Reason::ScaleDown;
+    let drains = bots.iter().any(is_ours) || !departure.drain.is_empty();
     context.scalers.with(pool, |scaler| scaler.may_drain = drains);
     Ok(departure.replicas)
 }
