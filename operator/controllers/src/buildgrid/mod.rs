@@ -4,8 +4,10 @@
 //! - `validate`: the wish, checked against that, as [`validate::Grid`]; `authorization` and `raw` are parts of it;
 //! - `build`: the objects, purely;
 //! - `status`: the conditions, purely; `servers`, `database` and `hibernation` are parts of it;
-//! - `deletion`: what is waited for before the grid goes.
+//! - `deletion`: what is waited for before the grid goes;
+//! - `attention`: the link to its Fleet service.
 
+mod attention;
 mod authorization;
 mod build;
 mod database;
@@ -36,7 +38,7 @@ pub(crate) use validate::effective_version;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::fleet::{Endpoint, Key, Wanted, declare};
+use crate::fleet::Key;
 use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::rollouts::Turn;
@@ -47,8 +49,6 @@ use crate::workload::keeping::{self, keep_claims};
 use hibernation::Sleep;
 use observe::World;
 use status::Report;
-use tls::Secrets;
-use validate::Grid;
 
 /// How often what no watch tells of, a certificate's age for one, is looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
@@ -99,27 +99,6 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     Ok(Outcome::After(again.min(report.sleep.as_ref().and_then(Sleep::again).unwrap_or(again))))
 }
 
-/// Keeps the link to the grid's Fleet service, where it has one.
-fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) {
-    let key = grid.key();
-    if !grid.spec.execution.enabled || grid.sleep.has_begun {
-        context.fleets.forget(&key);
-        return;
-    }
-    if grid.mutual_tls.is_some() && secrets.own.is_none() {
-        // The certificate is still to come; a pass looks again.
-        return;
-    }
-    let endpoint = Endpoint {
-        url: roles::fleet_url(&key.name, &key.namespace, grid.spec),
-        token: secrets.tokens.admin().to_owned(),
-        identity: secrets.own.clone(),
-    };
-    let is_served = status::is_served(grid, &world.owned);
-    let declaration = declare(&key, &world.pools, grid.sleep.is_wanted);
-    context.fleets.attend(&key, Wanted { endpoint, declaration, is_served });
-}
-
 async fn bring_about(
     grid: &BuildGrid,
     world: &World,
@@ -131,11 +110,13 @@ async fn bring_about(
         keep_claims(policy, &Owner::new(grid, "BuildGrid"), context, applied).await?;
     }
     if grid.spec.paused {
+        attention::attend_as_it_is(grid, world, context);
         return Ok(());
     }
     let valid = match validate::validate(grid, world, &context.images, context.mint.now()) {
         Ok(valid) => valid,
         Err(trouble) => {
+            attention::attend_as_it_is(grid, world, context);
             report.trouble = Some(trouble);
             return Ok(());
         }
@@ -143,7 +124,7 @@ async fn bring_about(
     let secrets = tls::secrets(&valid, world, context.mint.as_ref())?;
     let objects = build::build(&valid, &secrets, &world.missing_kinds);
     report.valid(&valid);
-    attend(&valid, world, &secrets, context);
+    attention::attend(&valid, world, &secrets, context);
     report.unplaced = context.fleets.unplaced(&valid.key());
     rollout::roll_out(objects, &valid, context, report, applied).await
 }

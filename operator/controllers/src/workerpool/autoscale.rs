@@ -115,7 +115,7 @@ pub(crate) async fn scale(
         Key::new(&namespace, &pool.name_any()),
     );
     let (Some(demand), Some(fleet)) = (context.fleets.demand(&grid, &key), context.fleets.api(&grid)) else {
-        return Ok(Scaled { replicas: current.max(spec.min_replicas), limited: None, again: None });
+        return Ok(hold(spec, live.unwrap_or(0), allowed(&key, &grid, world, context)));
     };
     let now = context.mint.now();
     let limits = Limits::of(spec, pool.spec.concurrency);
@@ -140,6 +140,13 @@ pub(crate) async fn scale(
     // What drains is looked at again: its end is an event of Fleet's, not of Kubernetes'.
     let soon = (replicas != pods).then_some(Duration::from_secs(2));
     Ok(Scaled { replicas, limited: Some(limited), again: soon.or(again) })
+}
+
+/// What a pool has where nobody knows its demand: the pods that there are, and its minimum as far as the budget goes.
+fn hold(spec: &Autoscaling, live: i32, allowed: Option<i32>) -> Scaled {
+    let wanted = spec.min_replicas.max(live);
+    let replicas = allowed.map_or(wanted, |allowed| wanted.min(allowed.max(live)));
+    Scaled { replicas, limited: None, again: (replicas < wanted).then_some(BUDGET_AGAIN) }
 }
 
 /// The pods that it may have beside the others of its grid; nothing where they share no budget.
