@@ -7,7 +7,7 @@ use grid_operator_api::{
     ROTATE_ANNOTATION, SecretKeyRef, Span, VolumeSpec,
 };
 use grid_operator_apply::{Observed, content_hash};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
@@ -24,7 +24,9 @@ use crate::foreign::{CERTIFICATE, GRPC_ROUTE};
 use crate::mutual_tls::{self, MutualTls};
 use crate::names::{Names, Owner, VERSION_ANNOTATION, Wire};
 use crate::references::{config_text, secret_bytes, secret_text};
+use crate::server_config::connections::Mounted;
 use crate::trouble::Trouble;
+use crate::workload::revision::{kept_secrets, noted};
 use crate::workload::{Ports, check_unchanged, claimed};
 
 /// A grid that can be built.
@@ -271,31 +273,35 @@ fn secrets_hash(
 ) -> Option<String> {
     let mut hashes: Vec<String> = database.map(|database| database.hash.clone()).into_iter().collect();
     hashes.extend(authorization.and_then(|a| a.key.as_ref()).map(|(_, key)| content_hash(&json!(key))));
-    let of_storage = match storage {
-        Storage::Shared(access) if access.is_direct() => Some(&access.tree().secrets),
+    let of_results = spec.action_cache.secrets().into_iter().map(|secret| (&secret.name, &secret.key));
+    let of_results: Vec<_> = of_results.collect();
+    let with = |of_storage: Option<&Mounted>| {
+        let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
+        let keys = keys.map(|(name, key)| (name, key)).chain(of_results.iter().copied());
+        let values = keys.filter_map(|(name, key)| {
+            let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
+            Some(content_hash(&json!(value.0)))
+        });
+        let hashes: Vec<String> = hashes.iter().cloned().chain(values).collect();
+        match hashes.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(content_hash(&json!(several))),
+        }
+    };
+    let tree = match storage {
+        Storage::Shared(access) if access.is_direct() => Some(access.tree()),
         Storage::Shared(_) | Storage::Embedded(_) => None,
     };
-    let of_results = spec.action_cache.secrets().into_iter().map(|secret| (&secret.name, &secret.key));
-    let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
-    hashes.extend(keys.map(|(name, key)| (name, key)).chain(of_results).filter_map(|(name, key)| {
-        let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
-        Some(content_hash(&json!(value.0)))
-    }));
-    match hashes.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        several => Some(content_hash(&json!(several))),
-    }
+    // An earlier operator counted all of the tier's.
+    let former = with(tree.map(|tree| &tree.secrets));
+    kept_secrets(&world.owned, with(tree.map(|tree| &tree.at_start)), former)
 }
 
 /// The version that a workload is to have: the one that is asked for, else the one that it has, else the
 /// operator's own. So an upgrade of the operator alone restarts nothing.
 pub(crate) fn effective_version(asked: Option<&str>, owned: &Observed, images: &Images) -> String {
-    let running = || {
-        let deployments = owned.all::<Deployment>().into_iter().filter_map(|d| d.spec?.template.metadata);
-        let sets = owned.all::<StatefulSet>().into_iter().filter_map(|s| s.spec?.template.metadata);
-        deployments.chain(sets).find_map(|meta| meta.annotations?.get(VERSION_ANNOTATION).cloned())
-    };
+    let running = || noted(owned, VERSION_ANNOTATION);
     asked.map(str::to_owned).or_else(running).unwrap_or_else(|| images.version.clone())
 }
 

@@ -28,6 +28,7 @@ mod restricted;
 mod rules;
 mod scale;
 mod scaling;
+mod secrets;
 mod simulation;
 mod specs;
 mod statuses;
