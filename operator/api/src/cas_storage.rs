@@ -164,7 +164,7 @@ pub struct CasStorageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 253)))]
     pub used_by: Vec<String>,
-    /// How the last run of the cleanup's CronJob ended.
+    /// How the last run of the cleanup's CronJob that has ended did; it stays while the next one runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<CleanupStatus>,
     /// Version of the server images in use.
@@ -185,8 +185,8 @@ pub struct CleanupStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
-    /// Bytes that it deleted.
+    /// Bytes that this run deleted: none, where there was nothing to do.
     pub bytes_freed: i64,
-    /// Blobs that it deleted.
+    /// Blobs that this run deleted.
     pub blobs_freed: i64,
 }

@@ -82,7 +82,7 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
     let wanted = storage_secrets(storage);
     let certificates = mutual_tls::secret_names(&owner.name, storage.spec.mutual_tls.as_ref());
     let cleaned = match &storage.spec.cleanup {
-        Some(_) => expiry::last(&owner, context).await?,
+        Some(_) => expiry::last(storage, &owner, context).await?,
         None => None,
     };
     Ok(World {

@@ -164,3 +164,48 @@ async fn a_database_that_is_taken_back_in_time_leaves_nothing_behind() {
     converge(&model).await;
     assert_eq!(said(), Value::Null);
 }
+
+#[tokio::test]
+async fn what_a_cleanup_freed_stands_until_the_next_has_ended() {
+    let model = new_world();
+    model.edit("casstorages", "tier", |tier| {
+        tier["spec"] = json!({"serve": "index", "storages": [
+            {"name": "index", "sqlIndex": {"storage": "far", "database": {"name": "db", "key": "uri"}}},
+            {"name": "far", "remote": {"url": "https://cas.example"}}],
+            "cleanup": {"highWatermark": "2Gi", "lowWatermark": "1Gi"}});
+    });
+    converge(&model).await;
+    let cron = model.object("cronjobs", "tier-cleanup").unwrap();
+    let labels = &cron["spec"]["jobTemplate"]["metadata"]["labels"];
+    let begin = |job: &str| {
+        model.put(json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": job, "namespace": "default", "labels": labels}, "spec": {"template": {"spec": {}}}}));
+    };
+    begin("first");
+    model.edit("jobs", "first", |job| {
+        job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    });
+    model.put(json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}, "metadata":
+        {"name": "first-x", "namespace": "default", "labels": {"batch.kubernetes.io/job-name": "first"}}}));
+    pass(&model).await;
+    let told = || {
+        let said = condition(&model, "casstorages", "tier", "CleanupSucceeded")["message"].clone();
+        (model.object("casstorages", "tier").unwrap()["status"]["cleanup"].clone(), said)
+    };
+    let before = told();
+    assert_eq!(before.0["bytesFreed"], 5);
+    model.delete("pods", "first-x");
+    pass(&model).await;
+    assert_eq!(told(), before, "its log is gone with its pod");
+    begin("second");
+    pass(&model).await;
+    assert_eq!(told(), before, "the next one runs");
+    model.delete("jobs", "first");
+    pass(&model).await;
+    assert_eq!(told(), before, "its Job is gone");
+    model.edit("casstorages", "tier", |tier| {
+        tier["spec"].as_object_mut().unwrap().remove("cleanup");
+    });
+    pass(&model).await;
+    assert_eq!(told(), (Value::Null, Value::Null), "nothing is expired any more");
+}
