@@ -131,7 +131,7 @@ pub(crate) fn with_status(
     let old = grid.status.clone().unwrap_or_default();
     let generation = grid.metadata.generation;
     let conditions = if grid.spec.paused {
-        paused(&old)
+        paused(grid, &old)
     } else {
         let servers = Servers::of(grid, observed);
         conditions(grid, report, &servers, &old)
@@ -151,15 +151,17 @@ pub(crate) fn with_status(
     updated
 }
 
-/// Paused says so, and lets the other conditions stand as they were.
-fn paused(old: &BuildGridStatus) -> Vec<Wanted> {
+/// Paused says so: conditions that somebody would have to look after meanwhile go. That the grid sleeps stands, for so it does
+/// afterwards.
+fn paused(grid: &BuildGrid, old: &BuildGridStatus) -> Vec<Wanted> {
     let message = "spec.paused is set: the grid is left as it is; set it to false to go on";
     let kept = old.conditions.iter().find(|c| c.type_ == "Ready");
     let ready = match kept {
         Some(ready) if ready.status == "True" => Wanted::new("Ready", true, "Paused", message),
         _ => Wanted::new("Ready", Status::Unknown, "Paused", message),
     };
-    vec![ready, Wanted::new("Paused", true, "Asked", message)]
+    let sleeps = hibernation::still(old).filter(|_| grid.spec.hibernate);
+    [ready, Wanted::new("Paused", true, "Asked", message)].into_iter().chain(sleeps).collect()
 }
 
 fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers, old: &BuildGridStatus) -> Vec<Wanted> {

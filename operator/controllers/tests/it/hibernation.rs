@@ -85,3 +85,18 @@ async fn what_is_wrong_with_a_grid_that_sleeps_does_not_make_it_say_that_it_is_a
     converge(&model).await;
     assert_eq!((said(), servers(&model)), (json!("True"), json!(0)));
 }
+
+#[tokio::test]
+async fn a_pause_wakes_nobody() {
+    let model = world().await;
+    at(&model, "12:15:00").await;
+    for paused in [true, false] {
+        model.edit("buildgrids", "demo", |grid| grid["spec"]["paused"] = json!(paused));
+        at(&model, "12:16:00").await;
+        assert_eq!(
+            (servers(&model), hibernated(&model).0),
+            (json!(0), "True".to_owned()),
+            "paused: {paused}"
+        );
+    }
+}
