@@ -124,6 +124,23 @@ fn storages_come_and_go_beside_those_that_keep_their_names() {
     assert_eq!(rules::check_change(&other, Some(&two)), Ok(()), "an index goes, and none takes its place");
 }
 
+/// What was packed once is packed for good, under whatever name that is served; new storages are as they like.
+#[test]
+fn a_storage_stays_packed_or_not() {
+    let tier = |serve: &str, storages: Value| {
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier"},
+        "spec": {"serve": serve, "storages": storages}})
+    };
+    let sql = |name: &str| json!({"name": name, "sql": {"database": {"name": "db", "key": "uri"}}});
+    let packed = |name: &str| json!({"name": name, "zstd": {"storage": "a"}});
+    let one = tier("z", json!([sql("a"), packed("z")]));
+    assert!(rules::check_change(&tier("a", json!([sql("a")])), Some(&one)).is_err());
+    assert_eq!(rules::check_change(&tier("y", json!([sql("a"), packed("y")])), Some(&one)), Ok(()));
+    let other = tier("b", json!([sql("b")]));
+    assert_eq!(rules::check_change(&one, Some(&other)), Ok(()));
+    assert_eq!(rules::check_change(&other, Some(&one)), Ok(()));
+}
+
 /// The layout of a grid's servers is its own affair where the blobs are in a tier, and where it takes to one.
 #[test]
 fn a_grid_on_a_tier_changes_its_topology() {
