@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use grid_operator_api::{BuildGrid, BuildGridStatus, WAKE_ANNOTATION, WorkerPool};
-use grid_operator_apply::Wanted;
+use grid_operator_apply::{Status, Wanted};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::trouble::Trouble;
 
-/// The condition that tells of it.
+/// The condition that tells of it: true of one that sleeps, unknown while its workers leave, false where it is awake. Each has the
+/// time since when it is so.
 const HIBERNATED: &str = "Hibernated";
+const LEAVING: &str = "WorkersLeaving";
 /// How long servers wait for workers beyond the grace that these have.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -44,12 +46,10 @@ impl Sleep {
         let grace = pools.iter().map(|pool| pool.spec.grace_period_seconds).max().unwrap_or_default();
         let patience = PATIENCE + Duration::from_secs(u64::try_from(grace).unwrap_or_default());
         let left = match said(grid) {
-            Some((true, _)) => Duration::ZERO,
-            Some((false, since)) => {
-                let begun = until.map_or(since, |until| until.max(since));
-                patience.saturating_sub(span(begun, now).unwrap_or_default())
-            }
-            None => patience,
+            Some(("True", _)) => Duration::ZERO,
+            Some(("Unknown", since)) => patience.saturating_sub(span(since, now).unwrap_or_default()),
+            // It was awake until now.
+            _ => patience,
         };
         let has_begun = staying.is_empty() || left.is_zero();
         Ok(Self { is_wanted: true, has_begun, staying, again: (!has_begun).then_some(left) })
@@ -77,7 +77,7 @@ impl Sleep {
                 let message = format!(
                     "the servers wait for the workers of the pools {pools}, until five minutes after the longest gracePeriodSeconds: the pools' conditions say what keeps these"
                 );
-                Wanted::new(HIBERNATED, false, "WorkersLeaving", message)
+                Wanted::new(HIBERNATED, Status::Unknown, LEAVING, message)
             }
             (false, false) => {
                 let message = format!("the annotation {WAKE_ANNOTATION} keeps it awake for a while");
@@ -90,8 +90,12 @@ impl Sleep {
 /// What was said last, while something is wrong with the grid: then its servers stay as they are.
 pub(crate) fn still(old: &BuildGridStatus) -> Option<Wanted> {
     let last = old.conditions.iter().find(|condition| condition.type_ == HIBERNATED)?;
-    let reason = if last.status == "True" { "Asked" } else { "WorkersLeaving" };
-    Some(Wanted::new(HIBERNATED, last.status == "True", reason, &last.message))
+    let (status, reason) = match last.status.as_str() {
+        "True" => (Status::True, "Asked"),
+        "Unknown" => (Status::Unknown, LEAVING),
+        _ => (Status::False, "Awake"),
+    };
+    Some(Wanted::new(HIBERNATED, status, reason, &last.message))
 }
 
 /// Whether a grid is to hibernate, and nobody wakes it.
@@ -108,10 +112,10 @@ fn has_pods(pool: &WorkerPool) -> bool {
 }
 
 /// Whether the status tells that it sleeps, and since when it tells so.
-fn said(grid: &BuildGrid) -> Option<(bool, Timestamp)> {
+fn said(grid: &BuildGrid) -> Option<(&str, Timestamp)> {
     let conditions = grid.status.iter().flat_map(|status| &status.conditions);
     let said = conditions.into_iter().find(|condition| condition.type_ == HIBERNATED)?;
-    Some((said.status == "True", said.last_transition_time.0))
+    Some((said.status.as_str(), said.last_transition_time.0))
 }
 
 /// The time until which a grid that hibernates is awake.

@@ -46,7 +46,10 @@ async fn servers_wait_for_workers_as_long_as_these_may_take_and_then_leave_witho
     let model = world().await;
     // Ten minutes are a pool's grace, and five more are for whatever else there is.
     let outcome = at(&model, "12:14:00").await;
-    assert_eq!((servers(&model), hibernated(&model)), (json!(2), ("False".into(), "WorkersLeaving".into())));
+    assert_eq!(
+        (servers(&model), hibernated(&model)),
+        (json!(2), ("Unknown".into(), "WorkersLeaving".into()))
+    );
     assert_eq!(
         outcome,
         Outcome::After(std::time::Duration::from_secs(60)),
@@ -68,9 +71,31 @@ async fn who_was_awake_for_a_while_waits_for_the_workers_anew() {
     at(&model, "12:20:00").await;
     assert_eq!(servers(&model), 2);
     assert_eq!(condition(&model, "buildgrids", "demo", "Hibernated")["reason"], "Awake");
-    at(&model, "13:14:00").await;
-    assert_eq!((servers(&model), hibernated(&model)), (json!(2), ("False".into(), "WorkersLeaving".into())));
+    // The look at the end of that time is a minute late.
+    at(&model, "13:01:00").await;
     at(&model, "13:15:00").await;
+    assert_eq!(
+        (servers(&model), hibernated(&model)),
+        (json!(2), ("Unknown".into(), "WorkersLeaving".into()))
+    );
+    at(&model, "13:16:00").await;
+    assert_eq!((servers(&model), hibernated(&model)), (json!(0), ("True".into(), "WorkersStayed".into())));
+}
+
+#[tokio::test]
+async fn who_is_no_longer_kept_awake_waits_for_the_workers_too() {
+    let model = world().await;
+    model.edit("buildgrids", "demo", |grid| {
+        grid["metadata"]["annotations"] = json!({"grid.build/wake-until": "2026-01-01T20:00:00Z"});
+    });
+    at(&model, "12:01:00").await;
+    model.edit("buildgrids", "demo", |grid| grid["metadata"]["annotations"] = json!({}));
+    at(&model, "15:00:00").await;
+    assert_eq!(
+        (servers(&model), hibernated(&model)),
+        (json!(2), ("Unknown".into(), "WorkersLeaving".into()))
+    );
+    at(&model, "15:15:00").await;
     assert_eq!((servers(&model), hibernated(&model)), (json!(0), ("True".into(), "WorkersStayed".into())));
 }
 
