@@ -17,15 +17,11 @@ mod validate;
 use std::time::Duration;
 
 use grid_operator_api::{BuildGrid, WorkerPool};
-use grid_operator_apply::{Applied, Desired, Kind, write_status};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt;
-use serde_json::json;
+use grid_operator_apply::{Applied, Desired, write_status};
 
 pub use autoscale::Scalers;
 pub use observe::refers_to;
 
-use crate::buildgrid::is_asleep;
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::Names;
@@ -94,7 +90,7 @@ async fn bring_about(
         Ok(valid) => valid,
         Err(trouble) => {
             report.trouble = Some(trouble);
-            return end_with_grid(pool, world, context, applied).await;
+            return Ok(());
         }
     };
     report.version = Some(valid.version.clone());
@@ -132,28 +128,6 @@ async fn bring_about(
     }
     let wanted: Vec<Desired> = rest.into_iter().chain(workers).collect();
     context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
-    Ok(())
-}
-
-/// Ends the workers of a pool that is wrong where its grid is to hibernate: whatever they are to be, they are to be none.
-async fn end_with_grid(
-    pool: &WorkerPool,
-    world: &World,
-    context: &Context,
-    applied: &mut Applied,
-) -> Result<()> {
-    let now = context.mint.now();
-    let sleeps = world.grid.as_ref().is_some_and(|grid| is_asleep(grid, now).unwrap_or_default());
-    let (kind, name) = (Kind::of::<Deployment>(), Names(&pool.name_any()).component(build::WORKER));
-    let Some(live) = applied.observed.get(kind, &name).filter(|_| sleeps) else { return Ok(()) };
-    if live.data["spec"]["replicas"] == 0 {
-        return Ok(());
-    }
-    let metadata = json!({"resourceVersion": live.resource_version()});
-    let patch = json!({"metadata": metadata, "spec": {"replicas": 0}});
-    let namespace = pool.namespace().unwrap_or_default();
-    let ended = context.applier.patch(&namespace, kind, &name, &patch).await?;
-    applied.observed.insert(kind, ended);
     Ok(())
 }
 
