@@ -24,7 +24,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [buildgrids, casstorages, workerpools]
   verbs: [get, list, watch]
 - apiGroups: [grid.build]
-  resources: [casstorages]
+  resources: [buildgrids, casstorages]
   verbs: [patch]
 - apiGroups: [grid.build]
   resources: [buildgrids/status, casstorages/status, workerpools/status]

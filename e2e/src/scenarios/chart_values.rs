@@ -7,7 +7,7 @@ use crate::gridcluster::Cluster;
 use crate::{environment, process};
 
 /// Values that the schema refuses, each with a part of what Helm says.
-const REFUSED: [(&str, &str); 16] = [
+const REFUSED: [(&str, &str); 20] = [
     ("image.registry=", "registry"),
     ("image.registry=registry.example/", "registry"),
     ("image.tag=a b", "tag"),
@@ -24,6 +24,24 @@ const REFUSED: [(&str, &str); 16] = [
     ("resources=large", "resources"),
     ("nodeSelector=fast", "nodeSelector"),
     ("log=", "log"),
+    ("topologySpreadConstraints[0].topologyKey=zone", "topologySpreadConstraints"),
+    ("podDisruptionBudget.enabled=sometimes", "enabled"),
+    ("networkPolicy.apiServerPorts[0]=0", "apiServerPorts"),
+    ("networkPolicy.metricsFrom=anybody", "metricsFrom"),
+];
+
+/// What is there with some values, and is not there by default.
+const ASKED: [(&str, &[&str]); 4] = [
+    ("replicas=2", &["kind: PodDisruptionBudget", "whenUnsatisfiable: ScheduleAnyway"]),
+    (
+        "topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].topologyKey=zone,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule",
+        &["topologyKey: zone"],
+    ),
+    ("networkPolicy.enabled=true", &["kind: NetworkPolicy", "port: 6443", "grid.build/kind: BuildGrid"]),
+    (
+        "networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.reads=metrics",
+        &["reads: metrics"],
+    ),
 ];
 
 /// Helm takes the chart's own values, refuses wrong ones by name, and makes nothing of the whole cluster where the chart
@@ -51,6 +69,22 @@ pub(crate) fn values() -> Result<()> {
     }
     let all = template(&[])?;
     anyhow::ensure!(all.success && all.text.contains("kind: ClusterRole"), "{}", all.text);
+    for (setting, parts) in ASKED {
+        let asked = template(&[setting])?;
+        for part in parts {
+            anyhow::ensure!(
+                asked.text.contains(part) && !all.text.contains(part),
+                "{part} with {setting}: {}",
+                asked.text
+            );
+        }
+    }
+    let unguarded = template(&["replicas=2", "podDisruptionBudget.enabled=false"])?;
+    anyhow::ensure!(
+        unguarded.success && !unguarded.text.contains("PodDisruptionBudget"),
+        "{}",
+        unguarded.text
+    );
     let one = template(&["watchNamespace=builds", "crds.enabled=false"])?;
     anyhow::ensure!(one.success && one.text.contains("--watch-namespace=builds"), "{}", one.text);
     for kind in ["kind: ClusterRole", "kind: CustomResourceDefinition", "resources: [nodes]"] {

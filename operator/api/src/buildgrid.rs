@@ -69,6 +69,7 @@ pub const ROTATE_ANNOTATION: &str = "grid.build/rotate-tokens";
     validation = ("!has(self.configFrom) || !(has(self.tracing) || has(self.rates) || has(self.grpcWeb))", "configFrom is the whole configuration: say tracing, rates and grpc-web there"),
     validation = ("!has(self.rates) || !has(self.rates.perSubject) || has(self.authorization)", "rates.perSubject needs spec.authorization: without it no caller has a subject"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
+    validation = ("self.topology == oldSelf.topology || has(self.storageRef)", "topology can't change while the blobs are on the grid's own volume, which belongs to one kind of server: move them to a CasStorage and name it in spec.storageRef, or make a new BuildGrid"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
 )]
 pub struct BuildGridSpec {
@@ -80,7 +81,8 @@ pub struct BuildGridSpec {
         validation = ("self.all(i, i == '' || !i.split('/').exists(s, s in ['', 'blobs', 'uploads', 'actions', 'actionResults', 'operations', 'capabilities', 'compressed-blobs']))", "no segment of an instance's name may be empty or one of blobs, uploads, actions, actionResults, operations, capabilities, compressed-blobs")
     )]
     pub instances: Vec<String>,
-    /// The servers: all services in one kind of server, or a server for each of Execution, Bots, CAS, ActionCache.
+    /// The servers: all services in one kind of server, or a server for each of Execution, Bots, CAS, ActionCache. It can be
+    /// changed where the blobs are in a CasStorage.
     #[serde(default)]
     pub topology: Topology,
     /// The store inside the grid, on a volume; used where there is no storageRef.
@@ -89,7 +91,8 @@ pub struct BuildGridSpec {
     /// A CasStorage of this namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_ref: Option<LocalRef>,
-    /// PostgreSQL for the queue; SQLite on the grid's volume where it is not given.
+    /// PostgreSQL for the queue; SQLite on the grid's volume where it is not given. Nothing is carried over from one to the
+    /// other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
     /// Replicas and resources of the servers.
@@ -226,7 +229,7 @@ pub struct BuildGridStatus {
     /// The generation that this status tells of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Progressing, Degraded, DependenciesReady, MigrationSucceeded, ClientsAuthenticated, Paused.
+    /// Ready, Progressing, Degraded, DependenciesReady, MigrationSucceeded, ClientsAuthenticated, StateLeftBehind, Hibernated, Paused.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -242,4 +245,8 @@ pub struct BuildGridStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,
+    /// The kind of database that the servers use: `sqlite`, on the grid's volume, or `postgresql`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub database: Option<String>,
 }

@@ -41,6 +41,9 @@ use crate::storages::NamedStorage;
     validation = ("has(self.volume) || !self.storages.exists(s, has(s.disk))", "a disk storage needs spec.volume"),
     validation = ("!has(self.volume) || self.storages.exists(s, has(s.disk))", "spec.volume is used by disk storages only, and there is none: remove it, or add a disk storage"),
     validation = ("has(self.volume) == has(oldSelf.volume)", "spec.volume can't be added to or removed from a tier that exists; make a new CasStorage and move to it"),
+    validation = ("oldSelf.storages.all(o, !has(o.disk) || self.storages.exists(s, s.name == o.name && has(s.disk))) || self.storages.all(s, !has(s.disk) || oldSelf.storages.exists(o, o.name == s.name && has(o.disk)))", "a disk storage can't be renamed, nor take the place of another: its blobs lie on the volume under its name, and would neither be found nor expire; keep the name, or make a new CasStorage and move to it"),
+    validation = ("oldSelf.storages.all(o, !has(o.sqlIndex) || self.storages.exists(s, s.name == o.name && has(s.sqlIndex))) || self.storages.all(s, !has(s.sqlIndex) || oldSelf.storages.exists(o, o.name == s.name && has(o.sqlIndex)))", "an index can't be renamed, nor take the place of another: it is in the database under its name, and without it no blob is found or expires; keep the name, or make a new CasStorage and move to it"),
+    validation = ("self.storages.all(z, !has(z.zstd) || oldSelf.storages.exists(o, has(o.zstd) && o.zstd.storage == z.zstd.storage) || !oldSelf.storages.exists(o, o.name == z.zstd.storage)) && oldSelf.storages.all(z, !has(z.zstd) || self.storages.exists(o, has(o.zstd) && o.zstd.storage == z.zstd.storage) || !self.storages.exists(o, o.name == z.zstd.storage))", "a storage can't begin or cease to be packed by zstd: the blobs that it has would not be seen; give the packed ones a storage of their own, with another path, bucket or prefix"),
     validation = ("!has(self.cleanup) || self.storages.exists(s, has(s.sqlIndex))", "spec.cleanup works on an index: add a sqlIndex storage (a disk or lru storage keeps its size by itself)"),
     validation = ("!has(self.replicas) || self.replicas <= 1 || self.storages.filter(s, has(s.disk)).size() <= 1", "with several replicas each pod is a shard with one disk: give at most one disk storage"),
     validation = ("!self.storages.exists(s, has(s.disk)) || (has(self.replicas) ? self.replicas : 1) == (has(oldSelf.replicas) ? oldSelf.replicas : 1) || (has(oldSelf.replicas) && oldSelf.replicas == 0)", "the replicas of a tier on disks are its shards, and their number decides where blobs lie: make a new CasStorage and move to it"),
@@ -162,7 +165,7 @@ pub struct CasStorageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 253)))]
     pub used_by: Vec<String>,
-    /// How the last run of the cleanup's CronJob ended.
+    /// How the last run of the cleanup's CronJob that has ended did; it stays while the next one runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<CleanupStatus>,
     /// Version of the server images in use.
@@ -183,8 +186,8 @@ pub struct CleanupStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
-    /// Bytes that it deleted.
+    /// Bytes that this run deleted: none, where there was nothing to do.
     pub bytes_freed: i64,
-    /// Blobs that it deleted.
+    /// Blobs that this run deleted.
     pub blobs_freed: i64,
 }

@@ -63,6 +63,12 @@ pub(crate) fn client_secret(owner: &str, spec: &MutualTlsSpec) -> String {
     given.unwrap_or_else(|| Names(owner).client_certificate())
 }
 
+/// The Secret with what the servers show of a resource that has this wish.
+pub(crate) fn server_secret(owner: &str, spec: &MutualTlsSpec) -> String {
+    let given = spec.secret_refs.as_ref().map(|given| given.server.name.clone());
+    given.unwrap_or_else(|| Names(owner).server_certificate())
+}
+
 /// Checks a wish; `missing` are the kinds that the cluster doesn't have.
 ///
 /// # Errors

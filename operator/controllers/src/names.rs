@@ -138,6 +138,11 @@ impl Owner {
         self.selector_labels(component).iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
     }
 
+    /// The selector of the claims of all its components: StatefulSets don't say who manages those.
+    pub(crate) fn every_claim_selector(&self) -> String {
+        format!("{OWNER_KIND}={},{INSTANCE}={}", self.kind, self.name)
+    }
+
     /// Metadata of an object that is deleted with its resource.
     pub(crate) fn meta(&self, name: impl Into<String>, component: &str) -> ObjectMeta {
         ObjectMeta {

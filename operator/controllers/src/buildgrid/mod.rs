@@ -3,10 +3,16 @@
 //! - `observe`: the grid's objects, and what it refers to;
 //! - `validate`: the wish, checked against that, as [`validate::Grid`]; `authorization` and `raw` are parts of it;
 //! - `build`: the objects, purely;
-//! - `status`: the conditions, purely.
+//! - `status`: the conditions, purely; `servers`, `database` and `hibernation` are parts of it;
+//! - `deletion`: what is waited for before the grid goes;
+//! - `attention`: the link to its Fleet service.
 
+mod attention;
 mod authorization;
 mod build;
+mod database;
+mod deletion;
+mod hibernation;
 mod observe;
 mod raw;
 mod roles;
@@ -19,29 +25,30 @@ mod validate;
 
 use std::time::Duration;
 
-use grid_operator_api::BuildGrid;
+use grid_operator_api::{BuildGrid, DeletionPolicy};
 use grid_operator_apply::{Applied, write_status};
 use kube::ResourceExt;
 
+pub(crate) use hibernation::is_asleep;
 pub(crate) use observe::kinds;
 pub use observe::refers_to;
 pub(crate) use roles::{bots_url, cas_url};
 pub(crate) use tokens::SHOWN_TOKEN;
-pub(crate) use validate::{effective_version, is_asleep};
+pub(crate) use validate::effective_version;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::fleet::{Endpoint, Key, Wanted, declare};
+use crate::fleet::Key;
 use crate::names::Owner;
 use crate::outcome::Outcome;
 use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
-use crate::workload::{ailing, keep_claims};
+use crate::workload::ailing;
+use crate::workload::keeping::{self, keep_claims};
+use hibernation::Sleep;
 use observe::World;
 use status::Report;
-use tls::Secrets;
-use validate::Grid;
 
 /// How often what no watch tells of, a certificate's age for one, is looked at.
 const CHECK_AGAIN: Duration = Duration::from_secs(300);
@@ -57,9 +64,11 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let key = Key::new(&grid.namespace().unwrap_or_default(), &grid.name_any());
     if grid.metadata.deletion_timestamp.is_some() {
         context.fleets.forget(&key);
-        return Ok(Outcome::AwaitChange);
+        return deletion::delete(grid, context).await;
     }
     let world = Box::pin(observe::observe(grid, context)).await?;
+    let policy = deletion::policy(grid);
+    keeping::guard(grid, policy.unwrap_or(DeletionPolicy::Retain), &world.owned, context).await?;
     let mut report = Report::new(grid, &world);
     let mut applied = Applied { observed: world.owned.clone(), ..Applied::default() };
     let result = Box::pin(bring_about(grid, &world, context, &mut report, &mut applied)).await;
@@ -78,40 +87,16 @@ pub async fn reconcile(grid: &BuildGrid, context: &Context) -> Result<Outcome> {
     let updated = status::with_status(grid, &report, &applied.observed, context.mint.now());
     let is_news = write_status(&context.client, &context.leadership, grid, &updated).await?;
     telling::trouble(context, grid, report.trouble.as_ref(), is_news).await;
+    if let Some(left) = database::news(grid, &updated).filter(|_| is_news) {
+        context.events.warning(grid, "DatabaseChanged", "Reconcile", left.to_owned()).await;
+    }
     result?;
     if report.trouble.is_some() {
         return Ok(Outcome::Retry);
     }
     let again = if is_missing { LOOK_AGAIN } else { CHECK_AGAIN };
     let again = again.min(report.turn.as_ref().and_then(Turn::again).unwrap_or(again));
-    Ok(Outcome::After(again.min(sleeps_in(grid, context).unwrap_or(again))))
-}
-
-/// Keeps the link to the grid's Fleet service, where it has one.
-fn attend(grid: &Grid<'_>, world: &World, secrets: &Secrets, context: &Context) {
-    let key = grid.key();
-    if !grid.spec.execution.enabled || grid.asleep {
-        context.fleets.forget(&key);
-        return;
-    }
-    if grid.mutual_tls.is_some() && secrets.own.is_none() {
-        // The certificate is still to come; a pass looks again.
-        return;
-    }
-    let endpoint = Endpoint {
-        url: roles::fleet_url(&key.name, &key.namespace, grid.spec),
-        token: secrets.tokens.admin().to_owned(),
-        identity: secrets.own.clone(),
-    };
-    let is_served = status::is_served(grid, &world.owned);
-    let declaration = declare(&key, &world.pools, grid.is_to_sleep);
-    context.fleets.attend(&key, Wanted { endpoint, declaration, is_served });
-}
-
-/// How long a grid that hibernates is still awake.
-fn sleeps_in(grid: &BuildGrid, context: &Context) -> Option<Duration> {
-    let until = validate::awake_until(grid).ok().flatten().filter(|_| grid.spec.hibernate)?;
-    Duration::try_from(until.duration_since(context.mint.now())).ok().filter(|left| !left.is_zero())
+    Ok(Outcome::After(again.min(report.sleep.as_ref().and_then(Sleep::again).unwrap_or(again))))
 }
 
 async fn bring_about(
@@ -121,17 +106,17 @@ async fn bring_about(
     report: &mut Report,
     applied: &mut Applied,
 ) -> Result<()> {
-    // A store that a CasStorage takes the place of goes as was asked for when it was the grid's own.
-    if grid.spec.storage_ref.is_none() {
-        let policy = grid.spec.storage.as_ref().map(|storage| storage.deletion_policy).unwrap_or_default();
+    if let Some(policy) = deletion::policy(grid) {
         keep_claims(policy, &Owner::new(grid, "BuildGrid"), context, applied).await?;
     }
     if grid.spec.paused {
+        attention::attend_as_it_is(grid, world, context);
         return Ok(());
     }
     let valid = match validate::validate(grid, world, &context.images, context.mint.now()) {
         Ok(valid) => valid,
         Err(trouble) => {
+            attention::attend_as_it_is(grid, world, context);
             report.trouble = Some(trouble);
             return Ok(());
         }
@@ -139,7 +124,7 @@ async fn bring_about(
     let secrets = tls::secrets(&valid, world, context.mint.as_ref())?;
     let objects = build::build(&valid, &secrets, &world.missing_kinds);
     report.valid(&valid);
-    attend(&valid, world, &secrets, context);
+    attention::attend(&valid, world, &secrets, context);
     report.unplaced = context.fleets.unplaced(&valid.key());
     rollout::roll_out(objects, &valid, context, report, applied).await
 }

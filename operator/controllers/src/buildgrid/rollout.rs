@@ -36,7 +36,7 @@ pub(crate) async fn roll_out(
 ) -> Result<()> {
     let (uid, namespace) = (&grid.owner.uid, &grid.owner.namespace);
     let mut phases = phases(objects, grid)?;
-    if grid.asleep {
+    if grid.sleep.has_begun {
         // It runs no pods, that of a migration neither: it migrates when it wakes.
         phases.migration = None;
     }

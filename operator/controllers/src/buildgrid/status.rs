@@ -7,6 +7,8 @@ use grid_operator_apply::{Observed, Status, Wanted, merge};
 use k8s_openapi::jiff::Timestamp;
 
 use super::build::address;
+use super::database;
+use super::hibernation::{self, Sleep};
 use super::observe::World;
 use super::roles::{Role, serving};
 use super::servers::Servers;
@@ -39,7 +41,10 @@ pub(crate) struct Report {
     address: Option<String>,
     version: Option<String>,
     is_valid: bool,
-    asleep: bool,
+    /// Whether the grid hibernates.
+    pub(crate) sleep: Option<Sleep>,
+    /// The kind of database that servers use.
+    database: Option<&'static str>,
     authenticated: bool,
     /// What keeps pods from running.
     pub(crate) ailment: Option<Ailment>,
@@ -75,12 +80,18 @@ impl Report {
         let (host, tls) = address(grid);
         self.address = Some(format!("{}://{host}", if tls { "grpcs" } else { "grpc" }));
         self.is_valid = true;
-        self.asleep = grid.asleep;
+        self.sleep = Some(grid.sleep.clone());
+    }
+
+    /// No pod is to run.
+    fn is_asleep(&self) -> bool {
+        self.sleep.as_ref().is_some_and(|sleep| sleep.has_begun)
     }
 
     /// Every pod is as the wish has it.
     pub(crate) fn rolled_out(&mut self, grid: &Grid<'_>) {
         self.version = Some(grid.version.clone());
+        self.database = database::kind(grid.spec);
     }
 }
 
@@ -120,33 +131,37 @@ pub(crate) fn with_status(
     let old = grid.status.clone().unwrap_or_default();
     let generation = grid.metadata.generation;
     let conditions = if grid.spec.paused {
-        paused(&old)
+        paused(grid, &old)
     } else {
         let servers = Servers::of(grid, observed);
         conditions(grid, report, &servers, &old)
     };
     let name = grid.metadata.name.as_deref().unwrap_or_default();
+    let is_ours = database::kind(&grid.spec).is_some();
     let status = BuildGridStatus {
         observed_generation: generation,
         conditions: merge(&old.conditions, conditions, generation, now),
         address: report.address.clone().or(old.address),
         clients_config_map: report.is_valid.then(|| Names(name).clients()).or(old.clients_config_map),
         version: report.version.clone().or(old.version),
+        database: report.database.map(str::to_owned).or(old.database).filter(|_| is_ours),
     };
     let mut updated = grid.clone();
     updated.status = Some(status);
     updated
 }
 
-/// Paused says so, and lets the other conditions stand as they were.
-fn paused(old: &BuildGridStatus) -> Vec<Wanted> {
+/// Paused says so: conditions that somebody would have to look after meanwhile go. That the grid sleeps stands, for so it does
+/// afterwards.
+fn paused(grid: &BuildGrid, old: &BuildGridStatus) -> Vec<Wanted> {
     let message = "spec.paused is set: the grid is left as it is; set it to false to go on";
     let kept = old.conditions.iter().find(|c| c.type_ == "Ready");
     let ready = match kept {
         Some(ready) if ready.status == "True" => Wanted::new("Ready", true, "Paused", message),
         _ => Wanted::new("Ready", Status::Unknown, "Paused", message),
     };
-    vec![ready, Wanted::new("Paused", true, "Asked", message)]
+    let sleeps = hibernation::still(old).filter(|_| grid.spec.hibernate);
+    [ready, Wanted::new("Paused", true, "Asked", message)].into_iter().chain(sleeps).collect()
 }
 
 fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers, old: &BuildGridStatus) -> Vec<Wanted> {
@@ -160,12 +175,13 @@ fn conditions(grid: &BuildGrid, report: &Report, servers: &Servers, old: &BuildG
     said.extend(match &report.unplaced {
         Some(unplaced) => Some(unsatisfiable(unplaced)),
         // Nothing waits where nothing is run.
-        None if report.asleep || !grid.spec.execution.enabled => None,
+        None if report.is_asleep() || !grid.spec.execution.enabled => None,
         None => still_unsatisfiable(old),
     });
     said.extend(report.turn.as_ref().and_then(Turn::pending));
+    said.extend(database::left_behind(grid, old));
     if grid.spec.hibernate {
-        said.push(hibernated(report));
+        said.extend(report.sleep.as_ref().map(Sleep::condition).or_else(|| hibernation::still(old)));
     }
     if grid.spec.monitoring.is_some() {
         said.push(monitoring(report));
@@ -180,7 +196,7 @@ fn ready(report: &Report, servers: &Servers) -> Wanted {
     if let Some(trouble) = &report.trouble {
         return Wanted::new("Ready", false, trouble.reason, &trouble.message);
     }
-    if report.asleep {
+    if report.is_asleep() {
         return Wanted::new(
             "Ready",
             false,
@@ -324,14 +340,6 @@ fn still_unsatisfiable(old: &BuildGridStatus) -> Option<Wanted> {
     let last = old.conditions.iter().find(|condition| condition.type_ == "UnsatisfiableActions")?;
     let reason = if last.status == "True" { "NoPoolFits" } else { "Placed" };
     Some(Wanted::new("UnsatisfiableActions", last.status == "True", reason, &last.message))
-}
-
-fn hibernated(report: &Report) -> Wanted {
-    if report.asleep {
-        Wanted::new("Hibernated", true, "Asked", "no pod runs, and all data is kept")
-    } else {
-        Wanted::new("Hibernated", false, "Awake", "it is awake for a while, or its workers are still leaving")
-    }
 }
 
 fn monitoring(report: &Report) -> Wanted {

@@ -102,6 +102,11 @@ impl Tokens {
     }
 }
 
+/// What the operator shows by a Secret that is there.
+pub(crate) fn shown(existing: Option<&Secret>) -> Option<String> {
+    text(existing, KEYS[1]).map(|file| first(&file).to_owned())
+}
+
 impl Step {
     fn as_str(self) -> &'static str {
         match self {

@@ -4,15 +4,16 @@ mod certificate;
 
 use grid_operator_api::{
     BuildGrid, BuildGridSpec, CasStorage, ConfigMapKeyRef, DatabaseSpec, EmbeddedStorage, IssuerRef,
-    ROTATE_ANNOTATION, SecretKeyRef, Span, VolumeSpec, WAKE_ANNOTATION, WorkerPool,
+    ROTATE_ANNOTATION, SecretKeyRef, Span, VolumeSpec,
 };
 use grid_operator_apply::{Observed, content_hash};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::authorization::{self, Authorization};
+use super::hibernation::Sleep;
 use super::observe::World;
 use super::raw::{self, Raw};
 use super::roles::Role;
@@ -23,7 +24,9 @@ use crate::foreign::{CERTIFICATE, GRPC_ROUTE};
 use crate::mutual_tls::{self, MutualTls};
 use crate::names::{Names, Owner, VERSION_ANNOTATION, Wire};
 use crate::references::{config_text, secret_bytes, secret_text};
+use crate::server_config::connections::Mounted;
 use crate::trouble::Trouble;
+use crate::workload::revision::{kept_secrets, noted};
 use crate::workload::{Ports, check_unchanged, claimed};
 
 /// A grid that can be built.
@@ -49,10 +52,8 @@ pub(crate) struct Grid<'a> {
     pub(crate) authorization: Option<Authorization<'a>>,
     /// The user's own configuration.
     pub(crate) raw: Option<Raw>,
-    /// It is to hibernate; its workers may still be leaving.
-    pub(crate) is_to_sleep: bool,
-    /// It hibernates: no pod is to run.
-    pub(crate) asleep: bool,
+    /// Whether it hibernates.
+    pub(crate) sleep: Sleep,
     /// Hash of the secrets that servers read at start.
     pub(crate) secrets_hash: Option<String>,
     pub(crate) max_execution_seconds: u64,
@@ -158,7 +159,7 @@ pub(crate) fn validate<'a>(
     let authorization = spec.authorization.as_ref().map(|a| authorization::validate(a, world)).transpose()?;
     check_results(spec, world)?;
     let raw = spec.config_from.as_ref().map(|reference| own_config(reference, spec, world)).transpose()?;
-    let is_to_sleep = is_asleep(grid, now)?;
+    let sleep = Sleep::of(grid, &world.pools, now)?;
     let secrets_hash =
         secrets_hash(spec, database.as_ref(), authorization.as_ref(), raw.as_ref(), &storage, world);
     let rotation = grid.annotations().get(ROTATE_ANNOTATION).cloned();
@@ -183,8 +184,7 @@ pub(crate) fn validate<'a>(
         )?,
         authorization,
         raw,
-        is_to_sleep,
-        asleep: is_to_sleep && world.pools.iter().all(has_no_pods),
+        sleep,
         max_execution_seconds: seconds(
             &spec.execution.max_execution_timeout,
             "spec.execution.maxExecutionTimeout",
@@ -273,59 +273,35 @@ fn secrets_hash(
 ) -> Option<String> {
     let mut hashes: Vec<String> = database.map(|database| database.hash.clone()).into_iter().collect();
     hashes.extend(authorization.and_then(|a| a.key.as_ref()).map(|(_, key)| content_hash(&json!(key))));
-    let of_storage = match storage {
-        Storage::Shared(access) if access.is_direct() => Some(&access.tree().secrets),
+    let of_results = spec.action_cache.secrets().into_iter().map(|secret| (&secret.name, &secret.key));
+    let of_results: Vec<_> = of_results.collect();
+    let with = |of_storage: Option<&Mounted>| {
+        let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
+        let keys = keys.map(|(name, key)| (name, key)).chain(of_results.iter().copied());
+        let values = keys.filter_map(|(name, key)| {
+            let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
+            Some(content_hash(&json!(value.0)))
+        });
+        let hashes: Vec<String> = hashes.iter().cloned().chain(values).collect();
+        match hashes.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(content_hash(&json!(several))),
+        }
+    };
+    let tree = match storage {
+        Storage::Shared(access) if access.is_direct() => Some(access.tree()),
         Storage::Shared(_) | Storage::Embedded(_) => None,
     };
-    let of_results = spec.action_cache.secrets().into_iter().map(|secret| (&secret.name, &secret.key));
-    let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
-    hashes.extend(keys.map(|(name, key)| (name, key)).chain(of_results).filter_map(|(name, key)| {
-        let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
-        Some(content_hash(&json!(value.0)))
-    }));
-    match hashes.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        several => Some(content_hash(&json!(several))),
-    }
-}
-
-/// Whether a grid is to hibernate, and nobody wakes it.
-///
-/// # Errors
-/// The annotation that wakes it is no time.
-pub(crate) fn is_asleep(grid: &BuildGrid, now: Timestamp) -> Result<bool, Trouble> {
-    Ok(grid.spec.hibernate && awake_until(grid)?.is_none_or(|until| until <= now))
-}
-
-/// A pool whose workers have left, or that is none of ours to end: servers leave after the workers, so that what
-/// these still do is not lost.
-fn has_no_pods(pool: &WorkerPool) -> bool {
-    pool.spec.paused || pool.status.as_ref().is_none_or(|status| status.replicas == 0)
-}
-
-/// The time until which a grid that hibernates is awake.
-///
-/// # Errors
-/// The annotation is no time.
-pub(crate) fn awake_until(grid: &BuildGrid) -> Result<Option<Timestamp>, Trouble> {
-    let Some(text) = grid.annotations().get(WAKE_ANNOTATION) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        Trouble::new(
-            "Invalid",
-            format!("the annotation {WAKE_ANNOTATION} is {text:?}: give a time like 2030-01-31T18:00:00Z"),
-        )
-    })
+    // An earlier operator counted all of the tier's.
+    let former = with(tree.map(|tree| &tree.secrets));
+    kept_secrets(&world.owned, with(tree.map(|tree| &tree.at_start)), former)
 }
 
 /// The version that a workload is to have: the one that is asked for, else the one that it has, else the
 /// operator's own. So an upgrade of the operator alone restarts nothing.
 pub(crate) fn effective_version(asked: Option<&str>, owned: &Observed, images: &Images) -> String {
-    let running = || {
-        let deployments = owned.all::<Deployment>().into_iter().filter_map(|d| d.spec?.template.metadata);
-        let sets = owned.all::<StatefulSet>().into_iter().filter_map(|s| s.spec?.template.metadata);
-        deployments.chain(sets).find_map(|meta| meta.annotations?.get(VERSION_ANNOTATION).cloned())
-    };
+    let running = || noted(owned, VERSION_ANNOTATION);
     asked.map(str::to_owned).or_else(running).unwrap_or_else(|| images.version.clone())
 }
 

@@ -4,18 +4,21 @@
 use std::time::Duration;
 
 use grid_operator_api::CasStorage;
-use grid_operator_apply::{Wanted, merge, set_finalizer, write_status};
+use grid_operator_apply::{Observed, Wanted, merge, set_finalizer, write_status};
 use k8s_openapi::jiff::Timestamp;
 
 use super::observe::World;
 use crate::context::Context;
 use crate::error::Result;
 use crate::outcome::Outcome;
+use crate::workload::keeping;
 
 /// The finalizer of a tier that is in use.
 const IN_USE: &str = "grid.build/in-use";
 /// How long a deletion waits.
 const DEADLINE: Duration = Duration::from_secs(3_600);
+/// How soon to look again whether claims that are to stay do.
+const CLAIMS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Puts the finalizer on a tier that is used, and takes it from one that isn't.
 pub(crate) async fn guard(storage: &CasStorage, world: &World, context: &Context) -> Result<()> {
@@ -24,10 +27,20 @@ pub(crate) async fn guard(storage: &CasStorage, world: &World, context: &Context
 }
 
 /// Lets the deletion go on, or says what it waits for.
-pub(crate) async fn delete(storage: &CasStorage, world: &World, context: &Context) -> Result<Outcome> {
+pub(crate) async fn delete(
+    storage: &CasStorage,
+    world: &World,
+    owned: &Observed,
+    context: &Context,
+) -> Result<Outcome> {
     let now = context.mint.now();
     let left = remaining(storage, now);
     if world.used_by.is_empty() || left.is_zero() {
+        if keeping::is_guarded(storage) {
+            let is_free = keeping::release(storage, storage.spec.deletion_policy, owned, context).await?;
+            // Another finalizer goes over the version that this one left.
+            return Ok(if is_free { Outcome::Retry } else { Outcome::After(CLAIMS_AGAIN) });
+        }
         set_finalizer(&context.client, &context.leadership, storage, IN_USE, false).await?;
         return Ok(Outcome::AwaitChange);
     }

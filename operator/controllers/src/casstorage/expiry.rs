@@ -23,11 +23,14 @@ use crate::names::{Names, Owner};
 /// A run says a line for each index of the tier, and a tier has no more storages.
 const LINES: i64 = 32;
 
+/// The condition that tells of it.
+const SUCCEEDED: &str = "CleanupSucceeded";
+
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) result: CleanupStatus,
-    said: String,
+    message: String,
 }
 
 /// The last run of each tier's cleanup, for metrics.
@@ -52,29 +55,44 @@ impl Cleanups {
     }
 }
 
-/// The last run that has ended, if there is one.
+/// The last run that has ended, if there is one. Of one whose Job or log is gone it is what was found while they were there.
 ///
 /// # Errors
 /// Where Jobs or pods can't be listed.
-pub(crate) async fn last(owner: &Owner, context: &Context) -> Result<Option<Run>> {
+pub(crate) async fn last(storage: &CasStorage, owner: &Owner, context: &Context) -> Result<Option<Run>> {
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &owner.namespace);
     let selector = owner.pod_selector(CLEANUP);
     let list = jobs.list(&ListParams::default().labels(&selector)).await;
     let list = list.map_err(Error::read(format!("the runs of the cleanup of {}", owner.name)))?;
     let ended = list.items.into_iter().filter(|job| has_completed(job) || has_failed(job));
     let newest = ended.max_by_key(|job| job.metadata.creation_timestamp.clone().map(|time| time.0));
-    let Some(job) = newest else { return Ok(None) };
-    let log = log_tail(context, &owner.namespace, &job.name_any(), LINES).await?.unwrap_or_default();
+    let known = known(storage);
+    let Some(job) = newest else { return Ok(known) };
+    let name = job.name_any();
+    let log = log_tail(context, &owner.namespace, &name, LINES).await?;
+    if log.is_none() && known.as_ref().is_some_and(|run| run.result.job == name) {
+        return Ok(known);
+    }
+    let log = log.unwrap_or_default();
     let (bytes_freed, blobs_freed) = freed(&log);
-    let result = CleanupStatus {
-        job: job.name_any(),
-        succeeded: has_completed(&job),
-        ended_at: ended_at(&job),
-        bytes_freed,
-        blobs_freed,
+    let succeeded = has_completed(&job);
+    let said = log.lines().last().unwrap_or("its log could not be read");
+    let message = if succeeded {
+        format!("the Job {name} said: {said}")
+    } else {
+        format!("the Job {name} failed, and the next one tries again; it said: {said}")
     };
-    let said = log.lines().last().unwrap_or("its log could not be read").to_owned();
-    Ok(Some(Run { result, said }))
+    let result = CleanupStatus { job: name, succeeded, ended_at: ended_at(&job), bytes_freed, blobs_freed };
+    Ok(Some(Run { result, message }))
+}
+
+/// The last run as the status has it.
+fn known(storage: &CasStorage) -> Option<Run> {
+    let status = storage.status.as_ref()?;
+    let result = status.cleanup.clone()?;
+    let said = status.conditions.iter().find(|condition| condition.type_ == SUCCEEDED);
+    let message = said.map_or_else(|| format!("the Job {} ended", result.job), |said| said.message.clone());
+    Some(Run { result, message })
 }
 
 fn ended_at(job: &Job) -> Option<Time> {
@@ -97,13 +115,9 @@ fn freed(log: &str) -> (i64, i64) {
 
 /// What the status says of it.
 pub(crate) fn condition(run: &Run) -> Wanted {
-    let Run { result: CleanupStatus { job, succeeded, .. }, said } = run;
-    if *succeeded {
-        Wanted::new("CleanupSucceeded", true, "Cleaned", format!("the Job {job} said: {said}"))
-    } else {
-        let message = format!("the Job {job} failed, and the next one tries again; it said: {said}");
-        Wanted::new("CleanupSucceeded", false, "CleanupFailed", message)
-    }
+    let succeeded = run.result.succeeded;
+    let reason = if succeeded { "Cleaned" } else { "CleanupFailed" };
+    Wanted::new(SUCCEEDED, succeeded, reason, &run.message)
 }
 
 /// Lets no further run begin, where one could: who paused a tier restores or moves it.

@@ -29,8 +29,9 @@ use crate::outcome::Outcome;
 use crate::rollouts::Turn;
 use crate::telling;
 use crate::trouble::Trouble;
+use crate::workload::keeping::{self, keep_claims};
 use crate::workload::revision::{self, Stage};
-use crate::workload::{ailing, growth, keep_claims};
+use crate::workload::{ailing, growth};
 use observe::World;
 use status::Report;
 
@@ -52,9 +53,10 @@ pub async fn reconcile(storage: &CasStorage, context: &Context) -> Result<Outcom
     if storage.metadata.deletion_timestamp.is_some() {
         let owner = Owner::new(storage, "CasStorage");
         keep_claims(storage.spec.deletion_policy, &owner, context, &mut applied).await?;
-        return deletion::delete(storage, &world, context).await;
+        return deletion::delete(storage, &world, &applied.observed, context).await;
     }
     deletion::guard(storage, &world, context).await?;
+    keeping::guard(storage, storage.spec.deletion_policy, &world.owned, context).await?;
     let result = Box::pin(bring_about(storage, &world, context, &mut report, &mut applied)).await;
     telling::changes(context, storage, &applied.changes).await;
     if let Err(error) = &result {
@@ -151,8 +153,8 @@ fn tier<'a>(
         image: context.images.of("grid-server", &version),
         revision: context.images.revision.clone(),
         version,
+        secrets_hash: world.secrets_hash(access.tree()),
         access,
-        secrets_hash: world.secrets_hash(),
         mutual_tls,
         parts,
         secrets,

@@ -21,8 +21,10 @@ use crate::foreign::CERTIFICATE;
 use crate::mutual_tls::{self, MutualTls};
 use crate::names::{Names, Owner};
 use crate::references::{self, Referent};
+use crate::server_config::storage::Tree;
 use crate::trouble::Trouble;
 use crate::workload::check_unchanged;
+use crate::workload::revision::kept_secrets;
 
 /// What exists.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +82,7 @@ pub(crate) async fn observe(storage: &CasStorage, context: &Context) -> Result<W
     let wanted = storage_secrets(storage);
     let certificates = mutual_tls::secret_names(&owner.name, storage.spec.mutual_tls.as_ref());
     let cleaned = match &storage.spec.cleanup {
-        Some(_) => expiry::last(&owner, context).await?,
+        Some(_) => expiry::last(storage, &owner, context).await?,
         None => None,
     };
     Ok(World {
@@ -148,10 +150,15 @@ impl World {
         Ok(access)
     }
 
-    /// A hash of the Secrets' contents, which servers read when they start; nothing where there are none.
-    pub(crate) fn secrets_hash(&self) -> Option<String> {
-        let data: BTreeMap<&String, _> =
-            self.secrets.iter().map(|(name, secret)| (name, &secret.data)).collect();
-        (!data.is_empty()).then(|| content_hash(&json!(data)))
+    /// A hash of the Secrets' contents of which servers read something when they start alone; nothing where there are none.
+    pub(crate) fn secrets_hash(&self, tree: &Tree) -> Option<String> {
+        let with = |counts: &dyn Fn(&str) -> bool| {
+            let counted = self.secrets.iter().filter(|(name, _)| counts(name));
+            let data: BTreeMap<&String, _> = counted.map(|(name, secret)| (name, &secret.data)).collect();
+            (!data.is_empty()).then(|| content_hash(&json!(data)))
+        };
+        let hash = with(&|name| tree.at_start.iter().any(|(secret, _)| secret == name));
+        // An earlier operator counted all of them.
+        kept_secrets(&self.owned, hash, with(&|_| true))
     }
 }

@@ -75,6 +75,11 @@ impl Link {
         });
     }
 
+    pub(super) fn declare(&self, declaration: Declaration) {
+        let next = Wanted { declaration, ..self.wanted.borrow().clone() };
+        self.want(next);
+    }
+
     pub(super) fn concurrency(&self, pool: &str) -> Option<u32> {
         let wanted = self.wanted.borrow();
         wanted.declaration.pools.iter().find(|declared| declared.name == pool).map(|pool| pool.concurrency)

@@ -139,17 +139,25 @@ impl Fleets {
         match links.get(grid) {
             Some(link) if link.is_alive() => link.want(wanted),
             _ => {
-                let link = Link::open(
-                    grid.clone(),
-                    Arc::clone(&self.connector),
-                    self.leadership.clone(),
-                    self.news.clone(),
-                    self.nodes.subscribe(),
-                    wanted,
-                );
-                links.insert(grid.clone(), link);
+                links.insert(grid.clone(), self.open(grid, wanted));
             }
         }
+    }
+
+    /// The same, where a link that there is goes on to where it leads.
+    pub(crate) fn attend_still(&self, grid: &Key, wanted: Wanted) {
+        let mut links = self.links.lock();
+        match links.get(grid) {
+            Some(link) if link.is_alive() => link.declare(wanted.declaration),
+            _ => {
+                links.insert(grid.clone(), self.open(grid, wanted));
+            }
+        }
+    }
+
+    fn open(&self, grid: &Key, wanted: Wanted) -> Link {
+        let (connector, nodes) = (Arc::clone(&self.connector), self.nodes.subscribe());
+        Link::open(grid.clone(), connector, self.leadership.clone(), self.news.clone(), nodes, wanted)
     }
 
     /// Ends the link to a grid.

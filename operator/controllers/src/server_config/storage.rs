@@ -10,7 +10,7 @@ use grid_operator_api::{
     S3Storage, SecretKeyRef, SqlIndex, StorageKind, ZstdStorage,
 };
 
-use super::connections::{self, secret, secret_path};
+use super::connections::{self, Mounted, secret, secret_path};
 use super::yaml::Node;
 use crate::trouble::Trouble;
 
@@ -29,7 +29,9 @@ pub(crate) struct Tree {
     /// Anchors of the indexes, in their order.
     pub(crate) indexes: Vec<String>,
     /// Keys of Secrets that have to be mounted.
-    pub(crate) secrets: BTreeSet<(String, String)>,
+    pub(crate) secrets: Mounted,
+    /// Those of them that a server reads when it starts alone: it follows the files of the others.
+    pub(crate) at_start: Mounted,
     /// A pod of its own has to hold it: something in it is neither shared nor a mere cache.
     pub(crate) is_local: bool,
 }
@@ -59,6 +61,7 @@ pub(crate) fn compose(owner: &str, spec: &CasStorageSpec) -> Result<Tree, Troubl
         ));
     }
     composer.tree.is_local = composer.is_local(&spec.serve);
+    composer.tree.secrets.extend(composer.tree.at_start.clone());
     Ok(composer.tree)
 }
 
@@ -173,7 +176,8 @@ impl<'a> Composer<'a> {
     }
 
     fn s3(&mut self, s: &S3Storage) -> Vec<(&'static str, Node)> {
-        let mut map = connections::s3(&s.bucket, &s.endpoint, s.credentials.as_ref(), &mut self.tree.secrets);
+        let mut map =
+            connections::s3(&s.bucket, &s.endpoint, s.credentials.as_ref(), &mut self.tree.at_start);
         map.extend(s.path_prefix.as_ref().map(|prefix| ("path-prefix-string", Node::text(prefix))));
         map.extend(s.hash_prefix_size.map(|size| ("hash-prefix-size", Node::number(size))));
         map
@@ -181,7 +185,7 @@ impl<'a> Composer<'a> {
 
     fn redis(&mut self, name: &str, s: &RedisStorage) -> Vec<(&'static str, Node)> {
         let anchor = format!("{name}-connection");
-        self.tree.connections.push(connections::redis(&anchor, s, &mut self.tree.secrets));
+        self.tree.connections.push(connections::redis(&anchor, s, &mut self.tree.at_start));
         vec![("redis", Node::alias(anchor))]
     }
 
@@ -253,7 +257,7 @@ impl<'a> Composer<'a> {
 
     /// A connection of its own for the storage `name`, or the one that has been made for the same database.
     fn sql(&mut self, name: &str, database: &SecretKeyRef) -> Node {
-        let string = secret(database, &mut self.tree.secrets);
+        let string = secret(database, &mut self.tree.at_start);
         let same = self.tree.connections.iter().find_map(|node| match node {
             Node::Tagged { tag: "!sql-connection", anchor: Some(anchor), value } => match value.as_ref() {
                 Node::Map(map) if map.iter().any(|(_, v)| *v == string) => Some(anchor.clone()),

@@ -21,7 +21,7 @@ use super::observe::World;
 use super::scaling::{self, Departure, Goal, History, Limits, LivePod};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::fleet::{Drain, FleetApi, FleetError, Key, Reason, Target};
+use crate::fleet::{Bot, Drain, FleetApi, FleetError, Key, Reason, Target};
 use crate::names::{Names, Owner};
 
 /// The annotation by which a ReplicaSet chooses the pods that leave: the lowest first.
@@ -115,7 +115,7 @@ pub(crate) async fn scale(
         Key::new(&namespace, &pool.name_any()),
     );
     let (Some(demand), Some(fleet)) = (context.fleets.demand(&grid, &key), context.fleets.api(&grid)) else {
-        return Ok(Scaled { replicas: current.max(spec.min_replicas), limited: None, again: None });
+        return Ok(hold(spec, live.unwrap_or(0), allowed(&key, &grid, world, context)));
     };
     let now = context.mint.now();
     let limits = Limits::of(spec, pool.spec.concurrency);
@@ -140,6 +140,13 @@ pub(crate) async fn scale(
     // What drains is looked at again: its end is an event of Fleet's, not of Kubernetes'.
     let soon = (replicas != pods).then_some(Duration::from_secs(2));
     Ok(Scaled { replicas, limited: Some(limited), again: soon.or(again) })
+}
+
+/// What a pool has where nobody knows its demand: the pods that there are, and its minimum as far as the budget goes.
+fn hold(spec: &Autoscaling, live: i32, allowed: Option<i32>) -> Scaled {
+    let wanted = spec.min_replicas.max(live);
+    let replicas = allowed.map_or(wanted, |allowed| wanted.min(allowed.max(live)));
+    Scaled { replicas, limited: None, again: (replicas < wanted).then_some(BUDGET_AGAIN) }
 }
 
 /// The pods that it may have beside the others of its grid; nothing where they share no budget.
@@ -175,11 +182,7 @@ async fn leave(
         found.iter().map(|pod| LivePod { name: pod.name_any(), ready: is_ready(pod) }).collect();
     let held = current.max(goal);
     let bots = match fleet.bots(&key.path()).await {
-        // Those that leave for another reason are none of scaling's.
-        Ok(bots) => bots
-            .into_iter()
-            .filter(|bot| bot.drain == Drain::None || bot.reason == Reason::ScaleDown)
-            .collect::<Vec<_>>(),
+        Ok(bots) => bots,
         Err(error) => {
             tracing::warn!(pool = key.path(), %error, "the workers can't be asked for: none leaves");
             return Ok(held);
@@ -197,7 +200,9 @@ async fn leave(
         let patch = json!({"metadata": metadata});
         context.applier.patch(&key.namespace, Kind::of::<Pod>(), &pod.name_any(), &patch).await?;
     }
-    let drains = bots.iter().any(|bot| bot.drain != Drain::None) || !departure.drain.is_empty();
+    // Those that leave for another reason are none of scaling's.
+    let is_ours = |bot: &Bot| bot.drain != Drain::None && bot.reason == Reason::ScaleDown;
+    let drains = bots.iter().any(is_ours) || !departure.drain.is_empty();
     context.scalers.with(pool, |scaler| scaler.may_drain = drains);
     Ok(departure.replicas)
 }

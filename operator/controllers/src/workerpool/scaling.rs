@@ -4,13 +4,13 @@
 //! idle workers are drained, and when they are, their pods are the ones that leave. A worker that runs something
 //! never leaves by this.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use grid_operator_api::Autoscaling;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::fleet::{Bot, Drain, PoolDemand};
+use crate::fleet::{Bot, Drain, PoolDemand, Reason};
 
 /// What was needed in the past, as far back as the delay reaches.
 #[derive(Clone, Debug, Default)]
@@ -142,53 +142,107 @@ pub(crate) struct LivePod {
 }
 
 /// The next step from `current` pods to `goal`, where these are the pods that exist. One that is ready and of which
-/// Fleet knows nothing may well be at work: it stays.
+/// Fleet knows nothing may well be at work: it stays. So does one that leaves for another reason than ours.
 pub(crate) fn depart(goal: i32, current: i32, pods: &[LivePod], bots: &[Bot]) -> Departure {
-    let mut workers: BTreeMap<&str, Vec<&Bot>> = BTreeMap::new();
-    for bot in bots.iter().filter(|bot| pods.iter().any(|pod| pod.name == bot.pod())) {
-        workers.entry(bot.pod()).or_default().push(bot);
-    }
     let existing = i32::try_from(pods.len()).unwrap_or(i32::MAX);
     let surplus = current - goal;
     // More pods than are wanted: some are leaving already, or a rollout is going on. One thing at a time.
     if surplus > 0 && existing > current {
         return Departure { replicas: current, ..Departure::default() };
     }
-    let is = |bots: &[&Bot], drain: Drain| bots.iter().all(|bot| bot.drain == drain);
-    let done: Vec<&str> = workers.iter().filter(|(_, b)| is(b, Drain::Done)).map(|(pod, _)| *pod).collect();
-    let going: Vec<&str> = workers
-        .iter()
-        .filter(|(_, b)| !is(b, Drain::Done) && b.iter().any(|bot| bot.drain != Drain::None))
-        .map(|(pod, _)| *pod)
-        .collect();
-    let silent = pods.iter().filter(|pod| !pod.ready && !workers.contains_key(pod.name.as_str())).count();
+    let known = Known::of(pods, bots);
     let wish = usize::try_from(surplus.max(0)).unwrap_or(0);
-    // Pods that have not come up are the first that a ReplicaSet removes.
-    let of_silent = wish.min(silent);
-    let leave: Vec<String> = done.iter().take(wish - of_silent).map(ToString::to_string).collect();
-    let open = wish - of_silent - leave.len();
-    let spared = done.iter().skip(leave.len()).chain(going.iter().skip(open));
-    let undrain = ids(&workers, spared.copied());
-    let idle = idle(&workers);
-    let drain = ids(&workers, idle.into_iter().take(open.saturating_sub(going.len())));
-    let replicas =
-        if surplus > 0 { current - i32::try_from(of_silent + leave.len()).unwrap_or(0) } else { goal };
-    Departure { replicas, drain, undrain, leave }
+    // Pods that have not come up are the first that a ReplicaSet removes, and before them those that the annotation names.
+    let of_silent: Vec<&str> = known.silent.iter().take(wish).copied().collect();
+    let (free, held) = known.done();
+    let of_done: Vec<&str> = free.iter().take(wish - of_silent.len()).copied().collect();
+    let open = wish - of_silent.len() - of_done.len();
+    let going = known.going();
+    let open_after_going = open.saturating_sub(going.len());
+    let (weak, well): (Vec<&str>, Vec<&str>) = known.idle().into_iter().partition(|pod| known.is_weak(pod));
+    let of_weak: Vec<&str> = weak.into_iter().take(open_after_going).collect();
+    let open_after_weak = open_after_going - of_weak.len();
+    let of_held = held.len().min(open_after_weak);
+    let drained = of_weak.iter().chain(well.iter().take(open_after_weak - of_held));
+    let spared =
+        free.iter().skip(of_done.len()).chain(going.iter().skip(open)).chain(held.iter().skip(of_held));
+    let marked = of_done.iter().chain(of_silent.iter().filter(|_| known.has_weak()));
+    let left = i32::try_from(of_silent.len() + of_done.len()).unwrap_or(0);
+    Departure {
+        replicas: if surplus > 0 { current - left } else { goal },
+        drain: known.sessions(drained.copied()),
+        undrain: known.sessions(spared.copied()),
+        leave: marked.map(ToString::to_string).collect(),
+    }
 }
 
-/// Pods of which no session has anything to do, the longest idle first.
-fn idle<'a>(workers: &BTreeMap<&'a str, Vec<&Bot>>) -> Vec<&'a str> {
-    let mut idle: Vec<(Option<Timestamp>, &str)> = workers
-        .iter()
-        .filter(|(_, bots)| bots.iter().all(|bot| bot.leases == 0 && bot.drain == Drain::None))
-        .map(|(pod, bots)| (bots.iter().filter_map(|bot| bot.idle_since).max(), *pod))
-        .collect();
-    idle.sort();
-    idle.into_iter().map(|(_, pod)| pod).collect()
+/// What Fleet knows of the pods that exist.
+struct Known<'a> {
+    /// The sessions of each, but of those that leave for another reason.
+    workers: BTreeMap<&'a str, Vec<&'a Bot>>,
+    /// Not ready, and unknown: they have not come up.
+    silent: Vec<&'a str>,
+    /// Not ready, and known: they may be at work, and a ReplicaSet would remove them before any that is ready.
+    weak: BTreeSet<&'a str>,
 }
 
-fn ids<'a>(workers: &BTreeMap<&str, Vec<&Bot>>, pods: impl Iterator<Item = &'a str>) -> Vec<String> {
-    pods.filter_map(|pod| workers.get(pod)).flatten().map(|bot| bot.id.clone()).collect()
+impl<'a> Known<'a> {
+    fn of(pods: &'a [LivePod], bots: &'a [Bot]) -> Self {
+        let mut workers: BTreeMap<&str, Vec<&Bot>> = BTreeMap::new();
+        for bot in bots.iter().filter(|bot| pods.iter().any(|pod| pod.name == bot.pod())) {
+            workers.entry(bot.pod()).or_default().push(bot);
+        }
+        let unready = || pods.iter().filter(|pod| !pod.ready).map(|pod| pod.name.as_str());
+        let silent = unready().filter(|pod| !workers.contains_key(pod)).collect();
+        let weak = unready().filter(|pod| workers.contains_key(pod)).collect();
+        workers.retain(|_, bots| {
+            bots.iter().all(|bot| bot.drain == Drain::None || bot.reason == Reason::ScaleDown)
+        });
+        Self { workers, silent, weak }
+    }
+
+    fn is_weak(&self, pod: &str) -> bool {
+        self.weak.contains(pod)
+    }
+
+    /// A pod that isn't ready may be at work: none that is ready may leave, for that one would leave in its place.
+    fn has_weak(&self) -> bool {
+        self.weak.iter().any(|pod| !self.workers.get(pod).is_some_and(|bots| is(bots, Drain::Done)))
+    }
+
+    /// Pods whose sessions are all drained: those that may leave, and those that may not yet.
+    fn done(&self) -> (Vec<&'a str>, Vec<&'a str>) {
+        let done = self.workers.iter().filter(|(_, bots)| is(bots, Drain::Done)).map(|(pod, _)| *pod);
+        let has_weak = self.has_weak();
+        done.partition(|pod| !has_weak || self.is_weak(pod))
+    }
+
+    /// Pods whose sessions are being drained.
+    fn going(&self) -> Vec<&'a str> {
+        let drains = |bots: &[&Bot]| bots.iter().any(|bot| bot.drain != Drain::None);
+        let going = self.workers.iter().filter(|(_, bots)| !is(bots, Drain::Done) && drains(bots));
+        going.map(|(pod, _)| *pod).collect()
+    }
+
+    /// Pods of which no session has anything to do, the longest idle first.
+    fn idle(&self) -> Vec<&'a str> {
+        let mut idle: Vec<(Option<Timestamp>, &str)> = self
+            .workers
+            .iter()
+            .filter(|(_, bots)| bots.iter().all(|bot| bot.leases == 0 && bot.drain == Drain::None))
+            .map(|(pod, bots)| (bots.iter().filter_map(|bot| bot.idle_since).max(), *pod))
+            .collect();
+        idle.sort();
+        idle.into_iter().map(|(_, pod)| pod).collect()
+    }
+
+    fn sessions<'p>(&self, pods: impl Iterator<Item = &'p str>) -> Vec<String> {
+        pods.filter_map(|pod| self.workers.get(pod)).flatten().map(|bot| bot.id.clone()).collect()
+    }
+}
+
+fn is(bots: &[&Bot], drain: Drain) -> bool {
+    bots.iter().all(|bot| bot.drain == drain)
 }
 
 #[cfg(test)]
@@ -196,7 +250,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fleet::Reason;
 
     const LIMITS: Limits = Limits {
         min: 0,
@@ -317,6 +370,33 @@ mod tests {
     }
 
     #[test]
+    fn while_one_that_works_is_not_ready_nobody_leaves_in_whose_place_it_would() {
+        let mut pods = ready(&["a", "b", "c"]);
+        let mut bots =
+            [bot("a", 0, 0, Drain::Done), bot("b", 1, 0, Drain::None), bot("c", 0, 9, Drain::None)];
+        assert_eq!(depart(2, 3, &pods, &bots).leave, names(&["a"]));
+        pods[1].ready = false;
+        assert_eq!(depart(2, 3, &pods, &bots), Departure { replicas: 3, ..Departure::default() });
+        bots[1] = bot("b", 0, 10, Drain::None);
+        let idle = depart(2, 3, &pods, &bots);
+        assert_eq!((idle.replicas, idle.drain, idle.undrain), (3, names(&["b/0"]), names(&["a/0"])));
+        bots[0] = bot("a", 0, 0, Drain::None);
+        bots[1] = bot("b", 0, 10, Drain::Done);
+        let done = depart(2, 3, &pods, &bots);
+        assert_eq!((done.replicas, done.leave), (2, names(&["b"])));
+    }
+
+    #[test]
+    fn who_leaves_with_its_node_is_not_taken_for_one_that_has_not_come_up() {
+        let mut pods = ready(&["a", "b", "new"]);
+        let for_node = Bot { reason: Reason::Node, ..bot("b", 1, 0, Drain::Going) };
+        let bots = [bot("a", 0, 0, Drain::None), for_node];
+        (pods[1].ready, pods[2].ready) = (false, false);
+        let step = depart(1, 3, &pods, &bots);
+        assert_eq!((step.replicas, step.leave, step.drain), (2, names(&["new"]), names(&["a/0"])));
+    }
+
+    #[test]
     fn a_pod_of_several_sessions_leaves_as_a_whole() {
         let pods = ready(&["a"]);
         let session = |n: usize, leases, drain| Bot { id: format!("a/{n}"), ..bot("a", leases, 0, drain) };
@@ -335,14 +415,15 @@ mod tests {
         /// number of pods goes down by those alone.
         #[test]
         fn nothing_that_runs_is_lost(
-            workers in prop::collection::vec((0..3_usize, 0..100_i64, any_drain()), 0..12),
+            workers in prop::collection::vec((0..3_usize, 0..100_i64, any_drain(), any::<bool>()), 0..12),
             silent in 0..4_usize,
             goal in 0..16_i32,
         ) {
             let pod = |name: String, ready| LivePod { name, ready };
-            let mut pods: Vec<LivePod> = (0..workers.len()).map(|n| pod(format!("p{n}"), true)).collect();
+            let mut pods: Vec<LivePod> =
+                workers.iter().enumerate().map(|(n, (.., ready))| pod(format!("p{n}"), *ready)).collect();
             pods.extend((0..silent).map(|n| pod(format!("new{n}"), false)));
-            let bots: Vec<Bot> = workers.iter().enumerate().map(|(n, (leases, idle, drain))| {
+            let bots: Vec<Bot> = workers.iter().enumerate().map(|(n, (leases, idle, drain, _))| {
                 // Drained means that nothing runs.
                 let leases = if *drain == Drain::Done { 0 } else { *leases };
                 bot(&format!("p{n}"), leases, *idle, *drain)
@@ -350,7 +431,9 @@ mod tests {
             let current = i32::try_from(pods.len()).unwrap();
             let step = depart(goal, current, &pods, &bots);
             let of = |id: &str| bots.iter().find(|bot| bot.id == id).unwrap();
-            let leaving: Vec<String> = step.leave.iter().map(|pod| format!("{pod}/0")).collect();
+            let marked: Vec<&String> = step.leave.iter().collect();
+            let of_workers = marked.iter().filter(|pod| pod.starts_with('p'));
+            let leaving: Vec<String> = of_workers.map(|pod| format!("{pod}/0")).collect();
             prop_assert!(step.drain.iter().all(|id| of(id).leases == 0 && of(id).drain == Drain::None));
             prop_assert!(step.undrain.iter().all(|id| of(id).drain != Drain::None));
             prop_assert!(leaving.iter().all(|id| of(id).drain == Drain::Done));
@@ -361,7 +444,14 @@ mod tests {
             } else {
                 let gone = current - step.replicas;
                 prop_assert!(step.replicas >= goal);
-                prop_assert_eq!(gone, i32::try_from(step.leave.len()).unwrap() + gone.min(i32::try_from(silent).unwrap()));
+                let of_silent = (current - goal).min(i32::try_from(silent).unwrap());
+                prop_assert_eq!(gone, i32::try_from(leaving.len()).unwrap() + of_silent);
+                // As a ReplicaSet chooses them, and of those that are alike the one that works first.
+                let works = |pod: &LivePod| bots.iter().any(|bot| bot.pod() == pod.name && bot.leases > 0);
+                let mut victims: Vec<&LivePod> = pods.iter().collect();
+                victims.sort_by_key(|pod| (pod.ready, !marked.contains(&&pod.name), !works(pod)));
+                let lost = victims.iter().take(usize::try_from(gone).unwrap()).find(|pod| works(pod));
+                prop_assert_eq!(lost, None, "{:?}", step);
                 let leaving = bots.iter().filter(|b| b.drain != Drain::None && !step.undrain.contains(&b.id)).count()
                     + step.drain.len();
                 prop_assert!(leaving <= usize::try_from(current - goal).unwrap(), "{step:?}");

@@ -4,6 +4,7 @@
 pub(crate) mod ailing;
 mod environment;
 pub(crate) mod growth;
+pub(crate) mod keeping;
 mod network;
 mod overlay;
 mod pod;
@@ -23,4 +24,4 @@ pub(crate) use pod::{
 pub(crate) use ports::{Ports, channels};
 pub(crate) use progress::Progress;
 pub(crate) use service::{cluster_service, disruption_budget, pods_service};
-pub(crate) use volume::{check_unchanged, claim_template, claimed, keep_claims, retention};
+pub(crate) use volume::{check_unchanged, claim_template, claimed, retention};

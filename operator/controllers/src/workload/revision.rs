@@ -7,12 +7,13 @@
 
 use grid_operator_api::MaintenanceSpec;
 use grid_operator_apply::{Applied, Desired, Kind, Observed};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::names::{Owner, REVISION_ANNOTATION, WISH_ANNOTATION};
+use crate::names::{Owner, REVISION_ANNOTATION, SECRETS_ANNOTATION, WISH_ANNOTATION};
 use crate::rollouts::{Mover, Turn};
 use crate::workload::Progress;
 
@@ -142,4 +143,18 @@ fn wish(live: &DynamicObject) -> Option<&str> {
 fn revision(live: &DynamicObject) -> Option<&str> {
     let annotations = live.data.pointer("/spec/template/metadata/annotations")?;
     annotations.get(REVISION_ANNOTATION)?.as_str()
+}
+
+/// What the pod templates of the workloads that exist note under an annotation; that of the first that has it.
+pub(crate) fn noted(owned: &Observed, annotation: &str) -> Option<String> {
+    let deployments = owned.all::<Deployment>().into_iter().filter_map(|d| d.spec?.template.metadata);
+    let sets = owned.all::<StatefulSet>().into_iter().filter_map(|s| s.spec?.template.metadata);
+    deployments.chain(sets).find_map(|meta| meta.annotations?.get(annotation).cloned())
+}
+
+/// The hash of the Secrets for new pods: `hash`, unless those that there are have `former`, that of an earlier operator by which
+/// they would be the same.
+pub(crate) fn kept_secrets(owned: &Observed, hash: Option<String>, former: Option<String>) -> Option<String> {
+    let is_kept = former.is_some() && noted(owned, SECRETS_ANNOTATION) == former;
+    if is_kept { former } else { hash }
 }

@@ -1,21 +1,16 @@
-//! The claim of a server that keeps data on a volume, and what becomes of it.
+//! The claim of a server that keeps data on a volume. Neighbours: `growth` makes it larger, `keeping` has it outlive its server.
 
 use std::collections::BTreeMap;
 
 use grid_operator_api::{ByteSize, DeletionPolicy, VolumeSpec};
-use grid_operator_apply::{Applied, Kind};
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::ResourceExt;
-use kube::api::{DynamicObject, ObjectMeta};
-use serde_json::json;
+use kube::api::ObjectMeta;
 
 use super::pod::DATA_VOLUME;
-use crate::context::Context;
-use crate::error::Result;
 use crate::names::Owner;
 use crate::trouble::Trouble;
 
@@ -63,7 +58,7 @@ pub(crate) fn check_unchanged(
     set: Option<&StatefulSet>,
     wanted: &VolumeSpec,
     field: &str,
-) -> std::result::Result<(), Trouble> {
+) -> Result<(), Trouble> {
     let Some(set) = set else { return Ok(()) };
     let Some(spec) = claim(set).and_then(|claim| claim.spec.as_ref()) else { return Ok(()) };
     let has = claimed_size(set).unwrap_or_default();
@@ -94,36 +89,4 @@ pub(crate) fn retention(policy: DeletionPolicy) -> StatefulSetPersistentVolumeCl
         when_deleted: Some(when_deleted.into()),
         when_scaled: Some("Retain".into()),
     }
-}
-
-/// Has the claims outlive their StatefulSets where that is the wish, whatever else keeps it from being brought about: who
-/// pauses a resource, or breaks it, may delete it next.
-///
-/// # Errors
-/// Where the API server refuses the write.
-pub(crate) async fn keep_claims(
-    policy: DeletionPolicy,
-    owner: &Owner,
-    context: &Context,
-    applied: &mut Applied,
-) -> Result<()> {
-    if policy == DeletionPolicy::Delete {
-        return Ok(());
-    }
-    let kind = Kind::of::<StatefulSet>();
-    let doomed = |object: &DynamicObject| {
-        object.data.pointer("/spec/persistentVolumeClaimRetentionPolicy/whenDeleted")
-            == Some(&json!("Delete"))
-    };
-    let sets = applied.observed.iter().filter(|(of, set)| *of == kind && doomed(set));
-    let sets: Vec<DynamicObject> = sets.map(|(_, set)| set.clone()).collect();
-    for set in sets {
-        let patch = json!({
-            "metadata": {"resourceVersion": set.resource_version()},
-            "spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}},
-        });
-        let kept = context.applier.patch(&owner.namespace, kind, &set.name_any(), &patch).await?;
-        applied.observed.insert(kind, kept);
-    }
-    Ok(())
 }

@@ -326,3 +326,42 @@ async fn pools_that_share_a_budget_keep_to_it_by_their_priority() {
     world.pass().await;
     assert_eq!((world.replicas(), limited(&world).as_str()), (6, "Within"), "nobody else needs them now");
 }
+
+#[tokio::test]
+async fn the_least_of_a_pool_is_within_the_budget_also_where_nobody_knows_the_demand() {
+    let world = World::new();
+    world.model.edit("buildgrids", "demo", |grid| grid["spec"]["workerBudget"] = json!({"maxReplicas": 3}));
+    world.model.edit("workerpools", "gcc", |pool| pool["spec"]["autoscaling"]["minReplicas"] = json!(2));
+    world.model.put(through::<WorkerPool>(&json!({"apiVersion": "grid.build/v1alpha1", "kind": "WorkerPool",
+        "metadata": {"name": "fast", "namespace": "default"}, "spec": {"gridRef": {"name": "demo"}, "image": "gcc",
+        "priority": 5, "autoscaling": {"minReplicas": 2, "maxReplicas": 10}}})));
+    world.pass().await;
+    assert_eq!(condition(&world.model, "ScalingLimited")["reason"], "DemandUnknown");
+    assert_eq!(world.replicas(), 1, "two of three are for the pool of higher priority");
+    world.settle();
+    world.model.edit("buildgrids", "demo", |grid| grid["spec"]["workerBudget"] = json!({"maxReplicas": 1}));
+    world.pass().await;
+    assert_eq!(world.replicas(), 1, "nobody is ended for it");
+}
+
+#[tokio::test]
+async fn pools_of_a_grid_that_is_paused_or_wrong_are_scaled_by_an_operator_that_has_just_begun() {
+    for (field, value) in [("paused", json!(true)), ("storageRef", json!({"name": "missing"}))] {
+        let world = World::new();
+        world.pass().await;
+        world.settle();
+        world.model.edit("buildgrids", "demo", |grid| grid["spec"][field] = value.clone());
+        let mut begun = World::over(world.model.clone());
+        begun.grid.needs(8);
+        begun.pass().await;
+        begun.heard().await;
+        begun.pass().await;
+        assert_eq!(begun.replicas(), 4, "{field}");
+        begun.model.edit("workerpools", "gcc", |pool| pool["spec"]["concurrency"] = json!(4));
+        begun.pass().await;
+        let declared = || begun.grid.declared.lock().unwrap().len();
+        while declared() < 2 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

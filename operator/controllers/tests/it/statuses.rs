@@ -110,3 +110,102 @@ async fn a_pass_that_is_overtaken_tells_nothing() {
     assert!(result.unwrap_err().is_conflict());
     assert_eq!(model.writes(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn what_stays_in_another_database_is_said_from_the_first_moment_until_the_next_change() {
+    let model = new_world();
+    let database = model.object("buildgrids", "demo").unwrap()["spec"]["database"].clone();
+    let set = |database: &Value| {
+        model.edit("buildgrids", "demo", |grid| {
+            grid["spec"] = json!({"storageRef": {"name": "tier"}});
+            if !database.is_null() {
+                grid["spec"]["database"] = database.clone();
+            }
+        });
+    };
+    set(&Value::Null);
+    converge(&model).await;
+    let used = || model.object("buildgrids", "demo").unwrap()["status"]["database"].clone();
+    let said = || condition(&model, "buildgrids", "demo", "StateLeftBehind");
+    assert_eq!((used(), said()), (json!("sqlite"), Value::Null));
+    set(&database);
+    pass(&model).await;
+    assert_eq!(
+        (used(), &said()["status"]),
+        (json!("sqlite"), &json!("True")),
+        "before the servers are replaced"
+    );
+    let events =
+        || model.objects().into_values().filter(|object| object["reason"] == "DatabaseChanged").count();
+    converge(&model).await;
+    assert_eq!((used(), events()), (json!("postgresql"), 1));
+    let message = said()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("was sqlite") && message.contains("take spec.database away"), "{message}");
+    model.edit("buildgrids", "demo", |grid| grid["spec"]["chunking"] = json!(false));
+    converge(&model).await;
+    assert_eq!(said(), Value::Null);
+    set(&Value::Null);
+    converge(&model).await;
+    let message = said()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("was postgresql") && message.contains("give spec.database"), "{message}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_taken_back_in_time_leaves_nothing_behind() {
+    let model = new_world();
+    let spec = model.object("buildgrids", "demo").unwrap()["spec"].clone();
+    let topology = json!({"storageRef": {"name": "tier"}});
+    converge(&model).await;
+    model.edit("buildgrids", "demo", |grid| grid["spec"] = topology);
+    pass(&model).await;
+    let said = || condition(&model, "buildgrids", "demo", "StateLeftBehind");
+    assert_eq!(said()["reason"], "DatabaseChanged");
+    model.edit("buildgrids", "demo", |grid| grid["spec"] = spec);
+    converge(&model).await;
+    assert_eq!(said(), Value::Null);
+}
+
+#[tokio::test]
+async fn what_a_cleanup_freed_stands_until_the_next_has_ended() {
+    let model = new_world();
+    model.edit("casstorages", "tier", |tier| {
+        tier["spec"] = json!({"serve": "index", "storages": [
+            {"name": "index", "sqlIndex": {"storage": "far", "database": {"name": "db", "key": "uri"}}},
+            {"name": "far", "remote": {"url": "https://cas.example"}}],
+            "cleanup": {"highWatermark": "2Gi", "lowWatermark": "1Gi"}});
+    });
+    converge(&model).await;
+    let cron = model.object("cronjobs", "tier-cleanup").unwrap();
+    let labels = &cron["spec"]["jobTemplate"]["metadata"]["labels"];
+    let begin = |job: &str| {
+        model.put(json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": job, "namespace": "default", "labels": labels}, "spec": {"template": {"spec": {}}}}));
+    };
+    begin("first");
+    model.edit("jobs", "first", |job| {
+        job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    });
+    model.put(json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}, "metadata":
+        {"name": "first-x", "namespace": "default", "labels": {"batch.kubernetes.io/job-name": "first"}}}));
+    pass(&model).await;
+    let told = || {
+        let said = condition(&model, "casstorages", "tier", "CleanupSucceeded")["message"].clone();
+        (model.object("casstorages", "tier").unwrap()["status"]["cleanup"].clone(), said)
+    };
+    let before = told();
+    assert_eq!(before.0["bytesFreed"], 5);
+    model.delete("pods", "first-x");
+    pass(&model).await;
+    assert_eq!(told(), before, "its log is gone with its pod");
+    begin("second");
+    pass(&model).await;
+    assert_eq!(told(), before, "the next one runs");
+    model.delete("jobs", "first");
+    pass(&model).await;
+    assert_eq!(told(), before, "its Job is gone");
+    model.edit("casstorages", "tier", |tier| {
+        tier["spec"].as_object_mut().unwrap().remove("cleanup");
+    });
+    pass(&model).await;
+    assert_eq!(told(), (Value::Null, Value::Null), "nothing is expired any more");
+}

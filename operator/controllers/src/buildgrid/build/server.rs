@@ -35,7 +35,7 @@ pub(super) fn add(grid: &Grid<'_>, role: Role, objects: &mut Objects) {
     let service = role.service(grid.spec);
     let config = config(grid, role);
     let config_map = config_map(grid, component, config.yaml);
-    let replicas = if grid.asleep { 0 } else { service.replicas };
+    let replicas = if grid.sleep.has_begun { 0 } else { service.replicas };
     let name = config_map.metadata.name.clone().unwrap_or_default();
     let template = template(grid, role, &service, name, &config.secrets);
     objects.config_maps.push(config_map);
@@ -121,7 +121,7 @@ fn stateful_set(grid: &Grid<'_>, component: &str, template: PodTemplateSpec) -> 
     StatefulSet {
         metadata: grid.owner.meta(grid.names().component(component), component),
         spec: Some(StatefulSetSpec {
-            replicas: Some(i32::from(!grid.asleep)),
+            replicas: Some(i32::from(!grid.sleep.has_begun)),
             service_name: Some(grid.names().pods(component)),
             pod_management_policy: Some("Parallel".into()),
             selector: grid.owner.selector(component),

@@ -108,6 +108,56 @@ fn a_tier_without_shards_gets_its_first() {
     assert!(rules::check_change(&of(0), Some(&of(1))).is_err());
 }
 
+/// What leaves the blobs where they are found is nobody's business to refuse.
+#[test]
+fn storages_come_and_go_beside_those_that_keep_their_names() {
+    let tier = |storages: Value| {
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier"},
+        "spec": {"serve": "top", "volume": {"size": "1Gi"}, "storages": storages}})
+    };
+    let top = json!({"name": "top", "sqlIndex": {"storage": "a", "database": {"name": "db", "key": "uri"}}});
+    let disk = |name: &str| json!({"name": name, "disk": {}});
+    let (one, two) = (tier(json!([top, disk("a")])), tier(json!([top, disk("b"), disk("a")])));
+    assert_eq!(rules::check_change(&two, Some(&one)), Ok(()));
+    assert_eq!(rules::check_change(&one, Some(&two)), Ok(()));
+    let other = tier(json!([{"name": "top", "replicated": {"storages": ["a", "b"]}}, disk("a"), disk("b")]));
+    assert_eq!(rules::check_change(&other, Some(&two)), Ok(()), "an index goes, and none takes its place");
+}
+
+/// What was packed once is packed for good, under whatever name that is served; new storages are as they like.
+#[test]
+fn a_storage_stays_packed_or_not() {
+    let tier = |serve: &str, storages: Value| {
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier"},
+        "spec": {"serve": serve, "storages": storages}})
+    };
+    let sql = |name: &str| json!({"name": name, "sql": {"database": {"name": "db", "key": "uri"}}});
+    let packed = |name: &str| json!({"name": name, "zstd": {"storage": "a"}});
+    let one = tier("z", json!([sql("a"), packed("z")]));
+    assert!(rules::check_change(&tier("a", json!([sql("a")])), Some(&one)).is_err());
+    assert_eq!(rules::check_change(&tier("y", json!([sql("a"), packed("y")])), Some(&one)), Ok(()));
+    let other = tier("b", json!([sql("b")]));
+    assert_eq!(rules::check_change(&one, Some(&other)), Ok(()));
+    assert_eq!(rules::check_change(&other, Some(&one)), Ok(()));
+}
+
+/// The layout of a grid's servers is its own affair where the blobs are in a tier, and where it takes to one.
+#[test]
+fn a_grid_on_a_tier_changes_its_topology() {
+    let grid = |topology: &str, has_tier: bool| {
+        let mut spec = json!({"topology": topology, "database": {"secretRef": {"name": "db", "key": "uri"}}});
+        if has_tier {
+            spec["storageRef"] = json!({"name": "tier"});
+        }
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "BuildGrid", "metadata": {"name": "demo"}, "spec": spec})
+    };
+    for had_tier in [false, true] {
+        for (one, other) in [("combined", "split"), ("split", "combined")] {
+            assert_eq!(rules::check_change(&grid(other, true), Some(&grid(one, had_tier))), Ok(()));
+        }
+    }
+}
+
 /// No rule is there that nothing has been seen to break.
 #[test]
 fn every_rule_has_a_manifest_that_breaks_it() {
