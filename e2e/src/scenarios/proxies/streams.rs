@@ -99,7 +99,8 @@ impl Lengths {
         );
         let (pieces, receiver) = mpsc::channel(1);
         let mut client = ByteStreamClient::new(channel.clone());
-        let sending = async {
+        // It ends what it sends, as clients do: Traefik passes the answer on only then.
+        let sending = async move {
             for number in 0..self.pieces {
                 let message = WriteRequest {
                     resource_name: name.clone(),
@@ -159,7 +160,7 @@ impl Lengths {
             finish_write,
             data: Bytes::from_static(text.as_bytes()),
         };
-        let writing = async {
+        let writing = async move {
             lines.send(line("first ", 0, false)).await?;
             sleep(self.silence).await;
             lines.send(line("last", 6, true)).await?;
