@@ -67,6 +67,12 @@ pub(crate) struct State {
     pub(crate) streams: BTreeMap<String, (Vec<u8>, bool)>,
     /// How many pieces for log streams are lost from now on, each with its call.
     pub(crate) cuts: usize,
+    /// The most bytes of a batch, where it isn't 1 MiB.
+    pub(crate) batch_limit: Option<usize>,
+    /// How many reads break after their first piece from now on, each the last of a corrupt blob, and where each
+    /// read began.
+    pub(crate) broken_reads: usize,
+    pub(crate) read_offsets: Vec<i64>,
     version: u64,
 }
 
