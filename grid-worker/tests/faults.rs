@@ -392,6 +392,27 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn aborted_calls_cost_no_work_unless_they_go_on() {
+        let grid = Grid::start().await;
+        let (first, second) = (word(6), word(8));
+        let (command, gate) = gated(&grid, &first);
+        let lease = grid.submit(&command, &Tree::default(), |_| {});
+        grid.begun(&first).await;
+        grid.server.state.lock().aborts = 4;
+        std::fs::write(&gate, "go").unwrap();
+        let (status, _) = grid.result(&lease).await;
+        assert_eq!((status.code, grid.server.state.lock().sessions), (0, 1), "{}", status.message);
+
+        // Another bot may have the session.
+        grid.submit(&shell(&grid.endless(&second)), &Tree::default(), |_| {});
+        grid.begun(&second).await;
+        grid.server.state.lock().leases.clear();
+        grid.server.state.lock().aborts = 6;
+        grid.server.until(|state| state.sessions == 2).await;
+        gone(&second).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn without_memory_no_work_is_taken() {
         let grid = Grid::with(&["--memory-reserve", "4611686018427387904"]).await;
         grid.server.until(|state| state.report.status() == BotStatus::Unhealthy).await;
