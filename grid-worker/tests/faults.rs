@@ -110,6 +110,47 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_read_that_breaks_goes_on_where_it_was() {
+        let grid = Grid::start().await;
+        let content = "0123456789".repeat(200_000);
+        grid.server.state.lock().broken_reads = 3;
+        let inputs = Tree::default().file("in", &content);
+        let (status, result) = grid.run(&shell("wc -c < in"), &inputs).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"2000000\n"[..]), "{}", status.message);
+        assert_eq!(grid.server.state.lock().read_offsets, [0, 100_000, 200_000, 300_000]);
+
+        // Parts of two contents: what was read before the break is given up.
+        let right = content.replace('0', "x");
+        let digest = grid.server.put(right.as_bytes());
+        let wrong = Bytes::from(vec![7; 2_000_000]);
+        grid.server.state.lock().broken_reads = 1;
+        grid.server.state.lock().read_offsets.clear();
+        grid.server.state.lock().corrupt.insert(key(&digest), wrong);
+        let (status, result) = grid.run(&shell("head -c 1 in"), &Tree::default().file("in", &right)).await;
+        assert_eq!((status.code, &*result.stdout_raw), (0, &b"x"[..]), "{}", status.message);
+        assert_eq!(grid.server.state.lock().read_offsets, [0, 100_000, 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_with_smaller_batches_than_before_is_asked_for_its_limits_again() {
+        let grid = Grid::start().await;
+        works(&grid, "before").await;
+        grid.server.state.lock().batch_limit = Some(30_000);
+        let mut inputs = Tree::default();
+        for n in 0..10 {
+            inputs = inputs.file(&format!("small{n}"), format!("{n}").repeat(5_000));
+        }
+        inputs = inputs.file("large", "l".repeat(50_000));
+        let script = "cat small* | sed s/^/a/ > one; for n in 1 2 3 4 5 6 7; do head -c 4000$n /dev/zero > z$n; done; cat large > two";
+        let outputs = ["one", "two", "z1", "z2", "z3", "z4", "z5", "z6", "z7"];
+        let (status, result) = grid.run(&making(script, &outputs), &inputs).await;
+        assert_eq!((status.code, result.output_files.len()), (0, outputs.len()), "{}", status.message);
+        let asked = grid.server.state.lock().calls["GetCapabilities"];
+        works(&grid, "afterwards").await;
+        assert_eq!(grid.server.state.lock().calls["GetCapabilities"], asked, "only after a refusal");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_server_that_is_away_is_waited_for() {
         let grid = Grid::start().await;
         for call in ["BatchReadBlobs", "FindMissingBlobs", "BatchUpdateBlobs", "UpdateBotSession"] {
@@ -348,6 +389,27 @@ mod tests {
         grid.server.fault("UpdateBotSession", None);
         gone(&word).await;
         works(&grid, "afterwards").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn aborted_calls_cost_no_work_unless_they_go_on() {
+        let grid = Grid::start().await;
+        let (first, second) = (word(6), word(8));
+        let (command, gate) = gated(&grid, &first);
+        let lease = grid.submit(&command, &Tree::default(), |_| {});
+        grid.begun(&first).await;
+        grid.server.state.lock().aborts = 4;
+        std::fs::write(&gate, "go").unwrap();
+        let (status, _) = grid.result(&lease).await;
+        assert_eq!((status.code, grid.server.state.lock().sessions), (0, 1), "{}", status.message);
+
+        // Another bot may have the session.
+        grid.submit(&shell(&grid.endless(&second)), &Tree::default(), |_| {});
+        grid.begun(&second).await;
+        grid.server.state.lock().leases.clear();
+        grid.server.state.lock().aborts = 6;
+        grid.server.until(|state| state.sessions == 2).await;
+        gone(&second).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,9 @@ pub(super) enum Failure {
     Quiet,
     /// The server is away, or doesn't let us in at the moment: call again after a pause.
     Away,
+    /// The call lost to something else, and a later one need not; or another bot of this name took the session over,
+    /// as BuildGrid says it.
+    Aborted,
     /// The server doesn't know the session (any more).
     SessionLost,
 }
@@ -58,11 +61,10 @@ pub(super) enum Failure {
 pub(super) fn meaning(status: &Status) -> Failure {
     match status.code() {
         Code::DeadlineExceeded | Code::Cancelled => Failure::Quiet,
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::DataLoss
-        | Code::Aborted
-        | Code::FailedPrecondition => Failure::SessionLost,
+        Code::Aborted => Failure::Aborted,
+        Code::InvalidArgument | Code::NotFound | Code::DataLoss | Code::FailedPrecondition => {
+            Failure::SessionLost
+        }
         _ => Failure::Away,
     }
 }

@@ -35,6 +35,8 @@ const RESULT_PATIENCE: Duration = Duration::from_secs(2);
 const OPENING: Duration = Duration::from_millis(2_500);
 /// The least time between two reports without news, for servers that answer at once.
 const QUIET_PAUSE: Duration = Duration::from_secs(1);
+/// How many calls in a row may be aborted before the session counts as lost, and its work with it.
+const MOST_ABORTED: usize = 5;
 /// How long a worker that gave everything back goes on telling a server that is not there: with a pause between two tries and
 /// the last word less than the half minute that a pod has after its grace.
 const RETURN: Duration = Duration::from_secs(15);
@@ -122,7 +124,7 @@ impl Bot {
 
     /// Works until the worker leaves and every result is taken, or nobody was there to take them.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut aborted) = (Backoff::default(), 0);
         while !self.is_finished() {
             let before = Instant::now();
             let sent = self.report();
@@ -132,7 +134,7 @@ impl Bot {
                 Event::Late => {}
                 Event::Answered(answer) => {
                     if !sent.name.is_empty() {
-                        backoff = Backoff::default();
+                        (backoff, aborted) = (Backoff::default(), 0);
                     }
                     self.metrics.connected.set(1);
                     if !self.take(&sent, *answer) {
@@ -141,11 +143,16 @@ impl Bot {
                 }
                 Event::Failed(status) => match call::meaning(&status) {
                     Failure::Quiet if before.elapsed() >= QUIET_PAUSE => {}
-                    Failure::SessionLost if !self.session.name.is_empty() => {
-                        self.lose_session(&status);
+                    Failure::Aborted if aborted < MOST_ABORTED => {
+                        aborted += 1;
                         self.rest(backoff.pause()).await;
                     }
-                    Failure::Quiet | Failure::Away | Failure::SessionLost => {
+                    Failure::Aborted | Failure::SessionLost if !self.session.name.is_empty() => {
+                        self.lose_session(&status);
+                        aborted = 0;
+                        self.rest(backoff.pause()).await;
+                    }
+                    Failure::Quiet | Failure::Away | Failure::Aborted | Failure::SessionLost => {
                         self.metrics.connected.set(0);
                         let pause = backoff.pause();
                         tracing::warn!(%status, ?pause, "the server can't be talked to; work goes on");

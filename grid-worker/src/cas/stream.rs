@@ -1,19 +1,21 @@
 //! Large blobs over ByteStream, in pieces, compressed where that is asked for and offered.
 //!
 //! Hashing, (de)compression and the disk are blocking work and run beside the network, a few pieces apart.
-//! A transfer that breaks starts over. Neighbour: `client` holds the limits and the retry budget.
+//! A read that breaks goes on where it was, a write starts over. Neighbour: `client` holds the limits and the retry budget.
 
 use std::io::{Read, Write};
 
 use bytes::Bytes;
 use grid_core::{Digest, DigestFunction, Hasher};
 use grid_proto::bytestream::{ReadRequest, WriteRequest};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::client::Cas;
 use crate::error::WorkerError;
+use crate::retry::can_heal;
 
 /// Bytes of a written piece.
 const PIECE: usize = 512 << 10;
@@ -21,8 +23,8 @@ const PIECE: usize = 512 << 10;
 const PIECES_AHEAD: usize = 4;
 
 impl Cas {
-    /// Reads a blob into the writer that `open` gives, a new one for each attempt, and gives that writer back
-    /// once the content was checked.
+    /// Reads a blob into the writer that `open` gives, and gives that writer back once the content was checked. A
+    /// read that breaks goes on where it was; where that makes another blob, it starts over with a new writer.
     ///
     /// # Errors
     /// [`WorkerError::Missing`], [`WorkerError::Corrupt`], [`WorkerError::Local`], [`WorkerError::Remote`].
@@ -34,16 +36,34 @@ impl Cas {
         let zstd = self.shared.compress && self.capabilities().await?.zstd;
         let resource = self.resource("", digest, zstd);
         let _permit = self.permit().await?;
+        let broken = Mutex::new(None);
         // Only what the network did is worth another attempt, so the other errors travel as values.
         let result = self
             .shared
             .retry
             .run("Read", || async {
-                let writer = match open() {
-                    Ok(writer) => writer,
+                let begun = broken.lock().take();
+                let content = match begun.map_or_else(|| open().map(|w| Checked::new(w, digest)), Ok) {
+                    Ok(content) => content,
                     Err(error) => return Ok(Err(WorkerError::local("opening a file of the cache", error))),
                 };
-                self.read_once(&resource, digest, zstd, writer).await
+                let resumed = content.hasher.size() > 0;
+                match self.read_on(&resource, zstd, content).await {
+                    Ok((content, Err(status))) if !content.is_whole() => {
+                        // Not every server reads from the middle of what it compresses.
+                        if resumed && !can_heal(&status) && status.code() != Code::NotFound {
+                            return Err(anew(&status));
+                        }
+                        *broken.lock() = Some(content);
+                        Err(status)
+                    }
+                    Ok((content, _)) => match content.finish() {
+                        Err(error) if resumed => Err(anew(&error)),
+                        finished => Ok(finished),
+                    },
+                    Err(error) if resumed => Err(anew(&error)),
+                    Err(error) => Ok(Err(error)),
+                }
             })
             .await;
         match result {
@@ -61,28 +81,36 @@ impl Cas {
         self.read_stream(digest, || Ok(Vec::new())).await.map(Bytes::from)
     }
 
-    async fn read_once<W: Write + Send + 'static>(
+    /// Reads what `content` lacks, and says how the call ended.
+    async fn read_on<W: Write + Send + 'static>(
         &self,
         resource: &str,
-        digest: &Digest,
         zstd: bool,
-        writer: W,
-    ) -> Result<Result<W, WorkerError>, Status> {
-        let request = ReadRequest { resource_name: resource.to_owned(), read_offset: 0, read_limit: 0 };
-        let mut pieces = self.byte_stream().read(request).await?.into_inner();
+        content: Checked<W>,
+    ) -> Result<(Checked<W>, Result<(), Status>), WorkerError> {
+        // Of the blob, not of its compressed form (REAPI).
+        let read_offset = i64::try_from(content.hasher.size()).unwrap_or(i64::MAX);
+        let request = ReadRequest { resource_name: resource.to_owned(), read_offset, read_limit: 0 };
+        let mut pieces = match self.byte_stream().read(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return Ok((content, Err(status))),
+        };
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        let digest = *digest;
-        let written = tokio::task::spawn_blocking(move || write_out(digest, zstd, writer, receiver));
-        while let Some(piece) = pieces.message().await? {
-            if sender.send(piece.data).await.is_err() {
-                break;
+        let written = tokio::task::spawn_blocking(move || write_out(zstd, content, receiver));
+        let ended = loop {
+            match pieces.message().await {
+                Ok(Some(piece)) => {
+                    if sender.send(piece.data).await.is_err() {
+                        break Ok(());
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
             }
-        }
+        };
         drop(sender);
-        match written.await {
-            Ok(result) => Ok(result),
-            Err(error) => Ok(Err(WorkerError::Internal(error.to_string()))),
-        }
+        let content = written.await.map_err(|error| WorkerError::Internal(error.to_string()))??;
+        Ok((content, ended))
     }
 
     /// Uploads what the reader that `open` gives reads; a new one for each attempt.
@@ -146,41 +174,63 @@ impl Cas {
     }
 }
 
+/// A failure after which a read starts over.
+fn anew(reason: &dyn std::fmt::Display) -> Status {
+    Status::unavailable(format!("a read that went on where it broke: {reason}"))
+}
+
 fn write_out<W: Write>(
-    digest: Digest,
     zstd: bool,
-    writer: W,
+    mut content: Checked<W>,
     mut pieces: mpsc::Receiver<Bytes>,
-) -> Result<W, WorkerError> {
+) -> Result<Checked<W>, WorkerError> {
+    let digest = content.digest;
     let failed = |error| WorkerError::local(format!("storing blob {digest}"), error);
-    let mut checked = Checked { writer, hasher: Hasher::new(digest.function()), most: digest.size() };
     if zstd {
-        let mut decoder = zstd::stream::write::Decoder::new(checked).map_err(failed)?;
+        let mut decoder = zstd::stream::write::Decoder::new(content).map_err(failed)?;
         while let Some(piece) = pieces.blocking_recv() {
             decoder.write_all(&piece).map_err(failed)?;
         }
         decoder.flush().map_err(failed)?;
-        checked = decoder.into_inner();
+        content = decoder.into_inner();
     } else {
         while let Some(piece) = pieces.blocking_recv() {
-            checked.write_all(&piece).map_err(failed)?;
+            content.write_all(&piece).map_err(failed)?;
         }
     }
-    let found = checked.hasher.finish();
-    if found == digest { Ok(checked.writer) } else { Err(WorkerError::corrupt(digest, found)) }
+    Ok(content)
 }
 
 /// Hashes what goes through, and stops content that is longer than its digest says.
 struct Checked<W> {
     writer: W,
     hasher: Hasher,
-    most: u64,
+    digest: Digest,
+}
+
+impl<W> Checked<W> {
+    fn new(writer: W, digest: &Digest) -> Self {
+        Self { writer, hasher: Hasher::new(digest.function()), digest: *digest }
+    }
+
+    /// Whether nothing more can come.
+    fn is_whole(&self) -> bool {
+        self.hasher.size() == self.digest.size()
+    }
+
+    fn finish(self) -> Result<W, WorkerError> {
+        let found = self.hasher.finish();
+        if found == self.digest { Ok(self.writer) } else { Err(WorkerError::corrupt(self.digest, found)) }
+    }
 }
 
 impl<W: Write> Write for Checked<W> {
     fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
-        if self.hasher.size() + piece.len() as u64 > self.most {
-            return Err(std::io::Error::other(format!("more than the {} bytes of its digest", self.most)));
+        if self.hasher.size() + piece.len() as u64 > self.digest.size() {
+            return Err(std::io::Error::other(format!(
+                "more than the {} bytes of its digest",
+                self.digest.size()
+            )));
         }
         let taken = self.writer.write(piece)?;
         self.hasher.update(&piece[..taken]);

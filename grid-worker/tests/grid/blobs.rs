@@ -15,6 +15,17 @@ use super::server::{Answers, FakeGrid, key};
 
 const ZSTD: i32 = compressor::Value::Zstd as i32;
 
+impl FakeGrid {
+    fn batch_limit(&self) -> usize {
+        self.state.lock().batch_limit.unwrap_or(1 << 20)
+    }
+
+    fn within_limit(&self, sizes: impl Iterator<Item = i64>) -> Result<(), Status> {
+        let (total, limit) = (sizes.sum::<i64>(), i64::try_from(self.batch_limit()).unwrap());
+        if total > limit { Err(Status::invalid_argument("the batch is too large")) } else { Ok(()) }
+    }
+}
+
 #[tonic::async_trait]
 impl Capabilities for FakeGrid {
     async fn get_capabilities(
@@ -25,7 +36,7 @@ impl Capabilities for FakeGrid {
         let offered = if self.state.lock().zstd { vec![ZSTD] } else { Vec::new() };
         let cache = CacheCapabilities {
             digest_functions: vec![1],
-            max_batch_total_size_bytes: 1 << 20,
+            max_batch_total_size_bytes: i64::try_from(self.batch_limit()).unwrap(),
             supported_compressors: offered.clone(),
             supported_batch_update_compressors: offered,
             ..CacheCapabilities::default()
@@ -70,6 +81,8 @@ impl ContentAddressableStorage for FakeGrid {
     ) -> Result<Response<BatchUpdateBlobsResponse>, Status> {
         self.called("BatchUpdateBlobs")?;
         let mut responses = Vec::new();
+        let size = |blob: &batch_update_blobs_request::Request| blob.digest.clone().unwrap().size_bytes;
+        self.within_limit(request.get_ref().requests.iter().map(size))?;
         for blob in request.into_inner().requests {
             let content = if blob.compressor == ZSTD {
                 self.state.lock().compressed += 1;
@@ -89,6 +102,7 @@ impl ContentAddressableStorage for FakeGrid {
         request: Request<BatchReadBlobsRequest>,
     ) -> Result<Response<BatchReadBlobsResponse>, Status> {
         self.called("BatchReadBlobs")?;
+        self.within_limit(request.get_ref().digests.iter().map(|digest| digest.size_bytes))?;
         let mut state = self.state.lock();
         let zstd = state.zstd && request.get_ref().acceptable_compressors.contains(&ZSTD);
         state.compressed += usize::from(zstd);
@@ -142,13 +156,21 @@ impl ByteStream for FakeGrid {
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         self.called("Read")?;
-        let name = request.into_inner().resource_name;
+        let ReadRequest { resource_name: name, read_offset, .. } = request.into_inner();
         let key = name.strip_prefix("blobs/").ok_or_else(|| Status::invalid_argument(name.clone()))?;
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.read_offsets.push(read_offset);
         let blob = state.corrupt.get(key).or_else(|| state.blobs.get(key)).cloned();
         let blob = blob.ok_or_else(|| Status::not_found(name.clone()))?;
-        let pieces: Vec<_> =
+        let blob = blob.slice(usize::try_from(read_offset).unwrap()..);
+        let mut pieces: Vec<_> =
             blob.chunks(100_000).map(|c| Ok(ReadResponse { data: blob.slice_ref(c) })).collect();
+        if state.broken_reads > 0 {
+            state.broken_reads -= 1;
+            state.corrupt.remove(key);
+            pieces.truncate(1);
+            pieces.push(Err(Status::unavailable("the call breaks")));
+        }
         Ok(Response::new(Box::pin(stream::iter(pieces))))
     }
 

@@ -67,6 +67,14 @@ pub(crate) struct State {
     pub(crate) streams: BTreeMap<String, (Vec<u8>, bool)>,
     /// How many pieces for log streams are lost from now on, each with its call.
     pub(crate) cuts: usize,
+    /// How many updates of sessions are aborted from now on.
+    pub(crate) aborts: usize,
+    /// The most bytes of a batch, where it isn't 1 MiB.
+    pub(crate) batch_limit: Option<usize>,
+    /// How many reads break after their first piece from now on, each the last of a corrupt blob, and where each
+    /// read began.
+    pub(crate) broken_reads: usize,
+    pub(crate) read_offsets: Vec<i64>,
     version: u64,
 }
 
@@ -353,6 +361,11 @@ impl Bots for FakeGrid {
         request: Request<UpdateBotSessionRequest>,
     ) -> Result<Response<BotSession>, Status> {
         self.called("UpdateBotSession")?;
+        let left = self.state.lock().aborts.checked_sub(1);
+        if let Some(left) = left {
+            self.state.lock().aborts = left;
+            return Err(Status::aborted("lost to another call"));
+        }
         self.take_progress(request.metadata());
         let report = request.into_inner().bot_session.unwrap();
         self.take(&report);
