@@ -20,8 +20,9 @@ use crate::execute::demands::Demands;
 use crate::retry::can_heal;
 use crate::runner_protocol as protocol;
 
-/// How long after its time a command may still be reported on by the runner, which has to kill it first.
-const LENIENCY: Duration = Duration::from_secs(5);
+/// How long after its time a command may still be reported on by the runner: what that prepares before the command, and its end,
+/// are no part of that time, but go on while the worker waits.
+const LENIENCY: Duration = Duration::from_mins(1);
 
 /// What commands may use, as the pool sets it; `None` leaves it to the runner.
 #[derive(Clone, Copy, Debug, Default)]
@@ -218,5 +219,48 @@ fn failure(status: Status) -> WorkerError {
         WorkerError::Invalid(status.message().to_owned())
     } else {
         WorkerError::Runner(Box::new(status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use grid_proto::runner::runner_server::{Runner, RunnerServer};
+    use tokio::net::UnixListener;
+    use tokio::time::sleep;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tonic::{Response, transport::Server};
+
+    use super::*;
+
+    /// A runner without timeouts that prepares for that long before a command that ends at once.
+    struct Preparing(Duration);
+
+    #[tonic::async_trait]
+    impl Runner for Preparing {
+        async fn check_readiness(&self, _: Request<CheckReadinessRequest>) -> Result<Response<()>, Status> {
+            Ok(Response::new(()))
+        }
+
+        async fn run(&self, _: Request<RunRequest>) -> Result<Response<RunResponse>, Status> {
+            sleep(self.0).await;
+            Ok(Response::new(RunResponse::default()))
+        }
+    }
+
+    async fn runs_through(preparing: Duration) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("runner");
+        let incoming = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+        let runner = RunnerServer::new(Preparing(preparing));
+        tokio::spawn(Server::builder().add_service(runner).serve_with_incoming(incoming));
+        let client = RunnerClient::new(socket, Limits::default());
+        let timeout = Some(Duration::from_secs(10));
+        !client.run(RunRequest::default(), timeout, &Demands::default()).await.unwrap().timed_out
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_runner_prepares_takes_nothing_of_the_commands_time_unless_it_never_ends() {
+        assert!(runs_through(Duration::from_secs(45)).await);
+        assert!(!runs_through(Duration::from_hours(1)).await);
     }
 }
