@@ -1,6 +1,6 @@
 //! Connections to databases.
 
-use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, refused, required, warned};
+use super::{Key, Kind, NO_ASSETS_PUSHED, Section, Status, Ty, default, key, refused, required, warned};
 
 /// The keys of a connection to a database, which `!sql-scheduler` takes inline too.
 pub(super) const POOL: [Key; 9] = [
@@ -104,7 +104,7 @@ static SENTRY: Section = Section {
 static ASSET_CLIENT: Section = Section {
     name: "!asset-client",
     kind: Some(Kind::AssetClient),
-    status: Status::Refused(NOT_YET),
+    status: Status::Refused(NO_ASSETS_PUSHED),
     doc: "A Remote Asset service to which the scheduler pushes what it wants kept.",
     keys: &[
         required("url", Ty::Text, "The service's URL."),

@@ -232,8 +232,8 @@ impl Section {
     }
 }
 
-/// Why a part of BuildGrid's that we mean to have is refused.
-pub(crate) const NOT_YET: &str = "this version doesn't have it yet; remove it";
+/// Why the scheduler's client of an asset service is refused.
+pub(crate) const NO_ASSETS_PUSHED: &str = "nothing is pushed to an asset service to be kept there: an index keeps what clients were told of for its `promised-lifetime`, which may be as long as these hours; remove it";
 
 /// Every section, in the order of the documentation.
 pub fn sections() -> impl Iterator<Item = &'static Section> {

@@ -2,7 +2,9 @@
 
 use super::connections::POOL;
 use super::misc::PERIOD_TY;
-use super::{Key, Kind, NOT_YET, Section, Status, Ty, default, key, mapped, refused, required, warned};
+use super::{
+    Key, Kind, NO_ASSETS_PUSHED, Section, Status, Ty, default, key, mapped, refused, required, warned,
+};
 
 const SQL: Ty = Ty::Object(Kind::SqlConnection);
 const TEXTS: Ty = Ty::List(&Ty::Text);
@@ -117,10 +119,10 @@ static SQL_KEYS: &[Key] = &[
         Ty::Record(&super::LOG_STREAM),
         "Another server, at which the log streams of leases are made; without it they are made at the `!logstream` service of this one. Bots write there, and clients read there.",
     ),
-    refused("asset-client", Ty::Object(Kind::AssetClient), NOT_YET),
-    refused("queued-action-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
-    refused("completed-action-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
-    refused("action-result-retention-hours", Ty::Number(0.0, 1e6), NOT_YET),
+    refused("asset-client", Ty::Object(Kind::AssetClient), NO_ASSETS_PUSHED),
+    refused("queued-action-retention-hours", Ty::Number(0.0, 1e6), NO_ASSETS_PUSHED),
+    refused("completed-action-retention-hours", Ty::Number(0.0, 1e6), NO_ASSETS_PUSHED),
+    refused("action-result-retention-hours", Ty::Number(0.0, 1e6), NO_ASSETS_PUSHED),
     default(
         "max-job-attempts",
         Ty::Whole(1, 1000),
