@@ -45,7 +45,7 @@ pub(crate) fn image(name: &str) -> Result<PathBuf> {
     let archive = cache()?.join("images").join(format!("{name}.tar"));
     anyhow::ensure!(
         archive.is_file(),
-        "{} is missing: run `cargo xtask images --profile e2e` first",
+        "{} is missing: run `cargo xtask images --profile e2e` first, and for images of tests alone `cargo xtask test-images`",
         archive.display()
     );
     Ok(archive)
