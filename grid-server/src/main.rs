@@ -75,6 +75,18 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             start_logs(arguments.logs)?;
             runtime()?.block_on(commands::fsck::run(&arguments, &mut io::stdout()))
         }
+        Command::Pin(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::pins::pin(&arguments, &mut io::stdout()))
+        }
+        Command::Unpin(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::pins::unpin(&arguments, &mut io::stdout()))
+        }
+        Command::Pins(arguments) => {
+            start_logs(arguments.logs)?;
+            runtime()?.block_on(commands::pins::list(&arguments, &mut io::stdout()))
+        }
         Command::Purge(arguments) => {
             start_logs(arguments.logs)?;
             runtime()?.block_on(commands::purge::run(&arguments, &mut io::stdout()))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grid_core::Timestamp;
+use grid_core::{Digest, DigestFunction, Timestamp};
 
 /// A size: bytes, or with a decimal suffix K, M, G or T.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -20,6 +20,18 @@ pub(super) fn period(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text, &units);
     let number: u64 = number.parse().map_err(|_| EXPECTED.to_owned())?;
     number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+}
+
+/// A blob: `HASH/SIZE`, with the function before it where the hash's length does not tell it (`blake3:HASH/SIZE`).
+pub(super) fn digest(text: &str) -> Result<Digest, String> {
+    let (function, text) = match text.split_once(':') {
+        Some((name, text)) => {
+            let function = DigestFunction::from_name(name);
+            (Some(function.ok_or_else(|| format!("there is no digest function {name:?}"))?), text)
+        }
+        None => (None, text),
+    };
+    Digest::parse_text(function, text).map_err(|error| error.to_string())
 }
 
 /// A moment, given as such or by how long ago it was.
@@ -71,6 +83,19 @@ mod tests {
         assert_eq!(seen("1H"), Ok(now.0 - 3_600_000_000));
         for wrong in ["yesterday", "2020-07-30", "2020-07-30T14:30:00", ""] {
             assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_digest_names_its_function_where_its_length_does_not() {
+        for function in [DigestFunction::Sha256, DigestFunction::Blake3] {
+            let blob = Digest::of(function, b"blob");
+            assert_eq!(digest(&format!("{}:{blob}", function.name())), Ok(blob));
+        }
+        let blob = Digest::of(DigestFunction::Sha256, b"blob");
+        assert_eq!(digest(&blob.to_string()), Ok(blob));
+        for wrong in ["", "abc", "abc/4", "rot13:abc/4"] {
+            assert!(digest(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub(crate) use amounts::Moment;
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use grid_core::Digest;
 
 const ABOUT: &str = "Every service of the Remote Execution API and the Remote Workers API";
 const EXAMPLES: &str = "\
@@ -21,6 +22,8 @@ Examples:
   grid-server migrate --import-buildgrid server.yml
   grid-server purge server.yml --worker pool-a-3 --since 12H
                                         has run again what a bad worker ran
+  grid-server pin server.yml DIGEST --tree --for 30D
+                                        keep a directory, and all that is in it, from cleanup
   grid-server fsck server.yml           whether indexes and storages agree, after a restore
 
 Called by the name bgd it takes BuildGrid's commands: server start, server lint, cleanup start,
@@ -53,6 +56,12 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Delete what storages hold and no index knows
     Janitor(Janitor),
+    /// Keep blobs from cleanup for some time, used or not
+    Pin(Pin),
+    /// End pins: cleanup goes by the blobs' uses again
+    Unpin(Unpin),
+    /// List what is pinned, and until when
+    Pins(Pins),
     /// Take back the results that a worker executed, so that their actions run again
     Purge(Purge),
 }
@@ -204,6 +213,50 @@ pub(crate) struct Janitor {
     /// Look while BuildGrid uses the storages too, and leave what its index knows
     #[arg(long)]
     pub(crate) shared: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// `pin`.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub(crate) struct Pin {
+    /// The configuration that the server has
+    #[arg(required = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// The blobs, as HASH/SIZE; blake3:HASH/SIZE for one of another function than SHA-256 with hashes as long
+    #[arg(required = true, value_name = "DIGEST", value_parser = amounts::digest)]
+    pub(crate) digests: Vec<Digest>,
+    /// How long, from now on (30D); a blob that is pinned for longer stays so
+    #[arg(long = "for", value_name = "TIME", value_parser = amounts::period)]
+    pub(crate) period: Duration,
+    /// Each DIGEST is that of a Directory message: pin all that is in it, too
+    #[arg(long)]
+    pub(crate) tree: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// `unpin`.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub(crate) struct Unpin {
+    /// The configuration that the server has
+    #[arg(required = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// The blobs, as `pin` takes them
+    #[arg(required = true, value_name = "DIGEST", value_parser = amounts::digest)]
+    pub(crate) digests: Vec<Digest>,
+    /// Each DIGEST is that of a Directory message: end the pins of all that is in it, too
+    #[arg(long)]
+    pub(crate) tree: bool,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+/// `pins`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pins {
+    /// The configuration that the server has
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) logs: Logs,
 }

@@ -6,6 +6,7 @@ pub(crate) mod fsck;
 pub(crate) mod import;
 pub(crate) mod janitor;
 pub(crate) mod migrate;
+pub(crate) mod pins;
 pub(crate) mod purge;
 pub(crate) mod serve;
 

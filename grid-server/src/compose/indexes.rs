@@ -35,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) store: SharedStore,
     /// What BuildGrid may have beside it.
     pub(crate) buildgrid: Option<BuildGrid>,
+    /// Whether a storage behind it evicts by itself.
+    pub(crate) evicts: bool,
 }
 
 impl Composer<'_> {
@@ -152,7 +154,8 @@ impl Composer<'_> {
         let indexed = self.indexed(item, &instance).await?;
         let buildgrid = self.buildgrids.get(&key(item, storage_varies(item).then_some(&instance))).cloned();
         let store = self.storage(item, &instance).await?;
-        Ok(Found { place: item.place.clone(), indexed, store, buildgrid })
+        let evicts = leaves(item).into_iter().any(evicts);
+        Ok(Found { place: item.place.clone(), indexed, store, buildgrid, evicts })
     }
 
     /// Every index of the configuration, for those who compare it with what it indexes from outside.
@@ -268,6 +271,15 @@ fn find_indexes<'c>(item: &'c Shared<Storage>, found: &mut Vec<&'c Shared<Storag
         found.push(item);
     }
     parts(item).into_iter().for_each(|part| find_indexes(part, found));
+}
+
+/// Whether a backend keeps a limit by itself, whatever an index says.
+fn evicts(leaf: &Shared<Storage>) -> bool {
+    match &leaf.value {
+        Storage::Disk(disk) => disk.max_size.is_some(),
+        Storage::Zstd(packed) => evicts(&packed.storage),
+        _ => false,
+    }
 }
 
 /// Whether some of a storage's blobs are in the process that serves them.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{BuildGrid, digest_of};
 use crate::StoreError;
 use crate::content::{DigestSet, missing_of};
-use crate::index::{BlobIndex, Claim, Known, NewBlob, Totals};
+use crate::index::{BlobIndex, Claim, Known, NewBlob, Pages, Pinned, Totals};
 use crate::sql::{digest, key};
 
 // Both of BuildGrid's rows are locked: it notes uses in the second, and skips what is locked.
@@ -162,6 +162,22 @@ impl BlobIndex for Shared {
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         self.ours.release(digests, until).await
+    }
+
+    async fn pin(&self, digests: &[Digest], until: Timestamp) -> Result<DigestSet, StoreError> {
+        self.ours.pin(digests, until).await
+    }
+
+    async fn unpin(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        self.ours.unpin(digests, now).await
+    }
+
+    fn pins(&self, now: Timestamp) -> Pages<'_, Pinned> {
+        self.ours.pins(now)
+    }
+
+    async fn pinned(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        self.ours.pinned(now).await
     }
 
     async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {

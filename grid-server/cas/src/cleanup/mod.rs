@@ -2,7 +2,7 @@
 //!
 //! `grid-server cleanup` calls it, once or in a loop, with the index and the storage behind it (not the decorated one).
 //! Several may be started at once: the one whose turn it is cleans, and the others do nothing, so that no more goes than
-//! is too much. It never deletes what was used within the promised lifetime, and says what that kept.
+//! is too much. It never deletes what was used within the promised lifetime, nor what is pinned, and says what that kept.
 
 mod policy;
 mod report;
@@ -82,7 +82,8 @@ impl Run<'_> {
     /// What there is to say when another cleaner is at work.
     fn yielded(mut self) -> Report {
         let excess = self.policy.excess(self.report.after);
-        self.report.kept = Some(Kept { totals: excess, reason: Reason::AnothersTurn });
+        let pinned = Totals::default();
+        self.report.kept = Some(Kept { totals: excess, pinned, reason: Reason::AnothersTurn });
         self.report
     }
 
@@ -163,10 +164,22 @@ impl Run<'_> {
         if excess != Totals::default() {
             let claim = self.claim();
             let eligible = retried(self.policy, || self.index.eligible(&claim)).await?;
-            self.report.kept =
-                Some(Kept::new(excess, self.report.failed, eligible, claim.now, claim.unused_since));
+            self.report.kept = Some(self.kept(excess, eligible, &claim).await?);
         }
         Ok(self.report)
+    }
+
+    /// Why so much is kept, of which so much could be claimed.
+    async fn kept(&self, excess: Totals, eligible: Totals, claim: &Claim) -> Result<Kept, StoreError> {
+        let pinned = retried(self.policy, || self.index.pinned(claim.now)).await?;
+        let reason = if self.report.failed.blobs > 0 {
+            Reason::NotDeletable
+        } else if eligible.blobs > 0 {
+            Reason::ClaimedByAnother
+        } else {
+            Reason::UsedWithin(claim.now.since(claim.unused_since))
+        };
+        Ok(Kept { totals: excess, pinned, reason })
     }
 
     /// What a run would delete at most, without claiming anything.
@@ -183,8 +196,7 @@ impl Run<'_> {
                 bytes: excess.bytes.saturating_sub(eligible.bytes),
                 blobs: excess.blobs.saturating_sub(eligible.blobs),
             };
-            self.report.kept =
-                Some(Kept::new(left, Totals::default(), Totals::default(), claim.now, claim.unused_since));
+            self.report.kept = Some(self.kept(left, Totals::default(), &claim).await?);
         }
         Ok(self.report)
     }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use grid_core::Timestamp;
-
 use super::Policy;
 use crate::index::Totals;
 
@@ -45,7 +43,9 @@ pub struct Report {
 pub struct Kept {
     /// How much.
     pub totals: Totals,
-    /// Why.
+    /// How much is pinned, of what there is.
+    pub pinned: Totals,
+    /// Why, where it is not pinned.
     pub reason: Reason,
 }
 
@@ -60,25 +60,6 @@ pub enum Reason {
     ClaimedByAnother,
     /// Another cleaner is at work on this storage, and sees to them.
     AnothersTurn,
-}
-
-impl Kept {
-    pub(super) fn new(
-        totals: Totals,
-        failed: Totals,
-        eligible: Totals,
-        now: Timestamp,
-        unused_since: Timestamp,
-    ) -> Self {
-        let reason = if failed.blobs > 0 {
-            Reason::NotDeletable
-        } else if eligible.blobs > 0 {
-            Reason::ClaimedByAnother
-        } else {
-            Reason::UsedWithin(now.since(unused_since))
-        };
-        Self { totals, reason }
-    }
 }
 
 impl Report {
@@ -99,19 +80,25 @@ impl fmt::Display for Report {
         if self.failed.blobs > 0 {
             write!(f, ", failed to delete {}", self.failed)?;
         }
-        if let Some(Kept { totals, reason }) = &self.kept {
-            write!(
-                f,
-                "; {} bytes and {} blobs above the low watermark were kept: ",
-                totals.bytes, totals.blobs
-            )?;
-            match reason {
-                Reason::UsedWithin(time) => write!(f, "they were used within the last {time:?}")?,
-                Reason::NotDeletable => f.write_str("the storage could not delete them")?,
-                Reason::ClaimedByAnother => f.write_str("somebody else is deleting them")?,
-                Reason::AnothersTurn => f.write_str("another cleaner is at work, and sees to them")?,
-            }
+        self.kept.as_ref().map_or(Ok(()), |kept| write!(f, "; {kept}"))
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { totals: Totals { bytes, blobs }, pinned, reason } = self;
+        write!(f, "{bytes} bytes and {blobs} blobs above the low watermark were kept: ")?;
+        let (they, them) = if pinned.blobs > 0 {
+            write!(f, "{pinned} are pinned, and ")?;
+            ("all others", "the others")
+        } else {
+            ("they", "them")
+        };
+        match reason {
+            Reason::UsedWithin(time) => write!(f, "{they} were used within the last {time:?}"),
+            Reason::NotDeletable => write!(f, "the storage could not delete {them}"),
+            Reason::ClaimedByAnother => write!(f, "somebody else is deleting {them}"),
+            Reason::AnothersTurn => write!(f, "another cleaner is at work, and sees to {them}"),
         }
-        Ok(())
     }
 }

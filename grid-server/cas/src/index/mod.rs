@@ -4,6 +4,8 @@
 //! safe beside live traffic. Whoever is told that a blob is there has noted a use in the same step, and recently used
 //! blobs are not claimed. And a claimed blob is absent for everyone until its row is gone: a writer waits for that (or
 //! for the claim's end, after which its holder deletes nothing any more) before it stores the blob anew.
+//!
+//! A pin is a use that is still to come: nothing that is noted later brings it forward, so that cleaning has only uses to go by.
 
 mod clock;
 pub mod redis;
@@ -80,8 +82,23 @@ pub struct Claim {
     pub until: Timestamp,
 }
 
-/// Blobs, some at a time, in no order; the first error ends them.
-pub type Known<'a> = Pin<Box<dyn Stream<Item = Result<Vec<Digest>, StoreError>> + Send + 'a>>;
+/// How far ahead a clock that is wrong may note a use. What is noted further ahead is pinned.
+pub const SKEW: Duration = Duration::from_secs(60);
+
+/// A blob that is kept until then, whether it is used or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The blob.
+    pub digest: Digest,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// What an index has, some at a time, in no order; the first error ends them.
+pub type Pages<'a, T> = Pin<Box<dyn Stream<Item = Result<Vec<T>, StoreError>> + Send + 'a>>;
+
+/// Blobs of an index.
+pub type Known<'a> = Pages<'a, Digest>;
 
 /// An index of one storage. Every call is one transaction.
 #[async_trait]
@@ -141,6 +158,18 @@ pub trait BlobIndex: Debug + Send + Sync {
 
     /// Gives up the claim that ends at `until` on these blobs: they are there again.
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError>;
+
+    /// Pins those of `digests` that are there and not claimed; gives them. One that is pinned for longer stays so.
+    async fn pin(&self, digests: &[Digest], until: Timestamp) -> Result<DigestSet, StoreError>;
+
+    /// Ends the pins of `digests`, which count as used now; gives those that had one.
+    async fn unpin(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError>;
+
+    /// Everything that is pinned.
+    fn pins(&self, now: Timestamp) -> Pages<'_, Pinned>;
+
+    /// What all pinned blobs add up to.
+    async fn pinned(&self, now: Timestamp) -> Result<Totals, StoreError>;
 
     /// Makes it `holder`'s turn to clean until `until`, unless it is somebody else's; tells whether it is.
     async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;

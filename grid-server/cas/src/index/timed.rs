@@ -9,7 +9,7 @@ use bytes::Bytes;
 use grid_core::{Coded, Digest, Timestamp};
 use uuid::Uuid;
 
-use super::{BlobIndex, Claim, Known, NewBlob, Totals};
+use super::{BlobIndex, Claim, Known, NewBlob, Pages, Pinned, Totals};
 use crate::StoreError;
 use crate::content::DigestSet;
 use crate::observer::{IndexCall, SharedObserver, StoreEvent};
@@ -104,6 +104,22 @@ impl BlobIndex for Timed {
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         self.inner.release(digests, until).await
+    }
+
+    async fn pin(&self, digests: &[Digest], until: Timestamp) -> Result<DigestSet, StoreError> {
+        self.inner.pin(digests, until).await
+    }
+
+    async fn unpin(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        self.inner.unpin(digests, now).await
+    }
+
+    fn pins(&self, now: Timestamp) -> Pages<'_, Pinned> {
+        self.inner.pins(now)
+    }
+
+    async fn pinned(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        self.inner.pinned(now).await
     }
 
     async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {

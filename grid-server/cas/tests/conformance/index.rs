@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
 use grid_cas::cleanup::{Policy, Reason, Report, clean};
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::index::redis::RedisIndex;
@@ -104,6 +104,9 @@ on_each!(
     cleanup_ends_at_the_low_watermark,
     cleanup_keeps_what_was_promised_and_says_so,
     asking_for_a_blob_keeps_it,
+    cleanup_keeps_what_is_pinned_and_says_so,
+    nothing_but_its_end_ends_a_pin,
+    only_what_is_there_is_pinned,
     a_dry_run_deletes_nothing,
     a_storage_that_is_away_is_not_emptied_from_the_index,
     cleaners_side_by_side_with_writers_lose_nothing,
@@ -362,6 +365,89 @@ async fn asking_for_a_blob_keeps_it(f: Fixture) {
     let report = f.clean(&Policy::new(1, 0, 100_000)).await;
     assert_eq!(report.after, totals(2));
     assert_eq!(f.there(&digests[2..4]).await, 2);
+}
+
+async fn cleanup_keeps_what_is_pinned_and_says_so(f: Fixture) {
+    let digests = f.fill(10).await;
+    let until = f.clock.now().after(HOUR * 100);
+    assert_eq!(f.index.pin(&digests[2..5], until).await.unwrap().len(), 3);
+    f.clock.forward(HOUR * 50);
+    assert_eq!(f.index.pinned(f.clock.now()).await.unwrap(), totals(3));
+    f.subject.has(&digests[9]).await;
+    let all = Policy::new(1, 0, 100_000);
+    let large =
+        Policy { large_blobs: Some((1, Duration::ZERO)), only_if_unused_for: HOUR * 4, ..all.clone() };
+    let dry = f.clean(&Policy { dry_run: true, ..all.clone() }).await;
+    assert_eq!((dry.would_delete.unwrap().blobs, dry.kept.unwrap().pinned), (6, totals(3)));
+    for policy in [large, all.clone()] {
+        let report = f.clean(&policy).await;
+        assert_eq!((report.after, f.there(&digests).await), (totals(4), 4));
+        assert_eq!(report.kept.as_ref().unwrap().pinned, totals(3));
+        assert!(
+            report.to_string().contains("3000 bytes in 3 blobs are pinned, and all others were"),
+            "{report}"
+        );
+    }
+    assert_eq!(f.there(&digests[2..5]).await, 3);
+    // A pin that ended counts as a use at its end.
+    f.clock.forward(HOUR * 52);
+    assert_eq!(f.index.pinned(f.clock.now()).await.unwrap(), totals(0));
+    let report = f.clean(&all).await;
+    assert_eq!((report.after, report.kept.unwrap().pinned), (totals(3), totals(0)));
+    f.clock.forward(HOUR * 4);
+    assert_eq!(f.clean(&all).await.after, totals(0));
+}
+
+async fn nothing_but_its_end_ends_a_pin(f: Fixture) {
+    let digests = f.fill(2).await;
+    let until = f.clock.now().after(HOUR * 1_000);
+    assert_eq!(f.index.pin(&digests, until).await.unwrap().len(), 2);
+    let pins = async || {
+        let pins: Vec<_> = f.index.pins(f.clock.now()).try_concat().await.unwrap();
+        // Redis keeps times to the millisecond, and tells how long is left.
+        assert!(pins.iter().all(|pin| pin.until.since(until).max(until.since(pin.until)) < HOUR), "{pins:?}");
+        pins.len()
+    };
+    assert_eq!(pins().await, 2);
+    f.clock.forward(HOUR * 10);
+    // It is asked for, stored again, claimed and given back, and pinned for less.
+    assert!(f.subject.store.find_missing(&digests).await.unwrap().is_empty());
+    let again: Vec<_> = digests.iter().map(|digest| NewBlob { digest: *digest, content: None }).collect();
+    assert!(f.index.insert(&again, f.clock.now()).await.unwrap().is_empty());
+    let claimed_until = f.clock.now().after(HOUR);
+    f.index.claim_these(&digests, f.clock.now(), claimed_until).await.unwrap();
+    assert!(f.index.pin(&digests, until.after(HOUR)).await.unwrap().is_empty(), "it may yet be deleted");
+    f.index.release(&digests, claimed_until).await.unwrap();
+    f.index.pin(&digests, f.clock.now().after(HOUR * 5)).await.unwrap();
+    assert_eq!(pins().await, 2);
+    // A claim that ended: what is stored anew is pinned still.
+    f.index.claim_these(&digests, f.clock.now(), f.clock.now().after(HOUR)).await.unwrap();
+    f.clock.forward(HOUR * 2);
+    f.index.insert(&again, f.clock.now()).await.unwrap();
+    assert_eq!(pins().await, 2);
+    assert!(f.index.claim(&f.claim(u64::MAX >> 1)).await.unwrap().is_empty());
+
+    assert_eq!(f.index.unpin(&digests[..1], f.clock.now()).await.unwrap().len(), 1);
+    assert!(f.index.unpin(&digests[..1], f.clock.now()).await.unwrap().is_empty());
+    assert_eq!(pins().await, 1);
+    let now = f.clock.now();
+    let before = Claim { unused_since: now.before(Duration::from_secs(1)), ..f.claim(u64::MAX >> 1) };
+    assert!(f.index.claim(&before).await.unwrap().is_empty(), "it counts as used now");
+    f.clock.forward(HOUR * 2);
+    assert_eq!(f.index.claim(&f.claim(u64::MAX >> 1)).await.unwrap(), digests[..1]);
+}
+
+async fn only_what_is_there_is_pinned(f: Fixture) {
+    let digests = f.fill(2).await;
+    let absent = blob(99, 1_000).0;
+    let pinned = f.index.pin(&[digests[0], absent], f.clock.now().after(HOUR * 9)).await.unwrap();
+    assert_eq!(pinned.into_iter().collect::<Vec<_>>(), digests[..1]);
+    assert!(f.index.unpin(&[digests[1], absent], f.clock.now()).await.unwrap().is_empty());
+    assert_eq!(f.index.totals().await.unwrap(), totals(2));
+    // A pin goes with its blob: what is stored anew begins without.
+    assert!(f.subject.store.delete(&digests).await.iter().all(Result::is_ok));
+    f.fill(2).await;
+    assert_eq!(f.index.pinned(f.clock.now()).await.unwrap(), totals(0));
 }
 
 async fn a_dry_run_deletes_nothing(f: Fixture) {

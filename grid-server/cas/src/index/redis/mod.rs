@@ -1,5 +1,5 @@
 //! `!redis-index`: the index in Redis, in BuildGrid's layout: a key `{prefix}:{hash}_{size}` for each blob, which expires
-//! a year after the blob's last use, so that its expiry tells the use; and a counter of all bytes.
+//! a year after the blob's last use, so that its expiry tells the use, or later where it is pinned; and a counter of all bytes.
 //!
 //! A key's value is `1`, or says until when the blob is claimed. Blobs are claimed as a scan comes across them, the oldest
 //! of each stretch first: Redis keeps no order of use.
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use redis::Script;
 use uuid::Uuid;
 
-use super::{BlobIndex, Claim, Known, NewBlob, Totals};
+use super::{BlobIndex, Claim, Known, NewBlob, Pages, Pinned, SKEW, Totals};
 use crate::StoreError;
 use crate::content::DigestSet;
 use crate::redis_client::{RedisConnection, keys};
@@ -218,6 +218,33 @@ impl BlobIndex for RedisIndex {
 
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         self.each(&scripts::RELEASE, digests, &[until.0, 0]).await.map(drop)
+    }
+
+    async fn pin(&self, digests: &[Digest], until: Timestamp) -> Result<DigestSet, StoreError> {
+        self.present(digests, until).await
+    }
+
+    async fn unpin(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let pinned = self.those(&scripts::UNPIN, digests, &[now.0, expiry(now)]).await?;
+        Ok(pinned.into_iter().collect())
+    }
+
+    fn pins(&self, now: Timestamp) -> Pages<'_, Pinned> {
+        let begin = (scan::Scan::new(self, 0), DigestSet::default());
+        Box::pin(stream::try_unfold(begin, move |(mut scan, mut told)| async move {
+            let Some(stretch) = scan.next(now).await? else { return Ok(None) };
+            let pinned = stretch.iter().filter(|found| found.used > now.after(SKEW));
+            let new = pinned.filter(|found| told.insert(found.digest));
+            let page = new.map(|found| Pinned { digest: found.digest, until: found.used }).collect();
+            Ok(Some((page, (scan, told))))
+        }))
+    }
+
+    async fn pinned(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        let add = async |sum: Totals, page: Vec<Pinned>| {
+            Ok(sum.plus(Totals::of(page.iter().map(|pin| &pin.digest))))
+        };
+        self.pins(now).try_fold(Totals::default(), add).await
     }
 
     async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {

@@ -14,6 +14,14 @@ local function until_of(key)
     if not value then return nil end
     return tonumber(string.match(value, '^claimed:(%d+)$')) or 0
 end
+-- The later of a time and of when a key expires.
+local function later(key, time)
+    local left = redis.call('PTTL', key)
+    if left < 0 then return time end
+    local now = redis.call('TIME')
+    local expires = now[1] * 1000 + math.floor(now[2] / 1000) + left
+    return expires > tonumber(time) and string.format('%.0f', expires) or time
+end
 local answers = {}
 -- An index that has neither counter is new, and counts from its first blob on; one of BuildGrid's is counted once as a whole.
 local counts = redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[1]) == 0
@@ -32,7 +40,7 @@ pub(super) static PRESENT: LazyLock<Script> = LazyLock::new(|| {
     script(
         "for i = 3, #KEYS do
              local there = until_of(KEYS[i]) == 0
-             if there then redis.call('PEXPIREAT', KEYS[i], ARGV[2]) end
+             if there then redis.call('PEXPIREAT', KEYS[i], later(KEYS[i], ARGV[2])) end
              answers[i - 2] = there and 1 or 0
          end",
     )
@@ -46,8 +54,9 @@ pub(super) static INSERT: LazyLock<Script> = LazyLock::new(|| {
              local claimed = until_of(KEYS[i])
              local new = not claimed
              if (claimed or 0) <= tonumber(ARGV[1]) then
+                 local expires = later(KEYS[i], ARGV[2])
                  redis.call('SET', KEYS[i], '1')
-                 redis.call('PEXPIREAT', KEYS[i], ARGV[2])
+                 redis.call('PEXPIREAT', KEYS[i], expires)
              end
              if new then
                  add(ARGV[i], 1)
@@ -68,6 +77,17 @@ pub(super) static ADOPT: LazyLock<Script> = LazyLock::new(|| {
                  add(ARGV[i], 1)
              end
              answers[i - 2] = new and 1 or 0
+         end",
+    )
+});
+
+/// Has each expire no later than then; tells which would have. Times: now, and when its key is to expire.
+pub(super) static UNPIN: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "for i = 3, #KEYS do
+             local pinned = later(KEYS[i], ARGV[2]) ~= ARGV[2]
+             if pinned then redis.call('PEXPIREAT', KEYS[i], ARGV[2]) end
+             answers[i - 2] = pinned and 1 or 0
          end",
     )
 });

@@ -14,12 +14,12 @@ use grid_core::Digest;
 pub use self::postgres::PostgresIndex;
 pub(crate) use self::postgres::part;
 pub use self::sqlite::SqliteIndex;
-use super::{BlobIndex, Known};
+use super::{BlobIndex, Pages};
 use crate::StoreError;
 pub use crate::sql::SqlPool;
 use crate::sql::key;
 
-/// How many rows a page of [`BlobIndex::known`] has.
+/// How many rows a page of [`BlobIndex::known`] and [`BlobIndex::pins`] has.
 const PAGE: i64 = 10_000;
 
 /// How an index in a database is made.
@@ -44,12 +44,16 @@ pub fn index(pool: SqlPool, options: SqlIndexOptions) -> Arc<dyn BlobIndex> {
 }
 
 /// All rows: `page` gives those whose keys come after the one that it is given, in their order.
-fn pages<'a, F>(page: impl Fn(Vec<u8>) -> F + Copy + Send + 'a) -> Known<'a>
+fn pages<'a, T, F>(
+    page: impl Fn(Vec<u8>) -> F + Copy + Send + 'a,
+    digest: impl Fn(&T) -> &Digest + Copy + Send + 'a,
+) -> Pages<'a, T>
 where
-    F: Future<Output = Result<Vec<Digest>, StoreError>> + Send + 'a,
+    T: Send + 'a,
+    F: Future<Output = Result<Vec<T>, StoreError>> + Send + 'a,
 {
     Box::pin(stream::try_unfold(Vec::new(), move |after| async move {
         let page = page(after).await?;
-        Ok(page.last().map(key).map(|after| (page, after)))
+        Ok(page.last().map(|last| key(digest(last))).map(|after| (page, after)))
     }))
 }

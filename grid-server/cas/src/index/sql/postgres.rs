@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{PAGE, SqlIndexOptions, pages};
 use crate::StoreError;
 use crate::content::DigestSet;
-use crate::index::{BlobIndex, Claim, Known, NewBlob, Totals};
+use crate::index::{BlobIndex, Claim, Known, NewBlob, Pages, Pinned, SKEW, Totals};
 use crate::sql::{digest, error, key, signed, unsigned};
 
 /// In how many parts the totals are kept.
@@ -54,7 +54,7 @@ claimed AS MATERIALIZED (
 ),
 there AS (
     INSERT INTO cas_blobs (store, key, size, accessed) SELECT $1, key, size, $5 FROM given
-    ON CONFLICT (store, key) DO UPDATE SET accessed = excluded.accessed, deleting = NULL
+    ON CONFLICT (store, key) DO UPDATE SET accessed = greatest(cas_blobs.accessed, excluded.accessed), deleting = NULL
     WHERE cas_blobs.deleting IS NULL OR cas_blobs.deleting < excluded.accessed
     RETURNING key, size, xmax = 0 AS fresh
 ),
@@ -149,6 +149,22 @@ SELECT bytes, blobs FROM freed";
 const RELEASE: &str = "
 UPDATE cas_blobs SET deleting = NULL WHERE store = $1 AND key = ANY($2::bytea[]) AND deleting = $3";
 
+const UNPIN: &str = "
+WITH these AS (
+    SELECT key FROM cas_blobs
+    WHERE store = $1 AND key = ANY($2::bytea[]) AND accessed > $3 ORDER BY key FOR UPDATE
+)
+UPDATE cas_blobs b SET accessed = $3 FROM these
+WHERE b.store = $1 AND b.key = these.key RETURNING b.key, b.size";
+
+const PINS: &str = "
+SELECT key, size, accessed FROM cas_blobs
+WHERE store = $1 AND key > $2 AND accessed > $3 ORDER BY key LIMIT $4";
+
+const PINNED: &str = "
+SELECT coalesce(sum(size), 0)::bigint AS bytes, count(*) AS blobs FROM cas_blobs
+WHERE store = $1 AND accessed > $2";
+
 const TOTALS: &str = "
 SELECT coalesce(sum(bytes), 0)::bigint AS bytes, coalesce(sum(blobs), 0)::bigint AS blobs
 FROM cas_totals WHERE store = $1";
@@ -188,6 +204,25 @@ impl PostgresIndex {
         rows.iter().map(parse).collect()
     }
 
+    /// Those that are there; the use of those that were used before `stale` is noted as one at `at`.
+    async fn used(
+        &self,
+        digests: &[Digest],
+        at: Timestamp,
+        stale: Timestamp,
+    ) -> Result<DigestSet, StoreError> {
+        let query = sqlx::query(PRESENT).bind(self.store()).bind(keys(digests)).bind(at.0).bind(stale.0);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn pinned_of(&self, rows: Result<Vec<PgRow>, sqlx::Error>) -> Result<Vec<Pinned>, StoreError> {
+        let rows = rows.map_err(|source| self.error(&source))?;
+        let until = |row: &PgRow| row.try_get(2).map(Timestamp).map_err(|source| self.error(&source));
+        let untils: Vec<Timestamp> = rows.iter().map(until).collect::<Result<_, _>>()?;
+        let digests: Vec<Digest> = self.digests(Ok(rows))?;
+        Ok(digests.into_iter().zip(untils).map(|(digest, until)| Pinned { digest, until }).collect())
+    }
+
     fn totals_of(&self, row: Result<(i64, i64), sqlx::Error>) -> Result<Totals, StoreError> {
         let (bytes, blobs) = row.map_err(|source| self.error(&source))?;
         Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) })
@@ -206,9 +241,7 @@ pub(crate) fn part() -> i16 {
 #[async_trait]
 impl BlobIndex for PostgresIndex {
     async fn present(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
-        let stale = now.before(self.options.precision);
-        let query = sqlx::query(PRESENT).bind(self.store()).bind(keys(digests)).bind(now.0).bind(stale.0);
-        self.digests(query.fetch_all(&self.pool).await)
+        self.used(digests, now, now.before(self.options.precision)).await
     }
 
     fn precision(&self) -> Duration {
@@ -252,10 +285,13 @@ impl BlobIndex for PostgresIndex {
     }
 
     fn known(&self) -> Known<'_> {
-        pages(move |after| async move {
-            let query = sqlx::query(KNOWN).bind(self.store()).bind(after).bind(PAGE);
-            self.digests(query.fetch_all(&self.pool).await)
-        })
+        pages(
+            move |after| async move {
+                let query = sqlx::query(KNOWN).bind(self.store()).bind(after).bind(PAGE);
+                self.digests(query.fetch_all(&self.pool).await)
+            },
+            |digest| digest,
+        )
     }
 
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
@@ -306,6 +342,31 @@ impl BlobIndex for PostgresIndex {
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(RELEASE).bind(self.store()).bind(keys(digests)).bind(until.0);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    async fn pin(&self, digests: &[Digest], until: Timestamp) -> Result<DigestSet, StoreError> {
+        self.used(digests, until, until).await
+    }
+
+    async fn unpin(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let query = sqlx::query(UNPIN).bind(self.store()).bind(keys(digests)).bind(now.0);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn pins(&self, now: Timestamp) -> Pages<'_, Pinned> {
+        let now = now.after(SKEW);
+        pages(
+            move |after| async move {
+                let query = sqlx::query(PINS).bind(self.store()).bind(after).bind(now.0).bind(PAGE);
+                self.pinned_of(query.fetch_all(&self.pool).await)
+            },
+            |pin| &pin.digest,
+        )
+    }
+
+    async fn pinned(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        let query = sqlx::query_as(PINNED).bind(self.store()).bind(now.after(SKEW).0);
+        self.totals_of(query.fetch_one(&self.pool).await)
     }
 
     async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{PAGE, SqlIndexOptions, pages};
 use crate::StoreError;
 use crate::content::DigestSet;
-use crate::index::{BlobIndex, Claim, Known, NewBlob, Totals};
+use crate::index::{BlobIndex, Claim, Known, NewBlob, Pages, Pinned, SKEW, Totals};
 use crate::sql::{digest, error, json_blobs, json_keys, key, signed, unsigned};
 
 const NOTE: &str = "
@@ -34,7 +34,7 @@ INSERT INTO cas_blobs (store, key, size, accessed, deleting)
 SELECT ?1, unhex(value ->> 0), value ->> 1, ?3, ?4 FROM json_each(?2) WHERE true
 ON CONFLICT (store, key) DO NOTHING RETURNING key, size";
 const RENEW: &str = "
-UPDATE cas_blobs SET accessed = ?3, deleting = NULL
+UPDATE cas_blobs SET accessed = max(accessed, ?3), deleting = NULL
 WHERE store = ?1 AND (deleting IS NULL OR deleting < ?3) AND key IN (SELECT unhex(value) FROM json_each(?2))";
 const INLINE: &str = "
 INSERT INTO cas_inline (store, key, data) VALUES (?1, ?2, ?3) ON CONFLICT (store, key) DO NOTHING";
@@ -75,6 +75,13 @@ DELETE FROM cas_blobs WHERE store = ?1 AND deleting = ?3
 const RELEASE: &str = "
 UPDATE cas_blobs SET deleting = NULL WHERE store = ?1 AND deleting = ?3
     AND key IN (SELECT unhex(value) FROM json_each(?2))";
+const UNPIN: &str = "
+UPDATE cas_blobs SET accessed = ?3 WHERE store = ?1 AND accessed > ?3
+    AND key IN (SELECT unhex(value) FROM json_each(?2)) RETURNING key, size";
+const PINS: &str = "
+SELECT key, size, accessed FROM cas_blobs WHERE store = ?1 AND key > ?2 AND accessed > ?3 ORDER BY key LIMIT ?4";
+const PINNED: &str =
+    "SELECT coalesce(sum(size), 0), count(*) FROM cas_blobs WHERE store = ?1 AND accessed > ?2";
 
 /// The index in an SQLite file.
 #[derive(Debug)]
@@ -119,6 +126,37 @@ impl SqliteIndex {
         rows.iter().map(parse).collect()
     }
 
+    /// Those that are there; the use of those that were used before `stale` is noted as one at `at`.
+    async fn used(
+        &self,
+        digests: &[Digest],
+        at: Timestamp,
+        stale: Timestamp,
+    ) -> Result<DigestSet, StoreError> {
+        let keys = json_keys(digests);
+        let old =
+            sqlx::query(STALE).bind(self.store()).bind(&keys).bind(stale.0).fetch_optional(&self.pool).await;
+        if old.map_err(|source| self.error(&source))?.is_some() {
+            let note = sqlx::query(NOTE).bind(self.store()).bind(&keys).bind(at.0).bind(stale.0);
+            note.execute(&self.pool).await.map_err(|source| self.error(&source))?;
+        }
+        let query = sqlx::query(PRESENT).bind(self.store()).bind(&keys);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn pinned_of(&self, rows: Result<Vec<SqliteRow>, sqlx::Error>) -> Result<Vec<Pinned>, StoreError> {
+        let rows = rows.map_err(|source| self.error(&source))?;
+        let until = |row: &SqliteRow| row.try_get(2).map(Timestamp).map_err(|source| self.error(&source));
+        let untils: Vec<Timestamp> = rows.iter().map(until).collect::<Result<_, _>>()?;
+        let digests: Vec<Digest> = self.digests(Ok(rows))?;
+        Ok(digests.into_iter().zip(untils).map(|(digest, until)| Pinned { digest, until }).collect())
+    }
+
+    fn totals_of(&self, row: Result<(i64, i64), sqlx::Error>) -> Result<Totals, StoreError> {
+        let (bytes, blobs) = row.map_err(|source| self.error(&source))?;
+        Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) })
+    }
+
     async fn count(
         &self,
         transaction: &mut Transaction<'static, Sqlite>,
@@ -149,15 +187,7 @@ impl SqliteIndex {
 #[async_trait]
 impl BlobIndex for SqliteIndex {
     async fn present(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
-        let (keys, stale) = (json_keys(digests), now.before(self.options.precision));
-        let old =
-            sqlx::query(STALE).bind(self.store()).bind(&keys).bind(stale.0).fetch_optional(&self.pool).await;
-        if old.map_err(|source| self.error(&source))?.is_some() {
-            let note = sqlx::query(NOTE).bind(self.store()).bind(&keys).bind(now.0).bind(stale.0);
-            note.execute(&self.pool).await.map_err(|source| self.error(&source))?;
-        }
-        let query = sqlx::query(PRESENT).bind(self.store()).bind(&keys);
-        self.digests(query.fetch_all(&self.pool).await)
+        self.used(digests, now, now.before(self.options.precision)).await
     }
 
     fn precision(&self) -> Duration {
@@ -211,10 +241,13 @@ impl BlobIndex for SqliteIndex {
     }
 
     fn known(&self) -> Known<'_> {
-        pages(move |after| async move {
-            let query = sqlx::query(KNOWN).bind(self.store()).bind(after).bind(PAGE);
-            self.digests(query.fetch_all(&self.pool).await)
-        })
+        pages(
+            move |after| async move {
+                let query = sqlx::query(KNOWN).bind(self.store()).bind(after).bind(PAGE);
+                self.digests(query.fetch_all(&self.pool).await)
+            },
+            |digest| digest,
+        )
     }
 
     async fn claimed(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
@@ -258,8 +291,7 @@ impl BlobIndex for SqliteIndex {
             .bind(signed(size))
             .bind(since.0)
             .bind(claim.now.0);
-        let (bytes, blobs): (i64, i64) = query.fetch_one(&self.pool).await.map_err(|e| self.error(&e))?;
-        Ok(Totals { bytes: unsigned(bytes), blobs: unsigned(blobs) })
+        self.totals_of(query.fetch_one(&self.pool).await)
     }
 
     async fn claim_these(
@@ -286,6 +318,31 @@ impl BlobIndex for SqliteIndex {
     async fn release(&self, digests: &[Digest], until: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(RELEASE).bind(self.store()).bind(json_keys(digests)).bind(until.0);
         query.execute(&self.pool).await.map(drop).map_err(|source| self.error(&source))
+    }
+
+    async fn pin(&self, digests: &[Digest], until: Timestamp) -> Result<DigestSet, StoreError> {
+        self.used(digests, until, until).await
+    }
+
+    async fn unpin(&self, digests: &[Digest], now: Timestamp) -> Result<DigestSet, StoreError> {
+        let query = sqlx::query(UNPIN).bind(self.store()).bind(json_keys(digests)).bind(now.0);
+        self.digests(query.fetch_all(&self.pool).await)
+    }
+
+    fn pins(&self, now: Timestamp) -> Pages<'_, Pinned> {
+        let now = now.after(SKEW);
+        pages(
+            move |after| async move {
+                let query = sqlx::query(PINS).bind(self.store()).bind(after).bind(now.0).bind(PAGE);
+                self.pinned_of(query.fetch_all(&self.pool).await)
+            },
+            |pin| &pin.digest,
+        )
+    }
+
+    async fn pinned(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        let query = sqlx::query_as(PINNED).bind(self.store()).bind(now.after(SKEW).0);
+        self.totals_of(query.fetch_one(&self.pool).await)
     }
 
     async fn take_turn(&self, holder: Uuid, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
