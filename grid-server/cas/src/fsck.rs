@@ -100,27 +100,33 @@ impl Check<'_> {
             for window in digests.chunks(WINDOW) {
                 let noted = self.what.index.noted(window).await?;
                 let orphans = content::missing_of(window, |digest| noted.contains(digest));
-                self.report.orphans = self.report.orphans.plus(Totals::of(&orphans));
-                if self.repair && !orphans.is_empty() {
-                    self.adopt(&orphans).await?;
-                }
+                let orphans = if self.repair { self.adopt(&orphans).await? } else { Totals::of(&orphans) };
+                self.report.orphans = self.report.orphans.plus(orphans);
             }
         }
         Ok(())
     }
 
-    /// Has the index know these, if they are there still: a cleaner may have been at work on them.
-    async fn adopt(&mut self, orphans: &[Digest]) -> Result<(), StoreError> {
+    /// Has the index know these, if they are there still: a cleaner may have been at work on them. Gives those that were
+    /// orphans: not what somebody else noted or deleted meanwhile.
+    async fn adopt(&mut self, orphans: &[Digest]) -> Result<Totals, StoreError> {
+        if orphans.is_empty() {
+            return Ok(Totals::default());
+        }
         let (index, now) = (&self.what.index, self.clock.now());
         let until = now.after(CLAIM);
         let claimed: Vec<Digest> = index.adopt(orphans, now, until).await?.into_iter().collect();
-        let gone = self.what.storage.find_missing(&claimed).await?;
-        let there = content::missing_of(&claimed, |digest| gone.contains(digest));
+        let missing = self.what.storage.find_missing(&claimed).await;
+        // Where it is not known whether they are there, they are orphans as before.
+        let gone: DigestSet = missing.as_ref().unwrap_or(&claimed).iter().copied().collect();
+        let (gone, there): (Vec<_>, Vec<_>) =
+            claimed.iter().copied().partition(|digest| gone.contains(digest));
         index.release(&there, until).await?;
         index.forget(&gone, until).await?;
-        // What somebody else noted or deleted meanwhile is no orphan any more, either.
-        self.report.adopted = self.report.adopted.plus(Totals::of(orphans));
-        Ok(())
+        missing?;
+        let adopted = Totals::of(&there);
+        self.report.adopted = self.report.adopted.plus(adopted);
+        Ok(adopted)
     }
 
     async fn look_for_lost(&mut self) -> Result<(), StoreError> {
@@ -131,10 +137,8 @@ impl Check<'_> {
             let unseen: Vec<Digest> = unseen.collect();
             for window in unseen.chunks(WINDOW) {
                 let lost = self.what.storage.find_missing(window).await?;
-                self.report.lost = self.report.lost.plus(Totals::of(&lost));
-                if self.repair && !lost.is_empty() {
-                    self.forget(&lost).await?;
-                }
+                let lost = if self.repair { self.forget(&lost).await? } else { Totals::of(&lost) };
+                self.report.lost = self.report.lost.plus(lost);
             }
         }
         Ok(())
@@ -145,17 +149,23 @@ impl Check<'_> {
         self.what.backends.len() == 1 && self.seen.binary_search(&fingerprint(digest)).is_ok()
     }
 
-    /// Takes these out of the index, if they are lost still: somebody may have stored them again.
-    async fn forget(&mut self, lost: &[Digest]) -> Result<(), StoreError> {
+    /// Takes these out of the index, if they are lost still: somebody may have stored them again. Gives those that were lost.
+    async fn forget(&mut self, lost: &[Digest]) -> Result<Totals, StoreError> {
+        if lost.is_empty() {
+            return Ok(Totals::default());
+        }
         let (index, now) = (&self.what.index, self.clock.now());
         let until = now.after(CLAIM);
         let claimed = index.claim_these(lost, now, until).await?;
-        let gone: DigestSet = self.what.storage.find_missing(&claimed).await?.into_iter().collect();
+        let missing = self.what.storage.find_missing(&claimed).await;
+        // Where it is not known whether they are lost, the index says what it said before.
+        let gone: DigestSet = missing.iter().flatten().copied().collect();
         let (gone, there): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|digest| gone.contains(digest));
-        index.forget(&gone, until).await?;
         index.release(&there, until).await?;
-        self.report.forgotten = self.report.forgotten.plus(Totals::of(lost));
-        Ok(())
+        let forgotten = index.forget(&gone, until).await?;
+        missing?;
+        self.report.forgotten = self.report.forgotten.plus(forgotten);
+        Ok(forgotten)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -138,6 +139,8 @@ macro_rules! all_on_each {
             an_inventory_tells_what_is_stored_and_since_when,
             two_that_agree_are_left_as_they_are,
             two_moments_are_brought_into_agreement,
+            what_changes_while_it_is_repaired_is_not_counted,
+            a_storage_that_fails_leaves_the_index_as_it_was,
             orphans_of_some_age_are_deleted_and_nothing_else,
         })*);
     };
@@ -205,6 +208,98 @@ async fn two_moments_are_brought_into_agreement(f: Fixture) {
     // And what was lost can come back.
     Fixture::fill(&f.store, 0..5).await;
     assert!(f.is_readable(&known).await);
+}
+
+/// A store that something happens to once it was asked what is missing.
+#[derive(Debug)]
+struct Asked {
+    inner: SharedStore,
+    times: AtomicU32,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    /// It is not there any more.
+    Away,
+    /// Somebody stores these.
+    Stored(Vec<(Digest, bytes::Bytes)>),
+    /// Somebody deletes these.
+    Deleted(Vec<Digest>),
+}
+
+#[async_trait::async_trait]
+impl BlobStore for Asked {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let before = self.times.fetch_add(1, Ordering::SeqCst);
+        if before > 0 && matches!(self.then, Then::Away) {
+            return trees::broken().find_missing(digests).await;
+        }
+        if let Then::Deleted(these) = &self.then {
+            assert!(self.inner.delete(these).await.iter().all(Result::is_ok));
+        }
+        let missing = self.inner.find_missing(digests).await;
+        if let Then::Stored(these) = &self.then {
+            assert!(self.inner.write_batch(these.clone()).await.iter().all(Result::is_ok));
+        }
+        missing
+    }
+    async fn read(
+        &self,
+        digest: &Digest,
+        range: grid_cas::ByteRange,
+    ) -> Result<grid_cas::ByteStream, StoreError> {
+        self.inner.read(digest, range).await
+    }
+    async fn write(&self, digest: &Digest, content: grid_cas::ByteStream) -> Result<(), StoreError> {
+        self.inner.write(digest, content).await
+    }
+    async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<bytes::Bytes, StoreError>> {
+        self.inner.read_batch(digests).await
+    }
+    async fn write_batch(&self, blobs: Vec<(Digest, bytes::Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.inner.write_batch(blobs).await
+    }
+    async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+        self.inner.delete(digests).await
+    }
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.inner.probe().await
+    }
+}
+
+impl Fixture {
+    /// Repairs while something happens to the storage after it was asked this often.
+    async fn repair_while(&self, asked: u32, then: Then) -> Result<fsck::Report, StoreError> {
+        let inner = self.what.storage.clone();
+        let storage: SharedStore = Arc::new(Asked { inner, times: AtomicU32::new(asked), then });
+        fsck(&Indexed { storage, ..self.what.clone() }, &*self.clock, true).await
+    }
+}
+
+async fn what_changes_while_it_is_repaired_is_not_counted(f: Fixture) {
+    let known = Fixture::fill(&f.store, 0..4).await;
+    assert!(f.what.storage.delete(&known[..2]).await.iter().all(Result::is_ok));
+    let report = f.repair_while(0, Then::Stored(vec![blob(0, 1_000)])).await.unwrap();
+    assert_eq!((report.lost, report.forgotten), (totals(1), totals(1)), "{report}");
+    assert!(report.is_clean() && f.is_readable(&[known[0], known[2], known[3]]).await);
+    let orphans = Fixture::fill(&f.what.storage, 10..12).await;
+    let report = f.repair_while(0, Then::Deleted(orphans[..1].to_vec())).await.unwrap();
+    assert_eq!((report.orphans, report.adopted), (totals(1), totals(1)), "{report}");
+    assert!(report.is_clean() && f.is_readable(&orphans[1..]).await);
+    assert_eq!(f.what.index.totals().await.unwrap(), totals(4));
+}
+
+async fn a_storage_that_fails_leaves_the_index_as_it_was(f: Fixture) {
+    let known = Fixture::fill(&f.store, 0..4).await;
+    assert!(f.what.storage.delete(&known[..2]).await.iter().all(Result::is_ok));
+    f.repair_while(0, Then::Away).await.unwrap_err();
+    assert!(f.store.find_missing(&known).await.unwrap().is_empty(), "and claims nothing");
+    let orphans = Fixture::fill(&f.what.storage, 10..12).await;
+    f.repair_while(1, Then::Away).await.unwrap_err();
+    assert!(f.what.index.noted(&orphans).await.unwrap().is_empty());
+    assert_eq!(f.what.index.totals().await.unwrap(), totals(4));
+    assert!(f.fsck(true).await.is_clean() && f.is_readable(&orphans).await);
 }
 
 async fn orphans_of_some_age_are_deleted_and_nothing_else(f: Fixture) {
