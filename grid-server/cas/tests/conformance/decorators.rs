@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use grid_cas::conformance::{Subject, blob, pieces};
 use grid_cas::decorators::metrics::Metrics;
 use grid_cas::decorators::replicated::{Replicated, ReplicatedOptions};
@@ -15,9 +16,10 @@ use grid_cas::index::timed::Timed;
 use grid_cas::index::{BlobIndex as _, Claim, NewBlob};
 use grid_cas::observer::{IndexCall, Method, StoreEvent, StoreObserver, unobserved};
 use grid_cas::redis_client::RedisConnection;
-use grid_cas::{BlobStore, ByteRange, SharedStore, StoreError};
+use grid_cas::{BlobStore, ByteRange, ByteStream, SharedStore, StoreError};
 use grid_core::{Clock as _, Digest, DigestFunction, SystemClock};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::redis_server;
 use super::trees::*;
@@ -80,6 +82,62 @@ async fn reading_fills_the_cache_and_existence_asks_the_fallback() {
     assert!(!subject.has(&only_cached).await);
     assert!(fallback.delete(&[a]).await[0].is_ok());
     assert!(!subject.has(&a).await);
+}
+
+/// A store whose writes wait until they are let go.
+#[derive(Debug)]
+struct Held {
+    inner: SharedStore,
+    came: Notify,
+    go: Notify,
+}
+
+#[async_trait::async_trait]
+impl BlobStore for Held {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.find_missing(digests).await
+    }
+    async fn read(&self, digest: &Digest, range: ByteRange) -> Result<ByteStream, StoreError> {
+        self.inner.read(digest, range).await
+    }
+    async fn write(&self, digest: &Digest, content: ByteStream) -> Result<(), StoreError> {
+        self.came.notify_one();
+        self.go.notified().await;
+        self.inner.write(digest, content).await
+    }
+    async fn read_batch(&self, digests: &[Digest]) -> Vec<Result<Bytes, StoreError>> {
+        self.inner.read_batch(digests).await
+    }
+    async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.inner.write_batch(blobs).await
+    }
+    async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
+        self.inner.delete(digests).await
+    }
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.inner.probe().await
+    }
+}
+
+#[tokio::test]
+async fn a_deferred_write_that_is_being_made_does_not_bring_a_deleted_blob_back() {
+    let held = Arc::new(Held { inner: lru(ROOM), came: Notify::new(), go: Notify::new() });
+    let subject = Subject::new(deferred(lru(ROOM), held.clone(), ROOM));
+    let (digest, bytes) = blob(1, 1_000);
+    subject.put(&digest, &bytes).await;
+    held.came.notified().await;
+    let named = [digest];
+    let mut deletion = subject.store.delete(&named);
+    assert!(futures::poll!(&mut deletion).is_pending(), "the copy has begun");
+    held.go.notify_one();
+    assert!(deletion.await[0].is_ok());
+    assert!(!subject.has(&digest).await && !has(&held.inner, &digest).await);
+    subject.put(&digest, &bytes).await;
+    held.came.notified().await;
+    held.go.notify_one();
+    while !has(&held.inner, &digest).await {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

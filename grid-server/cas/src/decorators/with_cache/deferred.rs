@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use grid_core::{Coded, Digest};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::LABEL;
 use super::journal::Journal;
@@ -33,6 +33,8 @@ pub(super) struct Deferred {
     queue: Mutex<Queue>,
     /// How many blobs wait.
     waiting: watch::Sender<usize>,
+    /// The copy of some blob came to an end.
+    copied: Notify,
     journal: Option<Journal>,
     observer: SharedObserver,
 }
@@ -41,6 +43,8 @@ pub(super) struct Deferred {
 struct Queue {
     waiting: DigestSet,
     bytes: u64,
+    /// What is being copied: a blob that waits, or that was deleted since its copy began.
+    copying: DigestSet,
 }
 
 impl Deferred {
@@ -52,8 +56,8 @@ impl Deferred {
         observer: SharedObserver,
     ) -> Arc<Self> {
         let (writers, queue) = (Semaphore::new(writers.max(1)), Mutex::default());
-        let waiting = watch::Sender::new(0);
-        Arc::new(Self { cache, fallback, capacity, writers, queue, waiting, journal, observer })
+        let (waiting, copied) = (watch::Sender::new(0), Notify::new());
+        Arc::new(Self { cache, fallback, capacity, writers, queue, waiting, copied, journal, observer })
     }
 
     /// Whether the blob is acknowledged, and waits to be written.
@@ -114,8 +118,19 @@ impl Deferred {
         Ok(())
     }
 
-    /// Gives up a blob that is deleted.
-    pub(super) async fn remove(&self, digest: &Digest) {
+    /// Gives up a blob that is to be deleted; a copy of it that has begun would bring it back, and is waited for.
+    pub(super) async fn give_up(&self, digest: &Digest) {
+        self.remove(digest).await;
+        loop {
+            let copied = self.copied.notified();
+            if !self.queue.lock().copying.contains(digest) {
+                return;
+            }
+            copied.await;
+        }
+    }
+
+    async fn remove(&self, digest: &Digest) {
         if self.holds(digest) {
             self.made(*digest).await;
             self.leave(digest);
@@ -167,10 +182,13 @@ impl Deferred {
         loop {
             // Closed never: it goes with us.
             let Ok(turn) = self.writers.acquire().await else { return false };
-            if !self.holds(digest) {
+            if !self.begin(digest).await {
                 return true;
             }
-            match self.copy(digest).await {
+            let copied = self.copy(digest).await;
+            self.queue.lock().copying.remove(digest);
+            self.copied.notify_waiters();
+            match copied {
                 Ok(()) => return true,
                 // A fallback that is away is waited for as long as it takes: the blob is acknowledged.
                 Err(error) if error.code().is_transient() => {
@@ -186,6 +204,24 @@ impl Deferred {
                     return is_gone;
                 }
             }
+        }
+    }
+
+    /// Notes that a blob is being copied; false where it waits no longer. One that was deleted and stored again meanwhile
+    /// may still be copied from before: then that ends first.
+    async fn begin(&self, digest: &Digest) -> bool {
+        loop {
+            let copied = self.copied.notified();
+            {
+                let mut queue = self.queue.lock();
+                if !queue.waiting.contains(digest) {
+                    return false;
+                }
+                if queue.copying.insert(*digest) {
+                    return true;
+                }
+            }
+            copied.await;
         }
     }
 

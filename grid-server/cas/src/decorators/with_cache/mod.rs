@@ -271,7 +271,7 @@ impl BlobStore for WithCache {
 
     async fn delete(&self, digests: &[Digest]) -> Vec<Result<(), StoreError>> {
         if let Some(deferred) = &self.deferred {
-            join_all(digests.iter().map(|digest| deferred.remove(digest))).await;
+            join_all(digests.iter().map(|digest| deferred.give_up(digest))).await;
         }
         // In this order: a read in between could fill the cache again.
         let kept = self.fallback.delete(digests).await;
