@@ -11,6 +11,7 @@ mod index;
 mod kills;
 mod lru;
 mod matrix;
+mod mixed;
 mod packed;
 mod postgres;
 mod redis;
@@ -77,4 +78,15 @@ matrix! {
     sql_index_on_postgres_inline: "verify over `!sql-index` with small blobs in the index" on "PostgreSQL, memory" => databases::subject(databases::postgres_pool().await, 100_000).await;
     sql_index_on_sqlite: "verify over `!sql-index`" on "SQLite, memory" => databases::subject(databases::sqlite_pool().await, 0).await;
     sql_index_on_sqlite_inline: "verify over `!sql-index` with small blobs in the index" on "SQLite, memory" => databases::subject(databases::sqlite_pool().await, 100_000).await;
+    verify_over_redis: "verify over `!redis-storage`" on "Redis" => mixed::on_redis(verify).await.verifying();
+    existence_cache_over_redis: "`!existence-cache`" on "Redis" => mixed::on_redis(existence_cache).await;
+    verify_over_metrics_over_existence_cache_over_s3: "verify over metrics over `!existence-cache`" on "an S3 server" => mixed::on_s3(|s3| verify(metrics(existence_cache(s3)))).await.verifying();
+    redis_fmb_cache_over_redis: "`!redis-fmb-cache` over `!redis-storage`" on "Redis" => { let cache = redis_server::database().await; mixed::on_redis(|redis| fmb_cache(redis, cache)).await };
+    size_differentiated_over_redis_and_s3: "`!size-differentiated-storage`, small blobs in Redis" on "Redis, an S3 server" => mixed::on_both(size_differentiated_over).await;
+    sharded_over_redis_and_s3: "`!sharded-storage`" on "Redis, an S3 server, memory" => mixed::on_both(|redis, s3| sharded_over(vec![redis, s3, lru(ROOM)])).await;
+    replicated_over_redis_and_s3: "`!replicated-storage`" on "Redis, an S3 server" => mixed::on_both(replicated).await;
+    redis_over_s3: "`!with-cache-storage`, Redis before S3" on "Redis, an S3 server" => mixed::on_both(with_cache).await;
+    redis_over_s3_deferred: "`!with-cache-storage`, Redis before S3, deferred writes" on "Redis, an S3 server" => mixed::on_both(|redis, s3| deferred(redis, s3, ROOM)).await;
+    sql_index_over_s3: "verify over `!sql-index` with small blobs in the index" on "PostgreSQL, an S3 server" => mixed::sql_index_on_s3().await;
+    redis_index_over_s3: "verify over `!redis-index`" on "Redis, an S3 server" => mixed::redis_index_on_s3().await;
 }
