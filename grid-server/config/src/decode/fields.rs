@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::check;
 use super::decoder::{Decode, Decoder};
 use crate::diagnostics::{Severity, nearest};
-use crate::table::{Key, Need, Section, Status};
-use crate::yaml::{Child, Content, Entry, Mark, Node, Scalar};
+use crate::table::{Key, Need, Section, Status, UNGIVEN};
+use crate::yaml::{Child, Content, Entry, Mark, Node, Scalar, Value};
 
 pub(crate) struct Fields<'d, 'a> {
     pub(super) decoder: &'d mut Decoder<'a>,
@@ -68,7 +68,7 @@ impl<'d, 'a> Fields<'d, 'a> {
                 return;
             }
         }
-        if entry.value.node.is_null() {
+        if is_ungiven(key, &entry.value) {
             return;
         }
         let found = Found { written: entry.key.clone(), mark: entry.mark, value: entry.value.clone() };
@@ -236,4 +236,10 @@ fn default_node(text: &str, mark: Mark) -> Child {
         },
     };
     Child { mark, node: Arc::new(Node { mark, tag: None, anchor: None, content, expanded: 1 }) }
+}
+
+/// Whether a key is written as though it weren't.
+fn is_ungiven(key: &Key, value: &Child) -> bool {
+    let is_minus_one = || value.node.scalar().is_some_and(|scalar| scalar.value == Value::Whole(-1));
+    value.node.is_null() || (UNGIVEN.contains(&key.name) && is_minus_one())
 }

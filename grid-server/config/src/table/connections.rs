@@ -25,7 +25,11 @@ pub(super) const POOL: [Key; 9] = [
     ),
     default("pool-timeout", Ty::Seconds(0.0), "30", "How long a call waits for a free connection."),
     warned("pool-pre-ping", Ty::Flag, "every connection is tried before each use"),
-    key("pool-recycle", Ty::Seconds(0.0), "The age at which a connection is replaced."),
+    key(
+        "pool-recycle",
+        Ty::Seconds(0.0),
+        "The age at which a connection is replaced; without it, or with -1, none is.",
+    ),
     refused("connect-args", Ty::TextMap, "put the driver's options into `connection-string`, after a `?`"),
     default(
         "automigrate",

@@ -232,6 +232,9 @@ impl Section {
     }
 }
 
+/// Keys of which BuildGrid takes -1 for a value that isn't given.
+pub(crate) const UNGIVEN: [&str; 2] = ["inclause-limit", "pool-recycle"];
+
 /// Why the scheduler's client of an asset service is refused.
 pub(crate) const NO_ASSETS_PUSHED: &str = "nothing is pushed to an asset service to be kept there: an index keeps what clients were told of for its `promised-lifetime`, which may be as long as these hours; remove it";
 

@@ -211,7 +211,7 @@ static SQL_INDEX: Section = storage(
         key(
             "inclause-limit",
             Ty::Whole(1, 1_000_000),
-            "How many digests a statement asks for; without it the lesser of `window-size` and 24000.",
+            "How many digests a statement asks for; without it, or with -1, the lesser of `window-size` and 24000.",
         ),
         default(
             "max-inline-blob-size",

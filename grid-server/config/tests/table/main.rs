@@ -177,3 +177,24 @@ fn no_key_is_described_twice() {
         assert_eq!(names.len(), count, "{}", section.name);
     }
 }
+
+#[test]
+fn minus_one_is_no_value_where_buildgrid_says_so() {
+    let document = |recycle: &str, limit: &str| {
+        format!(
+            "server: [!channel {{address: '127.0.0.1:1', insecure-mode: yes}}]
+connections: [!sql-connection &db {{connection-string: 'postgresql://a/b'{recycle}}}]
+storages:
+  - !lru-storage &blobs {{size: 1M}}
+  - !sql-index &index {{storage: *blobs, sql: *db, window-size: 500{limit}}}
+instances: [{{name: '', services: [!cas {{storage: *index}}]}}]
+"
+        )
+    };
+    let without = sound(&document("", ""));
+    assert!(sound(&document(", pool-recycle: -1", ", inclause-limit: -1")) == without);
+    assert!(sound(&document(", pool-recycle: 1", ", inclause-limit: 1")) != without);
+    for (recycle, limit) in [(", pool-recycle: -2", ""), ("", ", inclause-limit: 0")] {
+        assert!(read(&document(recycle, limit)).config.is_none());
+    }
+}
