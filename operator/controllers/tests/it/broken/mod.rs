@@ -124,6 +124,21 @@ fn storages_come_and_go_beside_those_that_keep_their_names() {
     assert_eq!(rules::check_change(&other, Some(&two)), Ok(()), "an index goes, and none takes its place");
 }
 
+/// Another bucket or database has a name of its own; where the same one is reached is nobody's business.
+#[test]
+fn what_lies_elsewhere_is_another_storage() {
+    let tier = |name: &str, s3: Value| {
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier"},
+        "spec": {"serve": name, "storages": [{"name": name, "s3": s3}]}})
+    };
+    let s3 =
+        |bucket: &str, endpoint: &str| json!({"bucket": bucket, "endpoint": endpoint, "pathPrefix": "p"});
+    let old = tier("a", s3("b", "http://s3:9000"));
+    assert_eq!(rules::check_change(&tier("a", s3("b", "https://s3.example")), Some(&old)), Ok(()));
+    assert!(rules::check_change(&tier("a", s3("other", "http://s3:9000")), Some(&old)).is_err());
+    assert_eq!(rules::check_change(&tier("b", s3("other", "http://s3:9000")), Some(&old)), Ok(()));
+}
+
 /// What was packed once is packed for good, under whatever name that is served; new storages are as they like.
 #[test]
 fn a_storage_stays_packed_or_not() {
