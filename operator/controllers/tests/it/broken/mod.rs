@@ -173,6 +173,24 @@ fn a_grid_on_a_tier_changes_its_topology() {
     }
 }
 
+/// A configuration of the user's own has a volume only where one is asked for, or where the queue is in SQLite.
+#[test]
+fn a_grid_without_a_volume_leaves_its_own_configuration_for_another_topology() {
+    let grid = |spec: Value| json!({"apiVersion": "grid.build/v1alpha1", "kind": "BuildGrid", "metadata": {"name": "demo"}, "spec": spec});
+    let database = json!({"secretRef": {"name": "db", "key": "uri"}});
+    let config = json!({"name": "grid", "key": "grid.yml"});
+    let split = grid(json!({"topology": "split", "database": database}));
+    let without = grid(json!({"configFrom": config, "database": database}));
+    assert_eq!(rules::check_change(&split, Some(&without)), Ok(()));
+    let on_volume = [
+        json!({"configFrom": config, "database": database, "storage": {"volume": {"size": "1Gi"}}}),
+        json!({"configFrom": config}),
+    ];
+    for before in on_volume {
+        assert!(rules::check_change(&split, Some(&grid(before))).is_err());
+    }
+}
+
 /// No rule is there that nothing has been seen to break.
 #[test]
 fn every_rule_has_a_manifest_that_breaks_it() {
