@@ -69,7 +69,7 @@ pub const ROTATE_ANNOTATION: &str = "grid.build/rotate-tokens";
     validation = ("!has(self.configFrom) || !(has(self.tracing) || has(self.rates) || has(self.grpcWeb))", "configFrom is the whole configuration: say tracing, rates and grpc-web there"),
     validation = ("!has(self.rates) || !has(self.rates.perSubject) || has(self.authorization)", "rates.perSubject needs spec.authorization: without it no caller has a subject"),
     validation = ("self.topology != 'split' || self.execution.enabled", "a grid without execution has nothing to split: use topology combined"),
-    validation = ("self.topology == oldSelf.topology || has(self.storageRef)", "topology can't change while the blobs are on the grid's own volume, which belongs to one kind of server: move them to a CasStorage and name it in spec.storageRef, or make a new BuildGrid"),
+    validation = ("self.topology == oldSelf.topology || has(self.storageRef) || (has(oldSelf.configFrom) && has(oldSelf.database) && !has(oldSelf.storage))", "topology can't change while the blobs are on the grid's own volume, which belongs to one kind of server: move them to a CasStorage and name it in spec.storageRef, or make a new BuildGrid"),
     validation = ("(has(self.storageRef) || (has(oldSelf.storageRef) == has(self.storageRef)))", "spec.storageRef can't be taken away: the blobs are there; make a new BuildGrid")
 )]
 pub struct BuildGridSpec {

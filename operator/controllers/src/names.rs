@@ -40,7 +40,7 @@ pub(crate) const ROTATION_SINCE_ANNOTATION: &str = "grid.build/rotation-since";
 /// Annotation of a pod template with the hash of the secrets that its program reads at start.
 pub(crate) const SECRETS_ANNOTATION: &str = "grid.build/secrets";
 /// The revision of the templates that this operator makes.
-pub(crate) const TEMPLATE_REVISION: &str = "5";
+pub(crate) const TEMPLATE_REVISION: &str = "6";
 
 /// Port of gRPC.
 pub(crate) const GRPC_PORT: i32 = 50051;

@@ -21,7 +21,7 @@ pub(crate) struct Authorization<'a> {
     spec: &'a AuthorizationSpec,
     /// The ACL's text.
     pub(crate) acl: Option<String>,
-    /// The key of signatures, which servers read when they start.
+    /// The key of signatures, which servers read again when it changes.
     pub(crate) key: Option<(SecretKeyRef, Vec<u8>)>,
 }
 

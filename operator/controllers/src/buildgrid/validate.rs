@@ -271,18 +271,18 @@ fn secrets_hash(
     storage: &Storage,
     world: &World,
 ) -> Option<String> {
-    let mut hashes: Vec<String> = database.map(|database| database.hash.clone()).into_iter().collect();
-    hashes.extend(authorization.and_then(|a| a.key.as_ref()).map(|(_, key)| content_hash(&json!(key))));
+    let of_database = database.map(|database| database.hash.clone());
+    let of_tokens = authorization.and_then(|a| a.key.as_ref()).map(|(_, key)| content_hash(&json!(key)));
     let of_results = spec.action_cache.secrets().into_iter().map(|secret| (&secret.name, &secret.key));
     let of_results: Vec<_> = of_results.collect();
-    let with = |of_storage: Option<&Mounted>| {
+    let with = |of_tokens: Option<&String>, of_storage: Option<&Mounted>| {
         let keys = raw.iter().flat_map(|raw| &raw.secrets).chain(of_storage.into_iter().flatten());
         let keys = keys.map(|(name, key)| (name, key)).chain(of_results.iter().copied());
         let values = keys.filter_map(|(name, key)| {
             let value = world.secrets.get(name)?.data.as_ref()?.get(key)?;
             Some(content_hash(&json!(value.0)))
         });
-        let hashes: Vec<String> = hashes.iter().cloned().chain(values).collect();
+        let hashes: Vec<String> = of_database.iter().chain(of_tokens).cloned().chain(values).collect();
         match hashes.as_slice() {
             [] => None,
             [one] => Some(one.clone()),
@@ -293,9 +293,11 @@ fn secrets_hash(
         Storage::Shared(access) if access.is_direct() => Some(access.tree()),
         Storage::Shared(_) | Storage::Embedded(_) => None,
     };
-    // An earlier operator counted all of the tier's.
-    let former = with(tree.map(|tree| &tree.secrets));
-    kept_secrets(&world.owned, with(tree.map(|tree| &tree.at_start)), former)
+    // Earlier operators counted all of the tier's, and the key of tokens.
+    let (all, at_start) = (tree.map(|tree| &tree.secrets), tree.map(|tree| &tree.at_start));
+    let of_tokens = of_tokens.as_ref();
+    let former = [with(None, all), with(of_tokens, at_start), with(of_tokens, all)];
+    kept_secrets(&world.owned, with(None, at_start), former)
 }
 
 /// The version that a workload is to have: the one that is asked for, else the one that it has, else the

@@ -189,22 +189,39 @@ async fn leave(
         }
     };
     let departure = scaling::depart(goal, current, &pods, &bots);
+    // Those that leave for another reason are none of scaling's.
+    let is_ours = |bot: &Bot| bot.drain != Drain::None && bot.reason == Reason::ScaleDown;
+    let drains = bots.iter().any(is_ours) || !departure.drain.is_empty() || !departure.leave.is_empty();
+    context.scalers.with(pool, |scaler| scaler.may_drain = drains);
+    // Where there are more pods than are wanted, a mark is what the ReplicaSet still chooses by.
+    let is_even = i32::try_from(found.len()).is_ok_and(|existing| existing <= current);
+    for pod in
+        found.iter().filter(|pod| is_even && is_marked(pod) && !departure.leave.contains(&pod.name_any()))
+    {
+        mark(pod, None, &key.namespace, context).await?;
+    }
     let grace = Duration::from_secs(u64::try_from(pool.spec.grace_period_seconds).unwrap_or_default());
     if let Err(error) = tell(&departure, grace, fleet, context).await {
         tracing::warn!(pool = key.path(), %error, "workers could not be told to leave or to stay: none leaves");
         return Ok(held);
     }
     for pod in found.iter().filter(|pod| departure.leave.contains(&pod.name_any())) {
-        // A leader that was stopped meanwhile must not have it leave who works again.
-        let metadata = json!({"resourceVersion": pod.resource_version(), "annotations": {DELETION_COST: FIRST_TO_LEAVE}});
-        let patch = json!({"metadata": metadata});
-        context.applier.patch(&key.namespace, Kind::of::<Pod>(), &pod.name_any(), &patch).await?;
+        mark(pod, Some(FIRST_TO_LEAVE), &key.namespace, context).await?;
     }
-    // Those that leave for another reason are none of scaling's.
-    let is_ours = |bot: &Bot| bot.drain != Drain::None && bot.reason == Reason::ScaleDown;
-    let drains = bots.iter().any(is_ours) || !departure.drain.is_empty();
-    context.scalers.with(pool, |scaler| scaler.may_drain = drains);
     Ok(departure.replicas)
+}
+
+/// Has a pod leave before others, or no more so.
+async fn mark(pod: &Pod, cost: Option<&str>, namespace: &str, context: &Context) -> Result<()> {
+    // A leader that was stopped meanwhile must not have it leave who works again.
+    let metadata = json!({"resourceVersion": pod.resource_version(), "annotations": {DELETION_COST: cost}});
+    let patch = json!({"metadata": metadata});
+    context.applier.patch(namespace, Kind::of::<Pod>(), &pod.name_any(), &patch).await?;
+    Ok(())
+}
+
+fn is_marked(pod: &Pod) -> bool {
+    pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == FIRST_TO_LEAVE)
 }
 
 async fn tell(

@@ -17,11 +17,16 @@ mod validate;
 use std::time::Duration;
 
 use grid_operator_api::{BuildGrid, WorkerPool};
-use grid_operator_apply::{Applied, Desired, write_status};
+use grid_operator_apply::{Applied, Desired, Kind, write_status};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
 
 pub use autoscale::Scalers;
 pub use observe::refers_to;
 
+use crate::buildgrid::is_asleep;
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::Names;
@@ -90,7 +95,7 @@ async fn bring_about(
         Ok(valid) => valid,
         Err(trouble) => {
             report.trouble = Some(trouble);
-            return Ok(());
+            return Box::pin(rest(pool, world, context, report, applied)).await;
         }
     };
     report.version = Some(valid.version.clone());
@@ -98,7 +103,7 @@ async fn bring_about(
     report.asleep = valid.asleep;
     report.held_version = valid.held_version.clone();
     let progress = Progress::of(&world.owned, &Names(&valid.owner.name).component(build::WORKER));
-    report.tended = Box::pin(upkeep::tend(pool, &progress, context)).await?;
+    report.tended = Box::pin(upkeep::tend(pool, &progress, valid.asleep, context)).await?;
     if let Some(spec) = pool.spec.autoscaling.as_ref().filter(|_| !valid.asleep) {
         let hopeless = progress.available == 0
             && report.tended.ailment.as_ref().is_some_and(Ailment::is_of_the_template);
@@ -129,6 +134,51 @@ async fn bring_about(
     let wanted: Vec<Desired> = rest.into_iter().chain(workers).collect();
     context.applier.remove_orphans(uid, namespace, &wanted, |_, _| false, applied).await?;
     Ok(())
+}
+
+/// What is wrong with a pool leaves its pods as they are, but where its grid sleeps: there, none is to run.
+async fn rest(
+    pool: &WorkerPool,
+    world: &World,
+    context: &Context,
+    report: &mut Report,
+    applied: &mut Applied,
+) -> Result<()> {
+    let Some(grid) = &world.grid else { return Ok(()) };
+    if !is_asleep(grid, context.mint.now()).unwrap_or(false) {
+        return Ok(());
+    }
+    let name = Names(&pool.name_any()).component(build::WORKER);
+    let progress = Progress::of(&world.owned, &name);
+    report.tended = upkeep::tend(pool, &progress, true, context).await?;
+    let kind = Kind::of::<Deployment>();
+    if let Some(live) = world.owned.get(kind, &name).filter(|_| progress.wanted != Some(0)) {
+        let namespace = pool.namespace().unwrap_or_default();
+        let desired = Desired::from_value(kind, without_pods(live))?;
+        let uid = pool.uid().unwrap_or_default();
+        context.applier.apply(&uid, &namespace, &[desired], applied).await?;
+    }
+    Ok(())
+}
+
+/// A workload as it is, but for its pods.
+fn without_pods(live: &DynamicObject) -> Value {
+    let mut annotations = live.annotations().clone();
+    annotations.retain(|name, _| name.starts_with("grid.build/"));
+    let mut spec = live.data["spec"].clone();
+    spec["replicas"] = json!(0);
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": live.metadata.name,
+            "namespace": live.metadata.namespace,
+            "labels": live.metadata.labels,
+            "annotations": annotations,
+            "ownerReferences": live.metadata.owner_references,
+        },
+        "spec": spec,
+    })
 }
 
 /// The servers of a grid have still to be moved.

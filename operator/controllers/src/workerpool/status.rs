@@ -46,7 +46,7 @@ pub(crate) fn with_status(
     let status = WorkerPoolStatus {
         observed_generation: generation,
         conditions: merge(&old.conditions, said, generation, now),
-        replicas: progress.replicas,
+        replicas: progress.replicas.saturating_add(report.tended.ending),
         desired_replicas: progress.wanted,
         ready_replicas: progress.available,
         selector: Some(Owner::new(pool, "WorkerPool").pod_selector(WORKER)),

@@ -36,31 +36,41 @@ pub(crate) struct Tended {
     pub(crate) ailment: Option<Ailment>,
     /// Nodes that the pool's workers are leaving.
     pub(crate) leaving: BTreeSet<String>,
+    /// Pods of a grid that sleeps which are ending, and may still be at work: a Deployment counts them no more.
+    pub(crate) ending: i32,
     /// When to look again.
     pub(crate) again: Option<Duration>,
 }
 
-/// Looks after the pods of a pool.
+/// Looks after the pods of a pool, whose grid may be `asleep`.
 ///
 /// # Errors
 /// Where the API server can't be asked. That Fleet can't is none.
-pub(crate) async fn tend(pool: &WorkerPool, progress: &Progress, context: &Context) -> Result<Tended> {
+pub(crate) async fn tend(
+    pool: &WorkerPool,
+    progress: &Progress,
+    asleep: bool,
+    context: &Context,
+) -> Result<Tended> {
     let nodes = context.fleets.nodes();
     let is_missing = progress.wanted.is_some_and(|wanted| progress.available < wanted);
     let now = context.mint.now();
     let asks_faults = progress.available > 0 && context.scalers.is_due(pool, now, FAULTS_EVERY);
-    if !is_missing && nodes.leaving().is_empty() && !asks_faults {
+    let had_pods = asleep && pool.status.as_ref().is_some_and(|status| status.replicas != 0);
+    if !is_missing && nodes.leaving().is_empty() && !asks_faults && !had_pods {
         return Ok(Tended::default());
     }
     let namespace = pool.namespace().unwrap_or_default();
-    let pods = list(pool, &namespace, context).await?;
+    let (pods, gone) = list(pool, &namespace, context).await?;
+    let ending = if asleep { i32::try_from(gone).unwrap_or(i32::MAX) } else { 0 };
     let on_leaving =
         |pod: &Pod| node_of(pod).filter(|node| nodes.leaving().contains(node)).map(str::to_owned);
     let leaving: BTreeSet<String> = pods.iter().filter_map(on_leaving).collect();
     let mut tended = Tended {
         ailment: is_missing.then(|| ailing::first(&pods)).flatten(),
-        again: (is_missing || !leaving.is_empty()).then_some(AGAIN),
+        again: (is_missing || !leaving.is_empty() || ending > 0).then_some(AGAIN),
         leaving,
+        ending,
     };
     let grid = Key::new(&namespace, pool.spec.grid_ref.name.as_deref().unwrap_or_default());
     if tended.leaving.is_empty() && !asks_faults {
@@ -156,14 +166,15 @@ async fn drain(
     fleet.drain(&targets, grace, Reason::Faulty).await
 }
 
-/// The pods of a pool that aren't leaving.
-async fn list(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<Vec<Pod>> {
+/// The pods of a pool that aren't ending, and how many are.
+async fn list(pool: &WorkerPool, namespace: &str, context: &Context) -> Result<(Vec<Pod>, usize)> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let selector = Owner::new(pool, "WorkerPool").pod_selector(WORKER);
     let list = api.list(&ListParams::default().labels(&selector)).await;
-    let mut list = list.map_err(Error::read(format!("the pods of the WorkerPool {}", pool.name_any())))?;
-    list.items.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-    Ok(list.items)
+    let list = list.map_err(Error::read(format!("the pods of the WorkerPool {}", pool.name_any())))?;
+    let (pods, ending): (Vec<Pod>, Vec<Pod>) =
+        list.items.into_iter().partition(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok((pods, ending.len()))
 }
 
 fn node_of(pod: &Pod) -> Option<&str> {

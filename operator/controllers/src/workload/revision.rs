@@ -152,9 +152,14 @@ pub(crate) fn noted(owned: &Observed, annotation: &str) -> Option<String> {
     deployments.chain(sets).find_map(|meta| meta.annotations?.get(annotation).cloned())
 }
 
-/// The hash of the Secrets for new pods: `hash`, unless those that there are have `former`, that of an earlier operator by which
-/// they would be the same.
-pub(crate) fn kept_secrets(owned: &Observed, hash: Option<String>, former: Option<String>) -> Option<String> {
-    let is_kept = former.is_some() && noted(owned, SECRETS_ANNOTATION) == former;
-    if is_kept { former } else { hash }
+/// The hash of the Secrets for new pods: `hash`, unless those that there are have one of `former`, of earlier operators by
+/// which they would be the same.
+pub(crate) fn kept_secrets(
+    owned: &Observed,
+    hash: Option<String>,
+    former: impl IntoIterator<Item = Option<String>>,
+) -> Option<String> {
+    let noted = noted(owned, SECRETS_ANNOTATION);
+    let kept = noted.filter(|noted| former.into_iter().flatten().any(|former| former == *noted));
+    kept.or(hash)
 }

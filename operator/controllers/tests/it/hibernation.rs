@@ -7,15 +7,27 @@ use serde_json::{Value, json};
 use crate::model::{Model, context_at};
 use crate::passes::{condition, converge, from, new_world, pass};
 
-/// A grid that is asked to sleep while a pool can't be: what is wrong with this one keeps its pods as they are.
+/// A grid that is asked to sleep while a worker of a pool has still something to do: its pod is ending.
 async fn world() -> Model {
     let model = new_world();
     converge(&model).await;
-    model.edit("workerpools", "gcc", |pool| pool["spec"]["instanceName"] = json!("unknown"));
+    model.put(
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gcc-worker-0", "namespace": "default",
+        "deletionTimestamp": "2026-01-01T12:10:00Z",
+        "labels": {"app.kubernetes.io/instance": "gcc", "grid.build/kind": "WorkerPool",
+        "app.kubernetes.io/component": "worker", "app.kubernetes.io/managed-by": "grid-operator"}}}),
+    );
     model.edit("buildgrids", "demo", |grid| grid["spec"]["hibernate"] = json!(true));
-    pass(&model).await;
-    model.settle();
+    for _ in 0..2 {
+        pass(&model).await;
+        model.settle();
+    }
+    assert_eq!(workers(&model), 0);
     model
+}
+
+fn workers(model: &Model) -> Value {
+    model.object("deployments", "gcc-worker").unwrap()["spec"]["replicas"].clone()
 }
 
 /// A pass over the grid at a time of the day of all tests.
@@ -124,4 +136,38 @@ async fn a_pause_wakes_nobody() {
             "paused: {paused}"
         );
     }
+}
+
+#[tokio::test]
+async fn servers_leave_once_the_last_worker_has_ended() {
+    let model = world().await;
+    pass(&model).await;
+    assert_eq!(model.object("workerpools", "gcc").unwrap()["status"]["replicas"], 1, "it still ends");
+    assert_eq!(servers(&model), 2);
+    model.delete("pods", "gcc-worker-0");
+    converge(&model).await;
+    assert_eq!(model.object("workerpools", "gcc").unwrap()["status"]["replicas"], 0);
+    assert_eq!(servers(&model), 0);
+    assert_eq!(condition(&model, "buildgrids", "demo", "Hibernated")["reason"], "Asked");
+}
+
+#[tokio::test]
+async fn a_pool_that_is_wrong_sleeps_with_its_grid() {
+    let model = new_world();
+    converge(&model).await;
+    let instance = |name: &str| {
+        model.edit("workerpools", "gcc", |pool| pool["spec"]["instanceName"] = json!(name));
+    };
+    instance("unknown");
+    converge(&model).await;
+    assert_eq!(workers(&model), 3, "what is wrong with it ends nobody");
+    model.edit("buildgrids", "demo", |grid| grid["spec"]["hibernate"] = json!(true));
+    converge(&model).await;
+    assert_eq!((workers(&model), servers(&model)), (json!(0), json!(0)));
+    assert_eq!(condition(&model, "workerpools", "gcc", "Ready")["reason"], "UnknownInstance");
+    assert_eq!(condition(&model, "buildgrids", "demo", "Hibernated")["reason"], "Asked");
+    model.edit("buildgrids", "demo", |grid| grid["spec"]["hibernate"] = json!(false));
+    instance("");
+    converge(&model).await;
+    assert_eq!(workers(&model), 3);
 }

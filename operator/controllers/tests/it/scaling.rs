@@ -170,6 +170,39 @@ async fn a_pool_goes_from_zero_to_many_and_back_and_ends_nobody_who_works() {
     assert_eq!(world.model.writes(), Vec::<String>::new());
 }
 
+/// The pods that a ReplicaSet would end before others.
+fn marked(world: &World) -> Vec<String> {
+    let cost = "controller.kubernetes.io/pod-deletion-cost";
+    let objects = world.model.objects().into_values().filter(|object| object["kind"] == "Pod");
+    let marked = objects.filter(|pod| pod["metadata"]["annotations"][cost].is_string());
+    marked.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_pod_that_is_needed_after_all_is_no_longer_the_first_to_leave() {
+    let mut world = World::new();
+    world.pass().await;
+    world.grid.needs(4);
+    world.heard().await;
+    world.pass().await;
+    world.settle();
+    world.model.edit("pods", "gcc-worker-0", |pod| {
+        pod["metadata"]["annotations"] = json!({"controller.kubernetes.io/pod-deletion-cost": "-1000"});
+    });
+    let bots = world.grid.bots.lock().unwrap().clone();
+    // The one that marked it ended before the pool became smaller.
+    let mut world = World::over(world.model.clone());
+    *world.grid.bots.lock().unwrap() = bots;
+    world.grid.bots.lock().unwrap().values_mut().for_each(|bot| bot.drain = Drain::Done);
+    assert_eq!(marked(&world), ["gcc-worker-0"]);
+    world.grid.needs(4);
+    world.pass().await;
+    world.heard().await;
+    world.pass().await;
+    assert!(world.grid.bots.lock().unwrap().values().all(|bot| bot.drain == Drain::None));
+    assert_eq!(marked(&world), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn workers_of_a_cordoned_node_finish_and_are_replaced() {
     let mut world = World::new();

@@ -88,3 +88,46 @@ async fn pods_of_an_earlier_operator_are_replaced_for_a_secret_once_more_and_not
     rotate(&model, "Yw==").await;
     assert_eq!(templates(&model), once);
 }
+
+/// A grid whose callers' tokens are checked by a key of its own.
+fn world_of_tokens() -> Model {
+    let model = world(&with_token());
+    model.edit("buildgrids", "demo", |grid| {
+        grid["spec"]["authorization"] = json!({"jwt": {"keySecretRef": {"name": "keys", "key": "ca.crt"}}});
+    });
+    model
+}
+
+async fn rotate_key(model: &Model, to: &str) -> Value {
+    model.edit("secrets", "keys", |secret| secret["data"]["ca.crt"] = json!(to));
+    converge(model).await;
+    let [_, grid] = templates(model);
+    grid
+}
+
+#[tokio::test]
+async fn a_key_of_tokens_is_followed_without_a_restart() {
+    let model = world_of_tokens();
+    converge(&model).await;
+    let [_, before] = templates(&model);
+    assert_eq!(rotate_key(&model, "ZA==").await, before);
+}
+
+#[tokio::test]
+async fn pods_that_note_the_key_of_tokens_are_replaced_for_another_once_more_and_not_before() {
+    let model = world_of_tokens();
+    converge(&model).await;
+    let data = model.object("secrets", "keys").unwrap()["data"]["ca.crt"].clone();
+    let key: k8s_openapi::ByteString = serde_json::from_value(data).unwrap();
+    model.edit("statefulsets", "demo-server", |set| {
+        set["spec"]["template"]["metadata"]["annotations"]["grid.build/secrets"] =
+            json!(content_hash(&json!(key.0)));
+    });
+    let [_, before] = templates(&model);
+    converge(&model).await;
+    let [_, kept] = templates(&model);
+    assert_eq!(kept, before);
+    let once = rotate_key(&model, "ZA==").await;
+    assert!(once.pointer(NOTED).is_none(), "{once}");
+    assert_eq!(rotate_key(&model, "ZQ==").await, once);
+}

@@ -124,6 +124,21 @@ fn storages_come_and_go_beside_those_that_keep_their_names() {
     assert_eq!(rules::check_change(&other, Some(&two)), Ok(()), "an index goes, and none takes its place");
 }
 
+/// Another bucket or database has a name of its own; where the same one is reached is nobody's business.
+#[test]
+fn what_lies_elsewhere_is_another_storage() {
+    let tier = |name: &str, s3: Value| {
+        json!({"apiVersion": "grid.build/v1alpha1", "kind": "CasStorage", "metadata": {"name": "tier"},
+        "spec": {"serve": name, "storages": [{"name": name, "s3": s3}]}})
+    };
+    let s3 =
+        |bucket: &str, endpoint: &str| json!({"bucket": bucket, "endpoint": endpoint, "pathPrefix": "p"});
+    let old = tier("a", s3("b", "http://s3:9000"));
+    assert_eq!(rules::check_change(&tier("a", s3("b", "https://s3.example")), Some(&old)), Ok(()));
+    assert!(rules::check_change(&tier("a", s3("other", "http://s3:9000")), Some(&old)).is_err());
+    assert_eq!(rules::check_change(&tier("b", s3("other", "http://s3:9000")), Some(&old)), Ok(()));
+}
+
 /// What was packed once is packed for good, under whatever name that is served; new storages are as they like.
 #[test]
 fn a_storage_stays_packed_or_not() {
@@ -155,6 +170,24 @@ fn a_grid_on_a_tier_changes_its_topology() {
         for (one, other) in [("combined", "split"), ("split", "combined")] {
             assert_eq!(rules::check_change(&grid(other, true), Some(&grid(one, had_tier))), Ok(()));
         }
+    }
+}
+
+/// A configuration of the user's own has a volume only where one is asked for, or where the queue is in SQLite.
+#[test]
+fn a_grid_without_a_volume_leaves_its_own_configuration_for_another_topology() {
+    let grid = |spec: Value| json!({"apiVersion": "grid.build/v1alpha1", "kind": "BuildGrid", "metadata": {"name": "demo"}, "spec": spec});
+    let database = json!({"secretRef": {"name": "db", "key": "uri"}});
+    let config = json!({"name": "grid", "key": "grid.yml"});
+    let split = grid(json!({"topology": "split", "database": database}));
+    let without = grid(json!({"configFrom": config, "database": database}));
+    assert_eq!(rules::check_change(&split, Some(&without)), Ok(()));
+    let on_volume = [
+        json!({"configFrom": config, "database": database, "storage": {"volume": {"size": "1Gi"}}}),
+        json!({"configFrom": config}),
+    ];
+    for before in on_volume {
+        assert!(rules::check_change(&split, Some(&grid(before))).is_err());
     }
 }
 
